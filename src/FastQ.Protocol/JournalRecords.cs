@@ -1,0 +1,82 @@
+using System.Runtime.InteropServices;
+
+namespace FastQ.Protocol;
+
+// Records that stand in blocks only: what the engine decided. Messages, settles and extends stand there as they came (Records.cs).
+// All times: interval time is microseconds of the engine's interval clock; wall time is microseconds since 1970.
+
+/// <summary>Says whose submissions follow, from which number on, and when. Everything after it, up to the next, was decided at its times. Producer 0: the broker's own doing (timers, dispatch).</summary>
+[StructLayout(LayoutKind.Explicit, Size = SizeBytes)]
+public struct SourceRecord
+{
+    public const int SizeBytes = 48;
+
+    [FieldOffset(0)] public uint LengthBytes;
+    [FieldOffset(4)] public RecordKind Kind;
+    [FieldOffset(5)] public byte Flags;
+    [FieldOffset(6)] public ushort Small;
+    [FieldOffset(8)] public ulong Producer;
+
+    /// <summary>Number of the first numbered submission that follows.</summary>
+    [FieldOffset(16)] public ulong FirstNumber;
+
+    [FieldOffset(24)] public long IntervalMicros;
+    [FieldOffset(32)] public long WallMicros;
+    [FieldOffset(40)] public ulong Reserved;
+}
+
+/// <summary>Messages were handed to a subscription: consecutive delivery numbers and tokens. Then <c>Runs</c> pairs of <see cref="TagRun"/>.</summary>
+[StructLayout(LayoutKind.Explicit, Size = SizeBytes)]
+public struct DeliveredRecord
+{
+    public const int SizeBytes = 40;
+
+    [FieldOffset(0)] public uint LengthBytes;
+    [FieldOffset(4)] public RecordKind Kind;
+    [FieldOffset(5)] public byte Flags;
+    [FieldOffset(6)] public ushort Runs;
+    [FieldOffset(8)] public uint Subscription;
+    [FieldOffset(12)] public uint Count;
+    [FieldOffset(16)] public ulong FirstDelivery;
+    [FieldOffset(24)] public ulong FirstToken;
+    [FieldOffset(32)] public long LeaseEndMicros;
+}
+
+/// <summary>Consecutive tags.</summary>
+[StructLayout(LayoutKind.Explicit, Size = SizeBytes)]
+public struct TagRun
+{
+    public const int SizeBytes = 16;
+
+    [FieldOffset(0)] public ulong First;
+    [FieldOffset(8)] public ulong Count;
+}
+
+/// <summary>Small facts about one subject: see the page for which field means what in which kind. A payload (name, attributes) may follow.</summary>
+[StructLayout(LayoutKind.Explicit, Size = SizeBytes)]
+public struct FactRecord
+{
+    public const int SizeBytes = 40;
+
+    [FieldOffset(0)] public uint LengthBytes;
+    [FieldOffset(4)] public RecordKind Kind;
+    [FieldOffset(5)] public byte Flags;
+
+    /// <summary>NumberRefused: the <see cref="RefusalCode"/>.</summary>
+    [FieldOffset(6)] public ushort Small;
+
+    /// <summary>Queue or subscription.</summary>
+    [FieldOffset(8)] public uint Subject;
+
+    /// <summary>LeaseEnded: how many. PurgeSlice: how many entries. Subscribed: the queue.</summary>
+    [FieldOffset(12)] public uint Count;
+
+    /// <summary>LeaseEnded: first delivery. Unsubscribed, SubscriptionResumed: deliveries from here on were not taken. QueuePurged, PurgeSlice: first tag not purged. ProducerOpened, ProducerForgotten, Subscribed, RefusalFloor: the producer. MessageDamaged: the tag.</summary>
+    [FieldOffset(16)] public ulong First;
+
+    /// <summary>ProducerOpened: first half of the client's instance. Subscribed: lease in milliseconds. RefusalFloor: number up to which refusals were taken.</summary>
+    [FieldOffset(24)] public ulong Second;
+
+    /// <summary>ProducerOpened: second half of the client's instance.</summary>
+    [FieldOffset(32)] public ulong Third;
+}

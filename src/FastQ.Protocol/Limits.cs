@@ -1,0 +1,79 @@
+namespace FastQ.Protocol;
+
+// Every limit that client and broker must agree on, once, with the reason for its value. The broker may be configured below a limit, never above.
+
+/// <summary>Limits of the protocol. A refusal names the one that it rests on.</summary>
+public static class Limits
+{
+    /// <summary>Records start on multiples of this in rings and blocks, so that their 64-bit fields are aligned.</summary>
+    public const int RecordAlignment = 8;
+
+    /// <summary>Bytes of the control page that precedes a ring in its memory file: one page, so that the ring itself can be mapped twice in a row.</summary>
+    public const int ControlPageBytes = 4096;
+
+    /// <summary>Smallest ring: a page, as mappings go by pages.</summary>
+    public const int MinRingBytes = 64 * 1024;
+
+    /// <summary>Rings at the start of a session: 1,000 idle sessions must not cost gigabytes.</summary>
+    public const int DefaultRingBytes = 256 * 1024;
+
+    /// <summary>Rings grow up to here by load: the size at which throughput peaked in measurements.</summary>
+    public const int MaxLoadRingBytes = 4 * 1024 * 1024;
+
+    /// <summary>Largest ring: room for one message of <see cref="MaxMessageBytes"/> with its header and properties.</summary>
+    public const int MaxRingBytes = 64 * 1024 * 1024;
+
+    /// <summary>Largest body, in bytes. At most half a slot, so that a slot is never mostly padding.</summary>
+    public const int MaxMessageBytes = 16 * 1024 * 1024;
+
+    /// <summary>Properties and headers of one message together, in bytes: their length is a 16-bit field.</summary>
+    public const int MaxPropertyBytes = 32 * 1024;
+
+    /// <summary>Longest name of a queue or namespace, in bytes of UTF-8.</summary>
+    public const int MaxNameBytes = 255;
+
+    /// <summary>Largest count in one settle range: bounds the work of one record.</summary>
+    public const int MaxSettleRange = 1 << 20;
+
+    /// <summary>Deliveries in one run, so that a run with its header stays within a kilobyte or so and its reader soon sees it.</summary>
+    public const int MaxRunEntries = 512;
+
+    /// <summary>Most deliveries that a subscription may hold unsettled at once.</summary>
+    public const int MaxCredit = 1 << 20;
+
+    /// <summary>Longest payload of a command or an answer, in bytes.</summary>
+    public const int MaxCommandBytes = 32 * 1024;
+
+    /// <summary>Longest handshake message, in bytes.</summary>
+    public const int MaxHandshakeBytes = 4096;
+
+    /// <summary>A connection that has not finished its handshake after this long is closed.</summary>
+    public const int HandshakeMilliseconds = 5_000;
+
+    /// <summary>Messages with descriptors of slots that a session may leave unacknowledged: the kernel counts descriptors in flight per user (DESIGN-REVIEW R22).</summary>
+    public const int MaxSlotMessagesInFlight = 4;
+
+    /// <summary>Slots named in one such message.</summary>
+    public const int MaxSlotsPerMessage = 8;
+
+    /// <summary>Refused numbers above the acknowledged floor that the broker keeps for a producer; beyond, the session is not read (DESIGN-REVIEW R2).</summary>
+    public const int MaxKeptRefusals = 64 * 1024;
+
+    /// <summary>Shortest and longest lease, in milliseconds.</summary>
+    public const long MinLeaseMilliseconds = 10, MaxLeaseMilliseconds = 7L * 24 * 3600 * 1000;
+
+    /// <summary>A delivery runs under a lease of this length when nobody says otherwise.</summary>
+    public const long DefaultLeaseMilliseconds = 30_000;
+
+    /// <summary>Rounds up to <see cref="RecordAlignment"/>.</summary>
+    public static int Align(int bytes) => (bytes + (RecordAlignment - 1)) & ~(RecordAlignment - 1);
+
+    /// <summary>The smallest ring that holds a record of <paramref name="recordBytes"/> bytes and leaves the quarter that is kept for answers.</summary>
+    /// <returns>A power of two, or 0 when no ring may be that large.</returns>
+    public static int RingBytesFor(long recordBytes)
+    {
+        long needed = Math.Max(MinRingBytes, recordBytes + recordBytes / 3 + 64);
+        long ring = (long)System.Numerics.BitOperations.RoundUpToPowerOf2((ulong)needed);
+        return ring <= MaxRingBytes ? (int)ring : 0;
+    }
+}

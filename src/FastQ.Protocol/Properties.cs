@@ -1,0 +1,185 @@
+using System.Buffers.Binary;
+using System.Text;
+
+namespace FastQ.Protocol;
+
+// Properties of a message: the text between its header and its body.
+//
+//   | tag: u8 | type: u8 | length: u16 | value | ...                      little-endian, unaligned
+//   a header (tag 1): value = | key length: u8 | key: UTF-8 | value of `type` |
+//
+// Unknown tags and types are carried through untouched.
+
+/// <summary>Tags of properties.</summary>
+public enum PropertyTag : byte
+{
+    None = 0,
+    Header = 1,
+    MessageId = 2,
+    CorrelationId = 3,
+    ReplyTo = 4,
+    ContentType = 5,
+    ContentEncoding = 6,
+    Type = 7,
+    Key = 8,
+}
+
+/// <summary>Types of values.</summary>
+public enum PropertyType : byte
+{
+    Text = 0,
+    Boolean = 1,
+    Int64 = 2,
+    Double = 3,
+    Bytes = 4,
+
+    /// <summary>Microseconds since 1970.</summary>
+    Timestamp = 5,
+}
+
+/// <summary>Writes properties into room that the caller owns. Never writes beyond it: <see cref="Overflowed"/> tells.</summary>
+public ref struct PropertyWriter(Span<byte> room)
+{
+    private readonly Span<byte> _room = room;
+
+    public int Length { get; private set; }
+
+    public bool Overflowed { get; private set; }
+
+    public readonly ReadOnlySpan<byte> Written => _room[..Length];
+
+    /// <summary>A property of the message itself, as text.</summary>
+    public void Text(PropertyTag tag, ReadOnlySpan<char> value)
+    {
+        if (TryHead(tag, PropertyType.Text, Encoding.UTF8.GetByteCount(value), out Span<byte> into))
+        {
+            Encoding.UTF8.GetBytes(value, into);
+        }
+    }
+
+    /// <summary>A header with a text value.</summary>
+    public void Header(ReadOnlySpan<char> key, ReadOnlySpan<char> value)
+    {
+        if (TryHeader(key, PropertyType.Text, Encoding.UTF8.GetByteCount(value), out Span<byte> into))
+        {
+            Encoding.UTF8.GetBytes(value, into);
+        }
+    }
+
+    /// <summary>A header whose value is already in the form of its type.</summary>
+    public void Header(ReadOnlySpan<char> key, PropertyType type, scoped ReadOnlySpan<byte> value)
+    {
+        if (TryHeader(key, type, value.Length, out Span<byte> into))
+        {
+            value.CopyTo(into);
+        }
+    }
+
+    private bool TryHeader(ReadOnlySpan<char> key, PropertyType type, int valueBytes, out Span<byte> into)
+    {
+        into = default;
+        int keyBytes = Encoding.UTF8.GetByteCount(key);
+        if (keyBytes is 0 or > byte.MaxValue)
+        {
+            Overflowed = true; // An empty key is refused, a long one does not fit its length.
+            return false;
+        }
+
+        if (!TryHead(PropertyTag.Header, type, 1 + keyBytes + valueBytes, out Span<byte> all))
+        {
+            return false;
+        }
+
+        all[0] = (byte)keyBytes;
+        Encoding.UTF8.GetBytes(key, all[1..]);
+        into = all[(1 + keyBytes)..];
+        return true;
+    }
+
+    private bool TryHead(PropertyTag tag, PropertyType type, int length, out Span<byte> into)
+    {
+        if (Overflowed || length > ushort.MaxValue || _room.Length - Length < 4 + length)
+        {
+            Overflowed = true;
+            into = default;
+            return false;
+        }
+
+        _room[Length] = (byte)tag;
+        _room[Length + 1] = (byte)type;
+        BinaryPrimitives.WriteUInt16LittleEndian(_room[(Length + 2)..], (ushort)length);
+        into = _room.Slice(Length + 4, length);
+        Length += 4 + length;
+        return true;
+    }
+}
+
+/// <summary>Reads properties of any origin. Never throws; what is cut short ends the reading and sets <see cref="IsMalformed"/>.</summary>
+public ref struct PropertyReader(ReadOnlySpan<byte> text)
+{
+    private ReadOnlySpan<byte> _rest = text;
+
+    public PropertyTag Tag { get; private set; }
+
+    public PropertyType Type { get; private set; }
+
+    /// <summary>Of a header: its key, UTF-8. Else empty.</summary>
+    public ReadOnlySpan<byte> Key { get; private set; }
+
+    public ReadOnlySpan<byte> Value { get; private set; }
+
+    public bool IsMalformed { get; private set; }
+
+    /// <summary>Goes to the next property. False at the end.</summary>
+    public bool Next()
+    {
+        if (_rest.IsEmpty)
+        {
+            return false;
+        }
+
+        if (_rest.Length < 4 || _rest.Length - 4 < BinaryPrimitives.ReadUInt16LittleEndian(_rest[2..]))
+        {
+            return End();
+        }
+
+        int length = BinaryPrimitives.ReadUInt16LittleEndian(_rest[2..]);
+        Tag = (PropertyTag)_rest[0];
+        Type = (PropertyType)_rest[1];
+        Key = default;
+        Value = _rest.Slice(4, length);
+        _rest = _rest[(4 + length)..];
+        if (Tag != PropertyTag.Header)
+        {
+            return true;
+        }
+
+        if (Value.IsEmpty || Value[0] == 0 || Value.Length - 1 < Value[0])
+        {
+            return End();
+        }
+
+        int keyBytes = Value[0];
+        Key = Value.Slice(1, keyBytes);
+        Value = Value[(1 + keyBytes)..];
+        return true;
+    }
+
+    /// <summary>Are these properties whole, to the last byte?</summary>
+    public static bool AreValid(ReadOnlySpan<byte> text)
+    {
+        PropertyReader reader = new(text);
+        while (reader.Next())
+        {
+        }
+
+        return !reader.IsMalformed;
+    }
+
+    private bool End()
+    {
+        IsMalformed = true;
+        _rest = default;
+        return false;
+    }
+}

@@ -1,0 +1,281 @@
+using System.Runtime.InteropServices;
+
+namespace FastQ.Protocol;
+
+// Records: what rings and blocks hold. Every record begins with 8 bytes, is 8-byte aligned and is never wrapped:
+//
+//   0        4      5       6         8
+//   | length | kind | flags | small   | ... the kind's own fields, then its payload, then zeroes to the next multiple of 8
+//
+// `length` counts header, fields and payload without that padding. Numbered submissions carry their number at offset 8.
+// Submissions that the engine keeps (message, settle, extend, ...) have the same layout in the journal: one copy, no translation.
+
+/// <summary>Kinds of records. Below 64: in the submission ring (those marked "journal" in blocks too); 64 to 127: in the delivery ring; from 128: in blocks only.</summary>
+public enum RecordKind : byte
+{
+    /// <summary>Never valid: what zeroed memory reads as.</summary>
+    Nothing = 0,
+
+    // Numbered submissions: each takes the next number of its producer.
+    Message = 1,
+    Settle = 2,
+    Extend = 3,
+    Command = 4,
+
+    // Control submissions: no number, no confirm, never journaled as they are.
+    Credit = 32,
+    Done = 33,
+    RefusalsSeen = 34,
+    SlotsMapped = 35,
+    GrowRings = 36,
+    ClientMovesRing = 37,
+    Damaged = 38,
+    Bye = 39,
+
+    // Broker to client.
+    Deliveries = 64,
+    DeliveryCopy = 65,
+    Refused = 66,
+    Answer = 67,
+    LateSettle = 68,
+    SlotRetired = 69,
+    BrokerMovesRing = 70,
+    SubscriptionEnded = 71,
+
+    // Journal only: facts that the engine wrote.
+    Source = 128,
+    Delivered = 129,
+    LeaseEnded = 130,
+    NumberRefused = 131,
+    QueueDeclared = 132,
+    QueueDeleted = 133,
+    QueuePurged = 134,
+    PurgeSlice = 135,
+    Subscribed = 136,
+    Unsubscribed = 137,
+    ProducerOpened = 138,
+    ProducerForgotten = 139,
+    RefusalFloor = 140,
+    MovedMessage = 141,
+    MessageDamaged = 142,
+    SubscriptionResumed = 143,
+    CommandDone = 144,
+}
+
+/// <summary>The first 8 bytes of every record.</summary>
+[StructLayout(LayoutKind.Explicit, Size = SizeBytes)]
+public struct RecordPrefix
+{
+    public const int SizeBytes = 8;
+
+    [FieldOffset(0)] public uint LengthBytes;
+    [FieldOffset(4)] public RecordKind Kind;
+    [FieldOffset(5)] public byte Flags;
+    [FieldOffset(6)] public ushort Small;
+}
+
+/// <summary>A message: 32 bytes, then properties, then the body. The same in ring and journal, save two fields.</summary>
+[StructLayout(LayoutKind.Explicit, Size = SizeBytes)]
+public struct MessageHeader
+{
+    public const int SizeBytes = 32;
+
+    /// <summary>Bits 0 and 1 of <see cref="Flags"/>: the <see cref="ConfirmLevel"/> that the sender waits for.</summary>
+    public const byte ConfirmMask = 0b11;
+
+    [FieldOffset(0)] public uint LengthBytes;
+    [FieldOffset(4)] public RecordKind Kind;
+    [FieldOffset(5)] public byte Flags;
+    [FieldOffset(6)] public ushort PropertyBytes;
+
+    /// <summary>In the ring: the submission's number. In the journal the broker replaces it by the wall clock at its acceptance, microseconds since 1970 (the number follows from the <see cref="SourceRecord"/> before it).</summary>
+    [FieldOffset(8)] public ulong NumberOrTimeMicros;
+
+    /// <summary>Id of the queue.</summary>
+    [FieldOffset(16)] public uint Queue;
+
+    /// <summary>CRC-32C over properties and body (<see cref="RecordCheck"/>), by the sender.</summary>
+    [FieldOffset(20)] public uint Check;
+
+    /// <summary>In the ring: 0. In the journal: the message's place number in its queue, the same for life.</summary>
+    [FieldOffset(24)] public ulong Tag;
+
+    /// <summary>Bytes of the body.</summary>
+    public readonly int BodyBytes => (int)LengthBytes - SizeBytes - PropertyBytes;
+}
+
+/// <summary>Settles or extends a range of deliveries. Ring and journal.</summary>
+[StructLayout(LayoutKind.Explicit, Size = SizeBytes)]
+public struct SettleRecord
+{
+    public const int SizeBytes = 40;
+
+    [FieldOffset(0)] public uint LengthBytes;
+
+    /// <summary><see cref="RecordKind.Settle"/> or <see cref="RecordKind.Extend"/>.</summary>
+    [FieldOffset(4)] public RecordKind Kind;
+
+    /// <summary>Bits 0 and 1: the confirm level that the consumer waits for. Bits 4 to 6: the <see cref="Outcome"/>.</summary>
+    [FieldOffset(5)] public byte Flags;
+
+    [FieldOffset(6)] public ushort Small;
+    [FieldOffset(8)] public ulong Number;
+    [FieldOffset(16)] public uint Subscription;
+    [FieldOffset(20)] public uint Count;
+    [FieldOffset(24)] public ulong FirstDelivery;
+
+    /// <summary>Of <see cref="RecordKind.Extend"/>: the lease from now on, in milliseconds. Else 0.</summary>
+    [FieldOffset(32)] public long LeaseMilliseconds;
+
+    public readonly Outcome Outcome => (Outcome)((Flags >> 4) & 0b111);
+
+    public static byte FlagsOf(Outcome outcome, ConfirmLevel level) => (byte)(((int)outcome << 4) | (int)level);
+}
+
+/// <summary>A command with an answer: declare, delete, subscribe and the like. Its payload is a <see cref="FieldWriter"/> text.</summary>
+[StructLayout(LayoutKind.Explicit, Size = SizeBytes)]
+public struct CommandRecord
+{
+    public const int SizeBytes = 24;
+
+    [FieldOffset(0)] public uint LengthBytes;
+    [FieldOffset(4)] public RecordKind Kind;
+    [FieldOffset(5)] public byte Flags;
+    [FieldOffset(6)] public CommandKind Command;
+    [FieldOffset(8)] public ulong Number;
+
+    /// <summary>Wall clock at the sender, for its own use; echoed in the answer.</summary>
+    [FieldOffset(16)] public ulong Cookie;
+}
+
+/// <summary>What a <see cref="CommandRecord"/> asks for. Fields in: see the page. A number never changes its meaning.</summary>
+public enum CommandKind : ushort
+{
+    None = 0,
+    DeclareQueue = 1,
+    DeleteQueue = 2,
+    PurgeQueue = 3,
+    FindQueue = 4,
+    ShowQueue = 5,
+    ListQueues = 6,
+    Subscribe = 7,
+    Unsubscribe = 8,
+    ResumeSubscription = 9,
+    Statistics = 10,
+}
+
+/// <summary>Control submissions that need no more than two numbers: credit, done, acknowledgements, ring moves, damage, bye.</summary>
+[StructLayout(LayoutKind.Explicit, Size = SizeBytes)]
+public struct ControlRecord
+{
+    public const int SizeBytes = 32;
+
+    [FieldOffset(0)] public uint LengthBytes;
+    [FieldOffset(4)] public RecordKind Kind;
+    [FieldOffset(5)] public byte Flags;
+    [FieldOffset(6)] public ushort Small;
+
+    /// <summary>Credit, Done, Damaged: the subscription. GrowRings: bytes wanted of the submission ring. ...MovesRing: the number of the ring moved to. SlotsMapped: how many messages of slots were taken.</summary>
+    [FieldOffset(8)] public uint Subject;
+
+    /// <summary>Credit: most deliveries unsettled at once. Done: how many. GrowRings: bytes wanted of the delivery ring.</summary>
+    [FieldOffset(12)] public uint Count;
+
+    /// <summary>Credit: most bytes unsettled at once. Done, Damaged: first delivery number. RefusalsSeen: the number up to which all refusals were taken.</summary>
+    [FieldOffset(16)] public ulong Value;
+
+    [FieldOffset(24)] public ulong Reserved;
+}
+
+/// <summary>A run of deliveries of one subscription: consecutive delivery numbers, tags and tokens. Then <c>Count</c> entries of <see cref="DeliveryEntry"/>.</summary>
+[StructLayout(LayoutKind.Explicit, Size = SizeBytes)]
+public struct DeliveriesHeader
+{
+    public const int SizeBytes = 48;
+
+    [FieldOffset(0)] public uint LengthBytes;
+    [FieldOffset(4)] public RecordKind Kind;
+    [FieldOffset(5)] public byte Flags;
+    [FieldOffset(6)] public ushort Count;
+    [FieldOffset(8)] public uint Subscription;
+    [FieldOffset(12)] public uint Queue;
+    [FieldOffset(16)] public ulong FirstDelivery;
+    [FieldOffset(24)] public ulong FirstTag;
+
+    /// <summary>Fencing token of the first; the next have the next. Rises with every delivery of the namespace, over restarts too (with the broker's epoch before it).</summary>
+    [FieldOffset(32)] public ulong FirstToken;
+
+    /// <summary>End of the lease by the broker's interval clock, microseconds; for display: the lease's length counts.</summary>
+    [FieldOffset(40)] public long LeaseEndMicros;
+}
+
+/// <summary>One delivery by reference.</summary>
+[StructLayout(LayoutKind.Explicit, Size = SizeBytes)]
+public struct DeliveryEntry
+{
+    public const int SizeBytes = 16;
+
+    /// <summary>The page may have been evicted since the broker verified it: check the record before use.</summary>
+    public const ushort Cold = 1;
+
+    /// <summary>Delivered before.</summary>
+    public const ushort Redelivered = 2;
+
+    [FieldOffset(0)] public uint Slot;
+    [FieldOffset(4)] public uint Offset;
+
+    /// <summary>Of the whole record: header, properties, body.</summary>
+    [FieldOffset(8)] public uint LengthBytes;
+
+    /// <summary>How often it has been delivered, this time included; 65,535 when more.</summary>
+    [FieldOffset(12)] public ushort DeliveryCount;
+
+    [FieldOffset(14)] public ushort Flags;
+}
+
+/// <summary>Broker to client: a refused submission, settle numbers that came too late, an ended subscription. Then text in UTF-8, perhaps none.</summary>
+[StructLayout(LayoutKind.Explicit, Size = SizeBytes)]
+public struct NoticeRecord
+{
+    public const int SizeBytes = 40;
+
+    [FieldOffset(0)] public uint LengthBytes;
+
+    /// <summary><see cref="RecordKind.Refused"/>, <see cref="RecordKind.LateSettle"/> or <see cref="RecordKind.SubscriptionEnded"/>; also <see cref="RecordKind.SlotRetired"/> and <see cref="RecordKind.BrokerMovesRing"/> with their number in <see cref="Subject"/>.</summary>
+    [FieldOffset(4)] public RecordKind Kind;
+
+    [FieldOffset(5)] public byte Flags;
+    [FieldOffset(6)] public RefusalCode Code;
+
+    /// <summary>The submission's number.</summary>
+    [FieldOffset(8)] public ulong Number;
+
+    /// <summary>Subscription, slot or ring.</summary>
+    [FieldOffset(16)] public uint Subject;
+
+    /// <summary>LateSettle: how many deliveries. Refused: how many submissions from <see cref="Number"/> on.</summary>
+    [FieldOffset(20)] public uint Count;
+
+    /// <summary>LateSettle: the first delivery number. Refused: the value of the limit, where one is meant.</summary>
+    [FieldOffset(24)] public ulong Value;
+
+    [FieldOffset(32)] public ulong Reserved;
+}
+
+/// <summary>Broker to client: the answer to a <see cref="CommandRecord"/>. Then its payload, a <see cref="FieldWriter"/> text.</summary>
+[StructLayout(LayoutKind.Explicit, Size = SizeBytes)]
+public struct AnswerRecord
+{
+    public const int SizeBytes = 32;
+
+    /// <summary>Set in <see cref="Flags"/> on all but the last record of an answer in several parts (a list of queues).</summary>
+    public const byte More = 1;
+
+    [FieldOffset(0)] public uint LengthBytes;
+    [FieldOffset(4)] public RecordKind Kind;
+    [FieldOffset(5)] public byte Flags;
+    [FieldOffset(6)] public RefusalCode Code;
+    [FieldOffset(8)] public ulong Number;
+    [FieldOffset(16)] public ulong Cookie;
+    [FieldOffset(24)] public ulong Value;
+}
