@@ -1,0 +1,531 @@
+using System.Buffers;
+using System.IO.Hashing;
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
+using FastQ.Linux;
+using FastQ.Protocol;
+
+namespace FastQ.Journal;
+
+// The journal: records into blocks, blocks into slots, in order, and what of it is written and durable.
+//
+//   TryReserve/Commit -> open block --Seal--> sealed: hash, chain, handed to the storage --completion--> written --sync--> durable
+//
+// Invariants: DurableBlock <= WrittenBlock < OpenBlock. Both are prefixes: a block counts only when all before it do. Durable passes a slot's
+// last block only when that slot's own sync returned (DESIGN-REVIEW R11). A failed write or sync is final (R26): nothing counts after it.
+
+/// <summary>An open journal. One thread, the broker's turn; jobs and syncs run beside it in the storage.</summary>
+public sealed unsafe class Journal : IDisposable
+{
+    private const int PooledBlocks = 8;
+    private const ulong SnapshotToken = 1, PrepareToken = 2, SyncToken = 3, FirstBlockToken = 16;
+    private readonly JournalOptions _options;
+    private readonly IStorage _storage;
+    private readonly IDisposable? _lock;
+    private readonly Slots _slots;
+    private readonly Snapshots _snapshots;
+    private readonly Stack<NativeBuffer> _pool = new();
+    private readonly Queue<InFlight> _inFlight = new();
+    private readonly XxHash3 _hash;
+    private readonly long _seed;
+    private readonly StorageCompletion[] _completions = new StorageCompletion[32];
+    private NativeBuffer? _open;
+    private byte* _at;
+    private int _fill;
+    private int _hashed;
+    private int _capacity;
+    private int _reserved;
+    private uint _records;
+    private ulong _chainHash;
+    private ulong _syncTarget;
+    private ulong _syncCovers;
+    private bool _syncRuns;
+    private bool _lastIsClosing;
+    private long _bytesSinceSnapshot;
+    private long _syncs;
+    private long _bytesWritten;
+
+    private sealed class InFlight(ulong block, NativeBuffer buffer, bool pooled)
+    {
+        public ulong Block => block;
+
+        public NativeBuffer Buffer => buffer;
+
+        public bool Pooled => pooled;
+
+        public bool Written { get; set; }
+    }
+
+    private Journal(JournalOptions options, IStorage storage, IDisposable? directoryLock, Guid uuid, ulong epoch, Slots slots, Snapshots snapshots, ulong block, ulong hash)
+    {
+        (_options, _storage, _lock, Uuid, Epoch, _slots, _snapshots) = (options, storage, directoryLock, uuid, epoch, slots, snapshots);
+        _seed = Format.Seed(uuid, epoch);
+        _hash = new XxHash3(_seed);
+        WrittenBlock = DurableBlock = block;
+        OpenBlock = block + 1;
+        _chainHash = hash;
+        for (int i = 0; i < PooledBlocks; i++)
+        {
+            _pool.Push(new NativeBuffer(options.BlockBytes));
+        }
+
+        _slots.Unlinked = slot => SlotGone?.Invoke(slot);
+        _lastIsClosing = true;
+    }
+
+    public Guid Uuid { get; }
+
+    /// <summary>This life of the broker.</summary>
+    public ulong Epoch { get; }
+
+    /// <summary>Number of the block that the next committed record belongs to.</summary>
+    public ulong OpenBlock { get; private set; }
+
+    /// <summary>Bytes of records in it.</summary>
+    public int OpenBytes => _open is null ? 0 : _fill - BlockHeader.SizeBytes;
+
+    /// <summary>The number that a record appended now, or the last one appended, is shown by: once this block is written, so is all that was appended.</summary>
+    public ulong LastBlock => OpenBytes > 0 ? OpenBlock : OpenBlock - 1;
+
+    public ulong WrittenBlock { get; private set; }
+
+    public ulong DurableBlock { get; private set; }
+
+    /// <summary>A write or a sync failed: final.</summary>
+    public JournalProblem? Failure { get; private set; }
+
+    /// <summary>The last block is a closing one, and durable.</summary>
+    public bool AtRest => _lastIsClosing && OpenBytes == 0 && DurableBlock == OpenBlock - 1;
+
+    /// <summary>Readable when a completion waits.</summary>
+    public int WakeDescriptor => _storage.WakeDescriptor;
+
+    public bool IsBusy => _storage.IsBusy;
+
+    public bool SnapshotRunning => _snapshots.IsRunning;
+
+    public int SlotBytes => _options.SlotBytes;
+
+    /// <summary>No slot is ready to go on to, and none may be made: the owner should snapshot and reclaim now.</summary>
+    public bool WantsRoom => _slots.IsStarved;
+
+    /// <summary>Why the next slot could not be made (a full disk); null when all is well.</summary>
+    public Fault? RoomFault => _slots.LastFault;
+
+    /// <summary>Told when a slot's file is gone for good.</summary>
+    public Action<uint>? SlotGone { get; set; }
+
+    public IReadOnlyList<SlotInfo> AllSlots => [.. _slots.All.Select(InfoOf)];
+
+    public JournalStatistics Statistics => new(_storage.Name, WrittenBlock, DurableBlock, _syncs, _bytesWritten, _slots.Count, (long)_slots.Count * _options.SlotBytes, _snapshots.Taken, _snapshots.Bytes, _snapshots.LastPauseMilliseconds, _snapshots.LongestPauseMilliseconds, _snapshots.OlderBlock, _snapshots.NewestBlock);
+
+    /// <summary>Recovers what the directory holds and opens it for a new life. Never throws for what the disk holds.</summary>
+    public static JournalOpening Open(JournalOptions options, IStorage storage, IReplay replay, IDisposable? directoryLock = null)
+    {
+        long start = Clock.MonotonicNanoseconds();
+        Recovery recovery = new(options, storage, replay);
+        JournalOpening opening = Open(options, storage, recovery, directoryLock);
+        recovery.Report.Milliseconds = (Clock.MonotonicNanoseconds() - start) / 1e6;
+        return opening;
+    }
+
+    private static JournalOpening Open(JournalOptions options, IStorage storage, Recovery recovery, IDisposable? directoryLock)
+    {
+        if (!recovery.TryBegin(out bool isFirstStart) || !recovery.TryReplay() || !recovery.TryProveTail())
+        {
+            return new JournalOpening(null, recovery.Report, recovery.Problem);
+        }
+
+        ulong epoch = recovery.Epoch + 1;
+        recovery.Report.Epoch = epoch;
+        Slots slots = new(storage, options, recovery.Uuid, options.NewGuid(), epoch) { HighestId = recovery.Catalogue.HighestSlot, HighestSegment = recovery.Catalogue.HighestSegment };
+        Result first = slots.OpenFirst(recovery.Block, recovery.Hash, 0);
+        first = first.Ok && isFirstStart ? WriteFormat(options, storage, recovery.Uuid) : first;
+        if (!first.Ok)
+        {
+            recovery.Catalogue.Dispose();
+            JournalProblem problem = new("cannot-start", 0, 0, 0, $"{first.Fault}. Nothing of the data was changed; make room or see to the device, then start again.");
+            return new JournalOpening(null, recovery.Report, problem);
+        }
+
+        foreach (FoundSegment segment in recovery.Catalogue.All)
+        {
+            segment.Kept = true;
+            // What was not walked lies before the snapshot: its last block is not above the snapshot's.
+            ulong last = segment.LastBlock != 0 ? segment.LastBlock : segment.Verdict == SegmentVerdict.Good ? Math.Min(recovery.StartBlock, recovery.Block) : 0;
+            slots.AdoptUsed(new Slot(segment.Slot, segment.File) { SegmentNumber = segment.Header.SegmentNumber, FirstBlock = segment.FirstBlock, LastBlock = last, Offset = segment.EndOffset, IsOlderLife = true });
+        }
+
+        Snapshots snapshots = new(storage, options, recovery.Uuid);
+        recovery.GoodSnapshots.ForEach(snapshots.Adopt);
+        Journal journal = new(options, storage, directoryLock, recovery.Uuid, epoch, slots, snapshots, recovery.Block, recovery.Hash);
+        return new JournalOpening(journal, recovery.Report, null);
+    }
+
+    /// <summary>Room for records of <paramref name="bytes"/> bytes in all, in the open block; opens one if needed, sealing a full one.</summary>
+    /// <param name="bytes">A multiple of 8.</param>
+    /// <param name="room">To be filled in place; what is not committed is taken back by the next reservation.</param>
+    /// <param name="place">Where the first byte will lie.</param>
+    /// <returns>False: no block can be opened now (no slot ready, or all buffers under way). Try again after <see cref="Poll"/>.</returns>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public bool TryReserve(int bytes, out Span<byte> room, out Place place)
+    {
+        if (_fill + bytes > _capacity && !TryOpen(bytes))
+        {
+            room = default;
+            place = default;
+            return false;
+        }
+
+        _reserved = bytes;
+        room = new Span<byte>(_at + _fill, bytes);
+        place = new Place(_slots.Current.Id, (uint)(_slots.Current.Offset + _fill));
+        return true;
+    }
+
+    /// <summary>Keeps the first <paramref name="bytes"/> bytes of what was reserved: whole records, each padded to 8 with zeroes. They never change again.</summary>
+    /// <param name="bytes">A multiple of 8.</param>
+    /// <param name="records">How many records these are.</param>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public void Commit(int bytes, uint records)
+    {
+        Invariant.Holds((uint)bytes <= (uint)_reserved && (bytes & 7) == 0);
+        _reserved -= bytes;
+        _fill += bytes;
+        _records += records;
+        if (_fill - _hashed >= Format.BlockAlignment)
+        {
+            HashOn(); // While it is in the first-level cache.
+        }
+    }
+
+    /// <summary>Ends the open block and hands it to the storage. False: there was nothing in it.</summary>
+    public bool Seal()
+    {
+        if (OpenBytes == 0)
+        {
+            return false;
+        }
+
+        Hand(isClosing: false);
+        return true;
+    }
+
+    /// <summary>Writes an empty block that says what is durable, and has it synced; asks for no other (DESIGN-REVIEW R37). False: no block can be opened now.</summary>
+    public bool SealClosing()
+    {
+        Invariant.Holds(OpenBytes == 0);
+        if (_open is null && !TryOpen(0))
+        {
+            return false;
+        }
+
+        Hand(isClosing: true);
+        RequestSync();
+        return true;
+    }
+
+    /// <summary>Wants everything that is sealed now to become durable.</summary>
+    public void RequestSync() => _syncTarget = OpenBlock - 1;
+
+    /// <summary>Takes completions and starts what is due. True: <see cref="WrittenBlock"/> or <see cref="DurableBlock"/> moved.</summary>
+    public bool Poll()
+    {
+        (ulong written, ulong durable) = (WrittenBlock, DurableBlock);
+        while (_storage.IsBusy)
+        {
+            int count = _storage.Poll(_completions);
+            for (int i = 0; i < count; i++)
+            {
+                Complete(_completions[i]);
+            }
+
+            if (count < _completions.Length)
+            {
+                break;
+            }
+        }
+
+        if (Failure is null)
+        {
+            StartDue();
+        }
+
+        return WrittenBlock != written || DurableBlock != durable;
+    }
+
+    /// <summary>Is a snapshot due, by how much was written since the last (DESIGN-REVIEW R30)?</summary>
+    /// <param name="stateBytes">Size of the state, in bytes.</param>
+    public bool IsSnapshotDue(long stateBytes) =>
+        !_snapshots.IsRunning && Failure is null && (_bytesSinceSnapshot >= Math.Max(_options.SlotBytes, stateBytes / 4) || (WantsRoom && _bytesSinceSnapshot > 0));
+
+    /// <summary>Takes a snapshot of the state as it is now, at a block border. The pages are written at once, which is the pause; the rest goes beside the turn.</summary>
+    public Result TakeSnapshot(Action<IBufferWriter<byte>> save)
+    {
+        Invariant.Holds(OpenBytes == 0 && !_snapshots.IsRunning);
+        _bytesSinceSnapshot = 0;
+        Result begun = _snapshots.Begin(OpenBlock - 1, _chainHash, Epoch, save);
+        RequestSync(); // The manifest waits until the described block is durable.
+        return begun;
+    }
+
+    /// <summary>Frees slots by the owner's answers. Cheap; once a turn or less.</summary>
+    public void Reclaim(ISlotUse use) => _slots.Reclaim(use, _snapshots.OlderBlock, DurableBlock);
+
+    /// <summary>A slot that is in use; null when there is none of this id.</summary>
+    public SlotInfo? InfoOf(uint slot) => _slots.Find(slot) is Slot found ? InfoOf(found) : null;
+
+    /// <summary>A read-only descriptor of a slot, for passing on; null when there is none.</summary>
+    public Result<FileHandle>? OpenReadOnly(uint slot) => _slots.Find(slot)?.File.OpenReadOnly();
+
+    /// <summary>Reads bytes of a slot through the page cache; they must be written.</summary>
+    public Result<int> Read(uint slot, long offset, Span<byte> into) =>
+        _slots.Find(slot) is Slot found ? found.File.ReadAt(into, offset) : new Fault("pread", Errno.ENOENT, $"slot {slot}");
+
+    /// <summary>Begins to read a full slot block by block, each verified.</summary>
+    public SegmentScan? StartScan(uint slot) => _slots.Used.FirstOrDefault(used => used.Id == slot) is Slot found ? new SegmentScan(found, Uuid) : null;
+
+    /// <summary>Waits until all that is sealed is written and durable, and a running snapshot is done. For a stop.</summary>
+    public void Drain()
+    {
+        RequestSync();
+        while (Failure is null && (DurableBlock < OpenBlock - 1 || _snapshots.IsRunning))
+        {
+            Poll();
+            if (_storage.IsBusy && (DurableBlock < OpenBlock - 1 || _snapshots.IsRunning))
+            {
+                _storage.WaitForCompletion();
+            }
+        }
+    }
+
+    public void Dispose()
+    {
+        while (_storage.IsBusy)
+        {
+            _storage.WaitForCompletion();
+            int count = _storage.Poll(_completions);
+            for (int i = 0; i < count; i++)
+            {
+                Complete(_completions[i]);
+            }
+        }
+
+        _open?.Dispose();
+        foreach (NativeBuffer buffer in _pool.Concat(_inFlight.Select(block => block.Buffer)))
+        {
+            buffer.Dispose();
+        }
+
+        _slots.Dispose();
+        _storage.Dispose();
+        _lock?.Dispose();
+    }
+
+    /// <summary>Writes FORMAT: the last step of a first start.</summary>
+    internal static Result WriteFormat(JournalOptions options, IStorage storage, Guid uuid)
+    {
+        FormatFile format = new() { Magic = Format.FormatMagic, Version = Format.Version, Uuid = uuid };
+        format.SetHash();
+        string temporary = options.FormatPath + ".tmp";
+        Result<IStoredFile> file = storage.Open(temporary, create: true);
+        if (!file.Ok)
+        {
+            return file.Fault;
+        }
+
+        using IStoredFile handle = file.Value;
+        Result result = handle.WriteAt(MemoryMarshal.AsBytes(new ReadOnlySpan<FormatFile>(in format)), 0);
+        result = result.Ok ? handle.Sync() : result;
+
+        // From the inside out: each name lasts before the one that says that it is there.
+        foreach (string directory in (ReadOnlySpan<string>)[options.NamespaceDirectory, Path.Combine(options.Directory, "namespaces")])
+        {
+            result = result.Ok ? storage.SyncDirectory(directory) : result;
+        }
+
+        result = result.Ok ? storage.Rename(temporary, options.FormatPath) : result;
+        return result.Ok ? storage.SyncDirectory(options.Directory) : result;
+    }
+
+    private bool TryOpen(int bytes)
+    {
+        if (Failure is not null)
+        {
+            return false;
+        }
+
+        if (OpenBytes > 0)
+        {
+            Hand(isClosing: false);
+        }
+
+        Invariant.Holds(bytes <= _options.MaxRecordBytes + Format.BlockAlignment);
+        int wanted = Math.Max(_options.BlockBytes, Format.AlignBlock(BlockHeader.SizeBytes + bytes));
+        Invariant.Holds(Format.SegmentHeaderBytes + wanted <= _options.SlotBytes);
+        bool fits = _slots.Current.Offset + wanted <= _options.SlotBytes;
+        bool isLarge = wanted > _options.BlockBytes;
+        if (_open is not null)
+        {
+            // An empty open block: only its size may be wrong.
+            if (wanted <= _capacity)
+            {
+                return true;
+            }
+
+            Return(_open, _open.Length == _options.BlockBytes);
+            _open = null;
+            _capacity = 0;
+        }
+
+        if ((!fits && !_slots.TryTurn()) || (!isLarge && _pool.Count == 0))
+        {
+            return false;
+        }
+
+        _open = isLarge ? new NativeBuffer(wanted) : _pool.Pop();
+        _at = _open.Address;
+        _capacity = wanted;
+        _fill = _hashed = BlockHeader.SizeBytes;
+        _reserved = 0;
+        _records = 0;
+        _hash.Reset();
+        return true;
+    }
+
+    private void HashOn()
+    {
+        _hash.Append(new ReadOnlySpan<byte>(_at + _hashed, _fill - _hashed));
+        _hashed = _fill;
+    }
+
+    private void Hand(bool isClosing)
+    {
+        HashOn();
+        Slot slot = _slots.Current;
+        BlockHeader header = new() { Magic = Format.BlockMagic, PayloadBytes = (uint)(_fill - BlockHeader.SizeBytes), BlockNumber = OpenBlock, Epoch = Epoch, SealedMicros = _options.WallMicros(), DurableBlock = DurableBlock, ChainHash = _chainHash, RecordCount = _records };
+        header.Hash = header.Finish(_hash);
+        header.SetCheck();
+        MemoryMarshal.Write(new Span<byte>(_at, BlockHeader.SizeBytes), header);
+        int length = Format.AlignBlock(_fill);
+        new Span<byte>(_at + _fill, length - _fill).Clear();
+        Invariant.Holds(slot.Offset % Format.BlockAlignment == 0 && slot.Offset + length <= _options.SlotBytes);
+
+        NativeBuffer buffer = _open!;
+        _inFlight.Enqueue(new InFlight(OpenBlock, buffer, buffer.Length == _options.BlockBytes));
+        slot.FirstBlock = slot.FirstBlock == 0 ? OpenBlock : slot.FirstBlock;
+        slot.LastBlock = OpenBlock;
+        int offset = slot.Offset;
+        slot.Offset += length;
+        _chainHash = header.Hash;
+        _bytesSinceSnapshot += length;
+        _bytesWritten += length;
+        _lastIsClosing = isClosing;
+        _storage.Write(slot.File, buffer.Address, length, offset, FirstBlockToken + OpenBlock);
+        OpenBlock++;
+        _open = null;
+        _capacity = _fill = 0;
+    }
+
+    private void Complete(in StorageCompletion completion)
+    {
+        switch (completion.Token)
+        {
+            case SnapshotToken:
+                _snapshots.Ended(completion.Fault);
+                break;
+            case PrepareToken:
+                _slots.Prepared(completion.Fault);
+                break;
+            case SyncToken:
+                _syncRuns = false;
+                if (completion.Fault is null && Failure is null)
+                {
+                    _syncs++;
+                    DurableBlock = _syncCovers;
+                }
+
+                Fail(completion.Fault, DurableBlock + 1);
+                break;
+            default:
+                Wrote(completion.Token - FirstBlockToken, completion.Fault);
+                break;
+        }
+    }
+
+    private void Wrote(ulong block, Fault? fault)
+    {
+        Fail(fault, block);
+        foreach (InFlight waiting in _inFlight)
+        {
+            if (waiting.Block == block)
+            {
+                waiting.Written = true;
+                break;
+            }
+        }
+
+        while (_inFlight.TryPeek(out InFlight? first) && first.Written)
+        {
+            _inFlight.Dequeue();
+            Return(first.Buffer, first.Pooled);
+            WrittenBlock = Failure is null ? first.Block : WrittenBlock;
+        }
+    }
+
+    private void Fail(Fault? fault, ulong block)
+    {
+        if (fault is Fault what && Failure is null)
+        {
+            Failure = new JournalProblem("storage-failed", _slots.Current.Id, 0, block, $"{what}. The namespace stopped confirming after block {DurableBlock}. Check the device (dmesg), then start the broker again.");
+        }
+    }
+
+    private void Return(NativeBuffer buffer, bool pooled)
+    {
+        if (pooled)
+        {
+            _pool.Push(buffer);
+        }
+        else
+        {
+            buffer.Dispose();
+        }
+    }
+
+    private void StartDue()
+    {
+        if (!_syncRuns && DurableBlock < _syncTarget && DurableBlock < WrittenBlock)
+        {
+            Slot slot = SlotOf(DurableBlock + 1);
+            _syncCovers = Math.Min(WrittenBlock, slot.LastBlock);
+            _syncRuns = true;
+            _storage.Sync(slot.File, SyncToken);
+        }
+
+        _snapshots.Advance(DurableBlock, SnapshotToken);
+        _slots.TryPrepare(PrepareToken, _options.WallMicros());
+    }
+
+    private Slot SlotOf(ulong block)
+    {
+        if (_slots.Current.FirstBlock != 0 && _slots.Current.FirstBlock <= block)
+        {
+            return _slots.Current;
+        }
+
+        for (int i = _slots.Used.Count - 1; i >= 0; i--)
+        {
+            Slot slot = _slots.Used[i];
+            if (!slot.IsOlderLife && slot.FirstBlock != 0 && slot.FirstBlock <= block)
+            {
+                Invariant.Holds(block <= slot.LastBlock);
+                return slot;
+            }
+        }
+
+        throw new InvariantViolation($"No slot holds block {block}.");
+    }
+
+    private SlotInfo InfoOf(Slot slot) => new(slot.Id, slot.SegmentNumber, slot.FirstBlock, slot.LastBlock, slot.Offset, slot == _slots.Current, slot.IsOlderLife);
+}

@@ -1,0 +1,286 @@
+using System.Runtime.InteropServices;
+using FastQ.Linux;
+
+namespace FastQ.Journal;
+
+// The slots of a namespace: files of one size, used again and again, one use at a time.
+//
+//   free --prepare (header written, synced)--> next --the current one is full--> current --full--> used --reclaim--> free or unlinked
+//   (new file: zeroed, fsync of file and directory, first)
+//
+// The next slot is made ready beside the turn. A slot is usable only when its file, its name and its header are on the disk.
+
+/// <summary>One slot file. The descriptor that writes it is the one that syncs it.</summary>
+internal sealed class Slot(uint id, IStoredFile file)
+{
+    public uint Id => id;
+
+    public IStoredFile File => file;
+
+    public ulong SegmentNumber { get; set; }
+
+    /// <summary>0: no block in it.</summary>
+    public ulong FirstBlock { get; set; }
+
+    public ulong LastBlock { get; set; }
+
+    /// <summary>Where the next block goes.</summary>
+    public int Offset { get; set; } = Format.SegmentHeaderBytes;
+
+    /// <summary>From before this start: clients may still map it.</summary>
+    public bool IsOlderLife { get; set; }
+}
+
+/// <summary>A slot as shown to the owner.</summary>
+/// <param name="Id">Never used again.</param>
+/// <param name="SegmentNumber">Which use of a slot this is, counted over all slots.</param>
+/// <param name="FirstBlock">0: none yet.</param>
+/// <param name="LastBlock">The last so far.</param>
+/// <param name="UsedBytes">Header and blocks.</param>
+/// <param name="IsCurrent">Blocks are being written to it.</param>
+/// <param name="IsOlderLife">Written before this start.</param>
+public readonly record struct SlotInfo(uint Id, ulong SegmentNumber, ulong FirstBlock, ulong LastBlock, int UsedBytes, bool IsCurrent, bool IsOlderLife);
+
+/// <summary>Which slots there are and what each is for.</summary>
+internal sealed class Slots(IStorage storage, JournalOptions options, Guid uuid, Guid instance, ulong epoch)
+{
+    private const int ZeroBytes = 2 * 1024 * 1024;
+    private readonly List<Slot> _used = [];
+    private readonly List<Slot> _free = [];
+    private Slot? _next;
+    private Slot? _preparing;
+    private long _liveBytes;
+    private long _starvedSinceMicros;
+
+    public Slot Current { get; private set; } = null!;
+
+    public uint HighestId { get; set; }
+
+    public ulong HighestSegment { get; set; }
+
+    public int Count => _used.Count + _free.Count + (Current is null ? 0 : 1) + (_next is null ? 0 : 1) + (_preparing is null ? 0 : 1);
+
+    public bool HasNext => _next is not null;
+
+    public bool IsPreparing => _preparing is not null;
+
+    /// <summary>A slot is wanted and may not be made yet.</summary>
+    public bool IsStarved => _starvedSinceMicros != 0;
+
+    /// <summary>Full ones, oldest first.</summary>
+    public IReadOnlyList<Slot> Used => _used;
+
+    public IEnumerable<Slot> All => _used.Append(Current).Concat(_free).Concat(_next is null ? [] : [_next]);
+
+    public Slot? Find(uint id) => Current.Id == id ? Current : _used.Find(slot => slot.Id == id) ?? _free.Find(slot => slot.Id == id) ?? (_next?.Id == id ? _next : null);
+
+    public static string PathOf(JournalOptions options, uint id) => Path.Combine(options.SlotDirectory, SegmentCatalogue.FileName(id));
+
+    /// <summary>Takes in a slot found at the start.</summary>
+    public void AdoptUsed(Slot slot) => _used.Add(slot);
+
+    public void AdoptFree(Slot slot) => _free.Add(slot);
+
+    /// <summary>Makes the first slot of a life, at once: allocated, header written, all synced and read back (DESIGN-REVIEW R1).</summary>
+    public Result OpenFirst(ulong parentBlock, ulong parentHash, ulong gapBlock)
+    {
+        uint id = ++HighestId;
+        string path = PathOf(options, id);
+        Result<IStoredFile> file = storage.Open(path, create: true);
+        if (!file.Ok)
+        {
+            return file.Fault;
+        }
+
+        Slot slot = new(id, file.Value) { SegmentNumber = ++HighestSegment };
+        SegmentHeader header = HeaderOf(slot, parentBlock, parentHash, 1, gapBlock);
+        Result result = file.Value.Allocate(options.SlotBytes);
+        result = result.Ok ? WriteHeader(slot, header) : result;
+        result = result.Ok ? file.Value.Sync() : result;
+        result = result.Ok ? storage.SyncDirectory(options.SlotDirectory) : result;
+        result = result.Ok ? ReadBack(slot, header) : result;
+        if (!result.Ok)
+        {
+            file.Value.Dispose();
+            return result;
+        }
+
+        Current = slot;
+        return Result.Success;
+    }
+
+    /// <summary>Begins to make the next slot ready, if there is none and one may be made. True: a job runs under <paramref name="token"/>.</summary>
+    public bool TryPrepare(ulong token, long nowMicros)
+    {
+        if (_next is not null || _preparing is not null)
+        {
+            return false;
+        }
+
+        if (_free.Count > 0)
+        {
+            Slot slot = _free[^1];
+            _free.RemoveAt(_free.Count - 1);
+            return Prepare(slot, isNew: false, token);
+        }
+
+        bool mayGrow = Count < 2 * _liveBytes / options.SlotBytes + options.MaxSlotsBeyondLive;
+        if (!mayGrow)
+        {
+            _starvedSinceMicros = _starvedSinceMicros == 0 ? nowMicros : _starvedSinceMicros;
+            if (nowMicros - _starvedSinceMicros < options.PatienceMicros)
+            {
+                return false;
+            }
+        }
+
+        uint id = ++HighestId;
+        Result<IStoredFile> file = storage.Open(PathOf(options, id), create: true);
+        if (!file.Ok)
+        {
+            LastFault = file.Fault;
+            return false;
+        }
+
+        return Prepare(new Slot(id, file.Value), isNew: true, token);
+    }
+
+    /// <summary>Why the last slot could not be made (no room on the disk); null when all is well.</summary>
+    public Fault? LastFault { get; private set; }
+
+    /// <summary>The job has ended.</summary>
+    public void Prepared(Fault? fault)
+    {
+        Slot slot = _preparing!;
+        _preparing = null;
+        LastFault = fault;
+        if (fault is null)
+        {
+            _next = slot;
+            _starvedSinceMicros = 0;
+            return;
+        }
+
+        // A slot that could not be allocated is given up: what it holds of the disk goes back.
+        slot.File.Dispose();
+        _ = storage.Unlink(PathOf(options, slot.Id));
+    }
+
+    /// <summary>The current slot is full: goes on to the next. False: it is not ready.</summary>
+    public bool TryTurn()
+    {
+        if (_next is null)
+        {
+            return false;
+        }
+
+        _used.Add(Current);
+        Current = _next;
+        _next = null;
+        return true;
+    }
+
+    /// <summary>Frees what is free by the three conditions (DESIGN section 6, Reclaim).</summary>
+    public void Reclaim(ISlotUse use, ulong olderSnapshotBlock, ulong durableBlock)
+    {
+        const int MostFree = 2;
+        SlotUse current = use.Of(Current.Id);
+        _liveBytes = current.LiveBytes;
+        for (int i = 0; i < _used.Count; i++)
+        {
+            Slot slot = _used[i];
+            SlotUse what = use.Of(slot.Id);
+            _liveBytes += what.LiveBytes;
+            ulong needed = Math.Max(slot.LastBlock, what.LastLeftBlock);
+            bool isFree = what.Live == 0 && !what.Pinned && needed <= olderSnapshotBlock && slot.LastBlock <= durableBlock;
+            if (!isFree)
+            {
+                continue;
+            }
+
+            _used.RemoveAt(i--);
+            if (what.Retire || slot.IsOlderLife || _free.Count >= MostFree)
+            {
+                slot.File.Dispose();
+                _ = storage.Unlink(PathOf(options, slot.Id));
+                Unlinked?.Invoke(slot.Id);
+            }
+            else
+            {
+                slot.FirstBlock = slot.LastBlock = 0;
+                slot.Offset = Format.SegmentHeaderBytes;
+                _free.Add(slot);
+            }
+        }
+    }
+
+    /// <summary>Told when a slot's file is gone.</summary>
+    public Action<uint>? Unlinked { get; set; }
+
+    public void Dispose()
+    {
+        foreach (Slot slot in All)
+        {
+            slot.File.Dispose();
+        }
+
+        _preparing?.File.Dispose();
+    }
+
+    private bool Prepare(Slot slot, bool isNew, ulong token)
+    {
+        slot.SegmentNumber = ++HighestSegment;
+        _preparing = slot;
+        SegmentHeader header = HeaderOf(slot, 0, 0, 0, 0);
+        storage.Run(() => MakeReady(slot, header, isNew), token);
+        return true;
+    }
+
+    private Result MakeReady(Slot slot, SegmentHeader header, bool isNew)
+    {
+        Result result = isNew ? Zero(slot) : Result.Success;
+        result = result.Ok ? WriteHeader(slot, header) : result;
+        result = !result.Ok ? result : isNew ? slot.File.Sync() : slot.File.DataSync();
+        return result.Ok && isNew ? storage.SyncDirectory(options.SlotDirectory) : result;
+    }
+
+    /// <summary>Writes zeroes once, in large pieces: later appends change no metadata, and the page cache holds large folios.</summary>
+    private Result Zero(Slot slot)
+    {
+        Result result = slot.File.Allocate(options.SlotBytes);
+        byte[] zeroes = new byte[Math.Min(ZeroBytes, options.SlotBytes)];
+        for (long at = 0; result.Ok && at < options.SlotBytes; at += zeroes.Length)
+        {
+            result = slot.File.WriteAt(zeroes.AsSpan(0, (int)Math.Min(zeroes.Length, options.SlotBytes - at)), at);
+        }
+
+        return result;
+    }
+
+    private SegmentHeader HeaderOf(Slot slot, ulong parentBlock, ulong parentHash, uint firstOfLife, ulong gapBlock)
+    {
+        SegmentHeader header = new() { Magic = Format.SegmentMagic, Version = Format.Version, Slot = slot.Id, Uuid = uuid, SegmentNumber = slot.SegmentNumber, Epoch = epoch, Instance = instance, ParentBlock = parentBlock, ParentHash = parentHash, FirstOfLife = firstOfLife, SlotBytes = (uint)options.SlotBytes, GapBlock = gapBlock };
+        header.SetHash();
+        return header;
+    }
+
+    private static Result WriteHeader(Slot slot, SegmentHeader header)
+    {
+        byte[] page = new byte[Format.SegmentHeaderBytes];
+        MemoryMarshal.Write(page, header);
+        return slot.File.WriteAt(page, 0);
+    }
+
+    private static Result ReadBack(Slot slot, SegmentHeader header)
+    {
+        byte[] page = new byte[SegmentHeader.SizeBytes];
+        Result<int> read = slot.File.ReadDisk(page, 0);
+        read = read.Ok ? read : slot.File.ReadAt(page, 0); // tmpfs has no disk behind its cache.
+        if (!read.Ok)
+        {
+            return read.Fault;
+        }
+
+        return MemoryMarshal.Read<SegmentHeader>(page).Hash == header.Hash ? Result.Success : new Fault("pread", Errno.EIO, $"{slot.File.Path} (the header that was just written reads back differently)");
+    }
+}
