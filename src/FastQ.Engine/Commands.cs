@@ -1,0 +1,186 @@
+using System.Text;
+using FastQ.Protocol;
+
+namespace FastQ.Engine;
+
+// Commands: each judges, writes its facts into the room it is given, and applies them.
+
+public sealed partial class QueueEngine
+{
+    /// <summary>Declares a queue. One that exists with the same attributes is a success without a record.</summary>
+    /// <param name="name">Of any origin.</param>
+    /// <param name="wanted">Attributes; judged here.</param>
+    /// <param name="room">At least <see cref="MaxFactBytes"/>.</param>
+    /// <param name="block">The open block.</param>
+    /// <param name="written">Bytes written.</param>
+    /// <param name="queue">Its id.</param>
+    /// <param name="isNew">It was made now.</param>
+    /// <param name="difference">With <see cref="RefusalCode.QueueExists"/>: what differs; with bad arguments: what is wrong.</param>
+    public Decision DeclareQueue(ReadOnlySpan<byte> name, QueueAttributes wanted, Span<byte> room, ulong block, out int written, out uint queue, out bool isNew, out string difference)
+    {
+        (written, queue, isNew, difference) = (0, 0, false, "");
+        if (!Names.IsValid(name))
+        {
+            return Decision.Refuse(RefusalCode.BadName);
+        }
+
+        if (wanted.LeaseMilliseconds is < Limits.MinLeaseMilliseconds or > Limits.MaxLeaseMilliseconds)
+        {
+            difference = $"lease must be {Limits.MinLeaseMilliseconds} ms to {Limits.MaxLeaseMilliseconds} ms";
+            return Decision.Refuse(RefusalCode.BadArgument);
+        }
+
+        if (_byName.TryGetValue(Encoding.UTF8.GetString(name), out Queue? existing))
+        {
+            queue = existing.Id;
+            difference = existing.Attributes.DifferenceTo(wanted);
+            return difference.Length == 0 ? Decision.Taken : Decision.Refuse(RefusalCode.QueueExists);
+        }
+
+        if (_queues.Count >= _limits.MaxQueues)
+        {
+            return Decision.Refuse(RefusalCode.LimitReached, (ulong)_limits.MaxQueues);
+        }
+
+        Span<byte> payload = stackalloc byte[Limits.MaxNameBytes + 64];
+        FieldWriter fields = new(payload);
+        fields.Bytes(FieldTag.Name, name);
+        fields.Number(FieldTag.LeaseMilliseconds, (ulong)wanted.LeaseMilliseconds);
+        Invariant.Holds(!fields.Overflowed);
+        queue = _nextQueue;
+        isNew = true;
+        written = Write(new FactRecord { Kind = RecordKind.QueueDeclared, Subject = queue }, fields.Written, room, block);
+        return Decision.Taken;
+    }
+
+    /// <summary>Deletes a queue with all it holds. Its name is free at once; the work behind it is sliced.</summary>
+    public Decision DeleteQueue(uint queue, Span<byte> room, ulong block, out int written)
+    {
+        written = 0;
+        if (FindQueue(queue) is null)
+        {
+            return Unknown(queue);
+        }
+
+        written = Write(new FactRecord { Kind = RecordKind.QueueDeleted, Subject = queue }, default, room, block);
+        return Decision.Taken;
+    }
+
+    /// <summary>Empties a queue of what is ready; what is in flight stays. The counts change at once, the work behind it is sliced.</summary>
+    public Decision PurgeQueue(uint queue, Span<byte> room, ulong block, out int written, out ulong purged)
+    {
+        (written, purged) = (0, 0);
+        if (FindQueue(queue) is not Queue found)
+        {
+            return Unknown(queue);
+        }
+
+        // One purge at a time: the one under way is brought to its end first.
+        if (found.PurgeEnd != 0)
+        {
+            written = WriteSlice(found, uint.MaxValue, room, block);
+        }
+
+        purged = (ulong)found.Ready;
+        written += Write(new FactRecord { Kind = RecordKind.QueuePurged, Subject = queue, First = found.Index.NextTag }, default, room[written..], block);
+        return Decision.Taken;
+    }
+
+    /// <summary>Makes a subscription.</summary>
+    /// <param name="leaseMilliseconds">0: the queue's.</param>
+    public Decision Subscribe(uint queue, ulong producer, long leaseMilliseconds, Span<byte> room, ulong block, out int written, out uint subscription)
+    {
+        (written, subscription) = (0, 0);
+        if (FindQueue(queue) is not Queue found)
+        {
+            return Unknown(queue);
+        }
+
+        long lease = leaseMilliseconds == 0 ? found.Attributes.LeaseMilliseconds : leaseMilliseconds;
+        if (lease is < Limits.MinLeaseMilliseconds or > Limits.MaxLeaseMilliseconds)
+        {
+            return Decision.Refuse(RefusalCode.BadArgument);
+        }
+
+        if (_subscriptions.Count >= _limits.MaxSubscriptions)
+        {
+            return Decision.Refuse(RefusalCode.LimitReached, (ulong)_limits.MaxSubscriptions);
+        }
+
+        subscription = _nextSubscription;
+        written = Write(new FactRecord { Kind = RecordKind.Subscribed, Subject = subscription, Count = queue, First = producer, Second = (ulong)lease }, default, room, block);
+        _subscriptions[subscription].IsAttached = true;
+        return Decision.Taken;
+    }
+
+    /// <summary>A client that came back speaks for its subscription again. Deliveries that it never saw go back uncounted.</summary>
+    public Decision ResumeSubscription(uint subscription, ulong producer, ulong firstNotTaken, Span<byte> room, ulong block, out int written)
+    {
+        written = 0;
+        if (FindSubscription(subscription) is not Subscription found || found.Producer != producer)
+        {
+            return Decision.Refuse(RefusalCode.UnknownSubscription);
+        }
+
+        found.IsAttached = true;
+        if (firstNotTaken < found.NextDelivery)
+        {
+            written = Write(new FactRecord { Kind = RecordKind.SubscriptionResumed, Subject = subscription, First = firstNotTaken }, default, room, block);
+        }
+
+        return Decision.Taken;
+    }
+
+    /// <summary>Ends a subscription: all that is open goes back to its place at once, from <paramref name="firstNotTaken"/> on uncounted.</summary>
+    public Decision Unsubscribe(uint subscription, ulong producer, ulong firstNotTaken, Span<byte> room, ulong block, out int written)
+    {
+        written = 0;
+        if (FindSubscription(subscription) is not Subscription found || found.Producer != producer)
+        {
+            return Decision.Refuse(RefusalCode.UnknownSubscription);
+        }
+
+        written = Write(new FactRecord { Kind = RecordKind.Unsubscribed, Subject = subscription, First = firstNotTaken }, default, room, block);
+        return Decision.Taken;
+    }
+
+    /// <summary>The session is gone, but the owner may come back (a stop): nothing is dispatched to it, and what was not taken goes back uncounted.</summary>
+    public int Detach(uint subscription, ulong firstNotTaken, Span<byte> room, ulong block)
+    {
+        Subscription found = _subscriptions[subscription];
+        found.IsAttached = false;
+        found.CreditMessages = 0;
+        return firstNotTaken < found.NextDelivery ? Write(new FactRecord { Kind = RecordKind.SubscriptionResumed, Subject = subscription, First = firstNotTaken }, default, room, block) : 0;
+    }
+
+    /// <summary>A ready message's record is rotten: it is kept, shown and never delivered.</summary>
+    public bool TryMarkDamaged(uint queue, ulong tag, Span<byte> room, ulong block, out int written)
+    {
+        written = 0;
+        if (FindQueue(queue) is not Queue found)
+        {
+            return false;
+        }
+
+        ref IndexEntry entry = ref found.Index.Find(tag);
+        if (System.Runtime.CompilerServices.Unsafe.IsNullRef(ref entry) || !entry.IsReady)
+        {
+            return false;
+        }
+
+        written = Write(new FactRecord { Kind = RecordKind.MessageDamaged, Subject = queue, First = tag }, default, room, block);
+        return true;
+    }
+
+    /// <summary>Applies a record that compaction wrote: the same message at another place. Its old bytes may still be read by who holds it.</summary>
+    public void Move(ReadOnlySpan<byte> record, Place place, ulong block)
+    {
+        bool fits = ApplyMoved(record, place, block);
+        Invariant.Holds(fits);
+    }
+
+    private static QueueAttributes AttributesFrom(ReadOnlySpan<byte> payload) =>
+        new(FieldReader.TryNumber(payload, FieldTag.LeaseMilliseconds, out ulong lease) ? (long)lease : Limits.DefaultLeaseMilliseconds);
+
+    private Decision Unknown(uint queue) => Decision.Refuse(queue != 0 && queue < _nextQueue ? RefusalCode.QueueDeleted : RefusalCode.UnknownQueue);
+}

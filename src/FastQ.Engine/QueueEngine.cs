@@ -1,0 +1,359 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
+using FastQ.Protocol;
+
+namespace FastQ.Engine;
+
+// The queues: a deterministic state machine.
+//
+//   ready --Delivered--> in flight --accept, reject--> gone          every arrow is a record
+//     ^---- release, LeaseEnded, session's end ---'                  decide judges, apply changes; recovery is apply alone
+//
+// Live, a submission's own bytes in the open block are its record: decide judges that copy, completes it (tag, time), and hands it to
+// the same apply that a recovery uses. Counts always add up, per queue: published = accepted + rejected + purged + ready + in flight + damaged.
+
+/// <summary>The engine of a namespace. One thread; no clock, no I/O. Room for records is the caller's and must be 8-byte aligned.</summary>
+public sealed partial class QueueEngine : IDisposable
+{
+    /// <summary>Room that every method which writes a fact needs at most, in bytes (a name and attributes included).</summary>
+    public const int MaxFactBytes = 512;
+
+    private readonly EngineLimits _limits;
+    private readonly PageAllocator _pages;
+    private readonly Dictionary<uint, Queue> _queues = [];
+    private readonly Dictionary<string, Queue> _byName = new(StringComparer.Ordinal);
+    private readonly Dictionary<uint, Subscription> _subscriptions = [];
+    private readonly Dictionary<ulong, Producer> _producers = [];
+    private readonly Dictionary<uint, SlotState> _slots = [];
+    private readonly Queue<OrphanReference> _orphans = new();
+    private readonly Queue<EndedSubscription> _ended = new();
+    private readonly List<LateRange> _late = [];
+    private Queue? _lastQueue;
+    private Subscription? _lastSubscription;
+    private SlotState? _arrivalSlot;
+    private SlotState? _leaveSlot;
+    private Producer? _source;
+    private ulong _sourceNumber;
+    private uint _nextQueue = 1;
+    private uint _nextSubscription = 1;
+    private ulong _nextProducer = 1;
+    private ulong _nextToken = 1;
+
+    public QueueEngine(EngineLimits limits)
+    {
+        _limits = limits;
+        _pages = new PageAllocator(limits.IndexBytes);
+    }
+
+    /// <summary>Interval time of the last batch.</summary>
+    public long IntervalMicros { get; private set; }
+
+    /// <summary>Wall time of the last batch.</summary>
+    public long WallMicros { get; private set; }
+
+    /// <summary>Memory of the indexes, in bytes.</summary>
+    public long StateBytes => _pages.UsedBytes + _subscriptions.Count * 256L + _queues.Count * 512L + _producers.Count * 64L;
+
+    /// <summary>For repair: records whose ground is lost are counted in <see cref="Lost"/> instead of being contradictions.</summary>
+    public bool IsLenient { get; set; }
+
+    /// <summary>What a lenient replay could not place, in words.</summary>
+    public List<string> Lost { get; } = [];
+
+    /// <summary>Changes the state by one record. The one way in which it changes, live and at recovery.</summary>
+    /// <param name="record">Whole, without padding; of any origin at recovery.</param>
+    /// <param name="place">Where it lies.</param>
+    /// <param name="block">The block that holds it.</param>
+    public ApplyVerdict Apply(ReadOnlySpan<byte> record, Place place, ulong block)
+    {
+        if (record.Length < RecordPrefix.SizeBytes)
+        {
+            return ApplyVerdict.Contradiction;
+        }
+
+        RecordKind kind = (RecordKind)record[4];
+        int least = kind switch
+        {
+            RecordKind.Message or RecordKind.MovedMessage => MessageHeader.SizeBytes,
+            RecordKind.Settle or RecordKind.Extend => SettleRecord.SizeBytes,
+            RecordKind.Source => SourceRecord.SizeBytes,
+            RecordKind.Delivered => DeliveredRecord.SizeBytes,
+            RecordKind.LeaseEnded or RecordKind.NumberRefused or RecordKind.QueueDeclared or RecordKind.QueueDeleted or RecordKind.QueuePurged or RecordKind.PurgeSlice
+                or RecordKind.Subscribed or RecordKind.Unsubscribed or RecordKind.ProducerOpened or RecordKind.ProducerForgotten or RecordKind.RefusalFloor
+                or RecordKind.MessageDamaged or RecordKind.SubscriptionResumed or RecordKind.CommandDone => FactRecord.SizeBytes,
+            _ => 0,
+        };
+        if (least == 0)
+        {
+            return ApplyVerdict.UnknownRecord;
+        }
+
+        if (record.Length < least)
+        {
+            return ApplyVerdict.Contradiction;
+        }
+
+        bool fits = kind switch
+        {
+            RecordKind.Message => ApplyMessage(record, place),
+            RecordKind.MovedMessage => ApplyMoved(record, place, block),
+            RecordKind.Settle => ApplySettle(MemoryMarshal.Read<SettleRecord>(record), block),
+            RecordKind.Extend => ApplyExtend(MemoryMarshal.Read<SettleRecord>(record)),
+            RecordKind.Source => ApplySource(MemoryMarshal.Read<SourceRecord>(record)),
+            RecordKind.Delivered => ApplyDelivered(record),
+            _ => ApplyFact(MemoryMarshal.Read<FactRecord>(record), record[FactRecord.SizeBytes..], block),
+        };
+        if (!fits && IsLenient)
+        {
+            Lost.Add($"{kind} record in block {block} (slot {place.Slot}, offset {place.Offset}): what it speaks of is not there");
+            return ApplyVerdict.Applied;
+        }
+
+        return fits ? ApplyVerdict.Applied : ApplyVerdict.Contradiction;
+    }
+
+    /// <summary>Begins a batch: whose submissions follow, from which number on, and when. Writes and applies a source record.</summary>
+    /// <param name="producer">0: the broker's own doing.</param>
+    /// <param name="now">Interval time is never below the last one.</param>
+    /// <param name="room">At least <see cref="SourceRecord.SizeBytes"/> bytes.</param>
+    /// <returns>Bytes written.</returns>
+    public int Begin(ulong producer, Now now, Span<byte> room)
+    {
+        ulong first = producer == 0 ? 0 : _producers[producer].Last + 1;
+        SourceRecord record = new() { LengthBytes = SourceRecord.SizeBytes, Kind = RecordKind.Source, Producer = producer, FirstNumber = first, IntervalMicros = Math.Max(now.IntervalMicros, IntervalMicros), WallMicros = now.WallMicros };
+        MemoryMarshal.Write(room, record);
+        bool fits = ApplySource(record);
+        Invariant.Holds(fits);
+        return SourceRecord.SizeBytes;
+    }
+
+    /// <summary>Judges a message whose copy stands in the open block, completes it with tag and time, and applies it.</summary>
+    /// <param name="record">The whole record; its lengths were judged: header and properties fit.</param>
+    /// <param name="place">Where the copy lies.</param>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public Decision Publish(Span<byte> record, Place place)
+    {
+        ref MessageHeader header = ref MemoryMarshal.AsRef<MessageHeader>(record);
+        ulong number = header.NumberOrTimeMicros;
+        if (number != _sourceNumber)
+        {
+            return OtherNumber(number);
+        }
+
+        Queue? queue = _lastQueue?.Id == header.Queue ? _lastQueue : FindQueue(header.Queue);
+        if (queue is null)
+        {
+            return Decision.Refuse(header.Queue != 0 && header.Queue < _nextQueue ? RefusalCode.QueueDeleted : RefusalCode.UnknownQueue);
+        }
+
+        if (header.BodyBytes > _limits.MaxMessageBytes)
+        {
+            return Decision.Refuse(RefusalCode.TooLarge, (ulong)_limits.MaxMessageBytes);
+        }
+
+        if (queue.Index.NeedsPage && !_pages.HasRoom)
+        {
+            return Decision.Refuse(RefusalCode.LimitReached, (ulong)_limits.IndexBytes);
+        }
+
+        header.NumberOrTimeMicros = (ulong)WallMicros;
+        header.Tag = queue.Index.NextTag;
+        header.Flags = 0; // Who waits for which confirm is the session's business.
+        bool fits = ApplyMessage(record, place);
+        Invariant.Holds(fits);
+        return Decision.Taken;
+    }
+
+    /// <summary>Judges a settle or an extension whose copy stands in the open block, and applies it to what is open in its range. The rest is in <see cref="LateRanges"/>.</summary>
+    public Decision Settle(Span<byte> record, ulong block)
+    {
+        _late.Clear();
+        SettleRecord settle = MemoryMarshal.Read<SettleRecord>(record);
+        if (settle.Number != _sourceNumber)
+        {
+            return OtherNumber(settle.Number);
+        }
+
+        Subscription? subscription = _lastSubscription?.Id == settle.Subscription ? _lastSubscription : FindSubscription(settle.Subscription);
+        if (subscription is null || subscription.Producer != _source!.Id)
+        {
+            return Decision.Refuse(RefusalCode.UnknownSubscription);
+        }
+
+        bool isExtension = settle.Kind == RecordKind.Extend;
+        bool isValid = settle.Count is > 0 and <= Limits.MaxSettleRange && settle.FirstDelivery > 0 && settle.FirstDelivery + settle.Count <= subscription.NextDelivery
+            && (isExtension ? settle.LeaseMilliseconds is >= Limits.MinLeaseMilliseconds and <= Limits.MaxLeaseMilliseconds : settle.Outcome <= Outcome.Reject);
+        if (!isValid)
+        {
+            return Decision.Refuse(RefusalCode.BadArgument);
+        }
+
+        bool fits = isExtension ? ApplyExtend(settle) : ApplySettle(settle, block);
+        Invariant.Holds(fits);
+        return Decision.Taken;
+    }
+
+    /// <summary>Of the last <see cref="Settle"/>.</summary>
+    public ReadOnlySpan<LateRange> LateRanges => CollectionsMarshal.AsSpan(_late);
+
+    /// <summary>Is this the number that comes next in this batch?</summary>
+    public Decision CheckNumber(ulong number) => number == _sourceNumber ? Decision.Taken : OtherNumber(number);
+
+    /// <summary>Journals that the next number was refused. Bytes written.</summary>
+    public int Refuse(ulong number, RefusalCode code, Span<byte> room, ulong block)
+    {
+        Invariant.Holds(number == _sourceNumber);
+        return Write(new FactRecord { Kind = RecordKind.NumberRefused, Small = (ushort)code, First = number }, default, room, block);
+    }
+
+    /// <summary>Journals that the next number was a command, done. Bytes written.</summary>
+    public int FinishCommand(ulong number, Span<byte> room, ulong block)
+    {
+        Invariant.Holds(number == _sourceNumber);
+        return Write(new FactRecord { Kind = RecordKind.CommandDone, First = number }, default, room, block);
+    }
+
+    /// <summary>Opens a producer: a new one (0), or one that is resumed by the same client.</summary>
+    public Decision OpenProducer(ulong wanted, ulong instanceLow, ulong instanceHigh, Span<byte> room, ulong block, out int written, out ulong id)
+    {
+        written = 0;
+        id = wanted;
+        if (wanted != 0 && !_producers.ContainsKey(wanted))
+        {
+            return Decision.Refuse(RefusalCode.UnknownProducer);
+        }
+
+        if (wanted != 0 && (_producers[wanted].InstanceLow, _producers[wanted].InstanceHigh) != (instanceLow, instanceHigh))
+        {
+            return Decision.Refuse(RefusalCode.Fenced);
+        }
+
+        id = wanted == 0 ? _nextProducer : wanted;
+        written = Write(new FactRecord { Kind = RecordKind.ProducerOpened, First = id, Second = instanceLow, Third = instanceHigh }, default, room, block);
+        _producers[id].IsAttached = true;
+        return Decision.Taken;
+    }
+
+    /// <summary>The producer's session has ended: its retention begins.</summary>
+    public void DetachProducer(ulong producer)
+    {
+        if (_producers.TryGetValue(producer, out Producer? known))
+        {
+            known.IsAttached = false;
+        }
+    }
+
+    /// <summary>The client has taken all refusals up to a number: they are forgotten. Bytes written.</summary>
+    public int AcknowledgeRefusals(ulong producer, ulong upTo, Span<byte> room, ulong block)
+    {
+        Producer known = _producers[producer];
+        upTo = Math.Min(upTo, known.Last);
+        return upTo <= known.RefusalFloor ? 0 : Write(new FactRecord { Kind = RecordKind.RefusalFloor, First = producer, Second = upTo }, default, room, block);
+    }
+
+    /// <summary>A producer, for its session.</summary>
+    public ProducerView ViewProducer(ulong producer) =>
+        _producers.TryGetValue(producer, out Producer? known) ? new ProducerView(true, known.Last, known.Epoch, known.RefusalFloor, known.Refusals.Count, known.InstanceLow, known.InstanceHigh) : default;
+
+    /// <summary>Refusals of a producer that its client has not acknowledged, oldest first.</summary>
+    public IReadOnlyList<KeptRefusal> RefusalsOf(ulong producer) => _producers[producer].Refusals;
+
+    public bool TryTakeOrphan(out OrphanReference orphan) => _orphans.TryDequeue(out orphan);
+
+    public bool TryTakeEnded(out EndedSubscription ended) => _ended.TryDequeue(out ended);
+
+    /// <summary>What lives in a slot.</summary>
+    public SlotLive Slot(uint slot) => _slots.TryGetValue(slot, out SlotState? state) ? new SlotLive(state.Live, state.LiveBytes, state.LastLeftBlock) : default;
+
+    /// <summary>The slot's file is gone.</summary>
+    public void ForgetSlot(uint slot)
+    {
+        if (_slots.TryGetValue(slot, out SlotState? state) && state.Live == 0)
+        {
+            _slots.Remove(slot);
+            _arrivalSlot = _arrivalSlot == state ? null : _arrivalSlot;
+            _leaveSlot = _leaveSlot == state ? null : _leaveSlot;
+        }
+    }
+
+    /// <summary>Does this record still hold the message? For compaction.</summary>
+    public bool IsLiveAt(uint queue, ulong tag, Place place, out bool isInFlight)
+    {
+        isInFlight = false;
+        if (FindQueue(queue, withDeleted: true) is not Queue found)
+        {
+            return false;
+        }
+
+        ref IndexEntry entry = ref found.Index.Find(tag);
+        if (Unsafe.IsNullRef(ref entry) || entry.Slot != place.Slot || entry.Offset != place.Offset)
+        {
+            return false;
+        }
+
+        isInFlight = entry.State == EntryState.InFlight;
+        return true;
+    }
+
+    public void Dispose()
+    {
+        foreach (Queue queue in _queues.Values)
+        {
+            queue.Dispose();
+        }
+
+        foreach (Subscription subscription in _subscriptions.Values)
+        {
+            subscription.Dispose();
+        }
+
+        _pages.Dispose();
+    }
+
+    private Decision OtherNumber(ulong number) => new(number < _sourceNumber ? DecisionKind.Duplicate : DecisionKind.OutOfOrder);
+
+    private Queue? FindQueue(uint id, bool withDeleted = false)
+    {
+        if (_queues.TryGetValue(id, out Queue? queue) && (withDeleted || !queue.IsDeleted))
+        {
+            _lastQueue = queue.IsDeleted ? _lastQueue : queue;
+            return queue;
+        }
+
+        return null;
+    }
+
+    private Subscription? FindSubscription(uint id)
+    {
+        if (_subscriptions.TryGetValue(id, out Subscription? subscription))
+        {
+            _lastSubscription = subscription;
+        }
+
+        return subscription;
+    }
+
+    /// <summary>Writes a fact with a payload and applies it.</summary>
+    private int Write(FactRecord record, ReadOnlySpan<byte> payload, Span<byte> room, ulong block)
+    {
+        int length = FactRecord.SizeBytes + payload.Length;
+        int aligned = Limits.Align(length);
+        record.LengthBytes = (uint)length;
+        MemoryMarshal.Write(room, record);
+        payload.CopyTo(room[FactRecord.SizeBytes..]);
+        room[length..aligned].Clear();
+        bool fits = ApplyFact(record, payload, block);
+        Invariant.Holds(fits);
+        return aligned;
+    }
+
+    private SlotState SlotOf(uint id)
+    {
+        if (!_slots.TryGetValue(id, out SlotState? state))
+        {
+            _slots[id] = state = new SlotState(id);
+        }
+
+        return state;
+    }
+}

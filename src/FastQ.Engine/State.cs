@@ -1,0 +1,262 @@
+using FastQ.Protocol;
+
+namespace FastQ.Engine;
+
+// The state's parts. What stands above the line in each class is persistent: changed by apply alone, in snapshots, equal after replay.
+// What stands below it is ephemeral: rebuilt or zero after a recovery, never looked at by apply.
+
+/// <summary>Attributes of a queue. Equal ones make a second declaration succeed.</summary>
+public readonly record struct QueueAttributes(long LeaseMilliseconds)
+{
+    public static QueueAttributes Default { get; } = new(Limits.DefaultLeaseMilliseconds);
+
+    /// <summary>Names what differs, or is empty.</summary>
+    public string DifferenceTo(QueueAttributes other) => LeaseMilliseconds == other.LeaseMilliseconds ? "" : $"lease is {LeaseMilliseconds} ms, not {other.LeaseMilliseconds} ms";
+}
+
+/// <summary>A queue.</summary>
+internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, PageAllocator pages) : IDisposable
+{
+    public uint Id => id;
+
+    public byte[] Name => name;
+
+    public QueueAttributes Attributes => attributes;
+
+    public QueueIndex Index { get; } = new(pages);
+
+    /// <summary>No message at or above this tag was ever delivered.</summary>
+    public ulong Cursor { get; set; } = 1;
+
+    /// <summary>A purge is under way for tags below this one; 0: none.</summary>
+    public ulong PurgeEnd { get; set; }
+
+    /// <summary>Next tag that its slices look at.</summary>
+    public ulong PurgeNext { get; set; }
+
+    /// <summary>The queue is gone for everybody; its entries are being freed.</summary>
+    public bool IsDeleted { get; set; }
+
+    public long Ready { get; set; }
+
+    public long InFlight { get; set; }
+
+    public long Damaged { get; set; }
+
+    public long ReadyBytes { get; set; }
+
+    /// <summary>Of messages in flight or damaged.</summary>
+    public long HeldBytes { get; set; }
+
+    public ulong Published { get; set; }
+
+    public ulong Accepted { get; set; }
+
+    public ulong Rejected { get; set; }
+
+    public ulong Purged { get; set; }
+
+    /// <summary>Deliveries that were not a message's first.</summary>
+    public ulong Redelivered { get; set; }
+
+    /// <summary>Purged already by the counts; its entry waits for a slice to free it.</summary>
+    public bool IsVoid(ulong tag, EntryState state) => PurgeEnd != 0 && tag >= PurgeNext && tag < PurgeEnd && (state is EntryState.Ready or EntryState.Returned);
+
+    // ---- ephemeral
+
+    /// <summary>Tags of messages that came back, with leftovers of those that have gone since.</summary>
+    public NativeHeap Returned { get; } = new();
+
+    public List<Subscription> Subscriptions { get; } = [];
+
+    public int NextSubscription { get; set; }
+
+    public bool IsListed { get; set; }
+
+    public void Dispose()
+    {
+        Index.Dispose();
+        Returned.Dispose();
+    }
+}
+
+/// <summary>A delivery that is open.</summary>
+internal struct OpenDelivery
+{
+    /// <summary>0: not open any more.</summary>
+    public ulong Tag;
+
+    public long LeaseEndMicros;
+}
+
+/// <summary>A consumer's claim on a queue.</summary>
+internal sealed class Subscription(uint id, Queue queue, ulong producer, long leaseMilliseconds) : IDisposable
+{
+    /// <summary>Span of the ring beyond which the oldest open deliveries move to <see cref="Stragglers"/>: one long task must not keep all that came after it.</summary>
+    public const ulong MostSpan = 64 * 1024;
+
+    public uint Id => id;
+
+    public Queue Queue => queue;
+
+    /// <summary>Whose it is: the producer id of its session.</summary>
+    public ulong Producer => producer;
+
+    public long LeaseMilliseconds => leaseMilliseconds;
+
+    /// <summary>Deliveries by their number; closed ones at the start are dropped.</summary>
+    public NativeRing<OpenDelivery> Window { get; } = new();
+
+    /// <summary>Old open deliveries, by number.</summary>
+    public SortedDictionary<ulong, OpenDelivery> Stragglers { get; } = [];
+
+    public ulong NextDelivery => Math.Max(1, Window.End);
+
+    /// <summary>Open deliveries.</summary>
+    public long Open { get; set; }
+
+    public long OpenBytes { get; set; }
+
+    // ---- ephemeral
+
+    public uint CreditMessages { get; set; }
+
+    public ulong CreditBytes { get; set; }
+
+    public bool IsHeld { get; set; }
+
+    /// <summary>A session speaks for it.</summary>
+    public bool IsAttached { get; set; }
+
+    /// <summary>No lease ends before this; a lower bound.</summary>
+    public long EarliestLeaseEnd { get; set; } = long.MaxValue;
+
+    /// <summary>Known from before a recovery: what is not open may have been lost then.</summary>
+    public bool IsRecovered { get; set; }
+
+    /// <summary>Numbers whose lease ended and whose client has not said a word of them since.</summary>
+    public HashSet<ulong> Lost { get; } = [];
+
+    public bool HasCredit => !IsHeld && Open < CreditMessages && (ulong)OpenBytes < CreditBytes;
+
+    public void Dispose() => Window.Dispose();
+}
+
+/// <summary>A refused submission that its producer has not acknowledged.</summary>
+public readonly record struct KeptRefusal(ulong Number, RefusalCode Code);
+
+/// <summary>A source of submissions.</summary>
+internal sealed class Producer(ulong id)
+{
+    public ulong Id => id;
+
+    /// <summary>The last number that was decided.</summary>
+    public ulong Last { get; set; }
+
+    public ulong Epoch { get; set; }
+
+    public ulong InstanceLow { get; set; }
+
+    public ulong InstanceHigh { get; set; }
+
+    /// <summary>Refusals up to here were taken by the client.</summary>
+    public ulong RefusalFloor { get; set; }
+
+    public List<KeptRefusal> Refusals { get; } = [];
+
+    /// <summary>Interval time of its last record.</summary>
+    public long LastSeenMicros { get; set; }
+
+    // ---- ephemeral
+
+    public bool IsAttached { get; set; }
+}
+
+/// <summary>What lives in a slot.</summary>
+internal sealed class SlotState(uint id)
+{
+    public uint Id => id;
+
+    public long Live { get; set; }
+
+    public long LiveBytes { get; set; }
+
+    /// <summary>The block in which a message last left it.</summary>
+    public ulong LastLeftBlock { get; set; }
+}
+
+/// <summary>What lives in a slot, as answered to the journal.</summary>
+public readonly record struct SlotLive(long Live, long LiveBytes, ulong LastLeftBlock);
+
+/// <summary>Limits of an engine.</summary>
+public sealed record EngineLimits
+{
+    public int MaxQueues { get; init; } = 100_000;
+
+    public int MaxSubscriptions { get; init; } = 100_000;
+
+    /// <summary>Memory for the indexes of all queues, in bytes.</summary>
+    public long IndexBytes { get; init; } = 4L * 1024 * 1024 * 1024;
+
+    /// <summary>Largest body, in bytes.</summary>
+    public int MaxMessageBytes { get; init; } = Limits.MaxMessageBytes;
+
+    /// <summary>A producer is forgotten this long after its last record, when no session has it.</summary>
+    public long ProducerRetentionMicros { get; init; } = 7L * 24 * 3600 * 1_000_000;
+}
+
+/// <summary>The two times that come in with each batch: interval time never jumps, wall time is the calendar's. Microseconds.</summary>
+public readonly record struct Now(long IntervalMicros, long WallMicros);
+
+/// <summary>What became of a record.</summary>
+public enum ApplyVerdict
+{
+    Applied,
+    UnknownRecord,
+    Contradiction,
+}
+
+/// <summary>What was decided of a submission.</summary>
+public enum DecisionKind
+{
+    Taken,
+
+    /// <summary>Its number was decided before: a resend.</summary>
+    Duplicate,
+
+    Refused,
+
+    /// <summary>Its number is above the next one.</summary>
+    OutOfOrder,
+}
+
+/// <summary>A decision; for a refusal its code and the limit's value, where one is meant.</summary>
+public readonly record struct Decision(DecisionKind Kind, RefusalCode Code = RefusalCode.None, ulong Value = 0)
+{
+    public static Decision Taken => new(DecisionKind.Taken);
+
+    public bool IsTaken => Kind == DecisionKind.Taken;
+
+    public static Decision Refuse(RefusalCode code, ulong value = 0) => new(DecisionKind.Refused, code, value);
+}
+
+/// <summary>Delivery numbers that a settle named and that were not open.</summary>
+public readonly record struct LateRange(ulong First, uint Count, RefusalCode Code);
+
+/// <summary>A delivery that ended by other than its client's word: the client may still read those bytes (DESIGN-REVIEW R8).</summary>
+public readonly record struct OrphanReference(uint Subscription, ulong Delivery, uint Slot);
+
+/// <summary>A subscription that the engine ended.</summary>
+public readonly record struct EndedSubscription(uint Subscription, RefusalCode Code);
+
+/// <summary>Messages handed to a subscription: consecutive delivery numbers, tags and tokens.</summary>
+public readonly record struct DispatchedRun(uint Subscription, uint Queue, ulong FirstDelivery, ulong FirstTag, ulong FirstToken, int Count, long LeaseEndMicros);
+
+/// <summary>A queue as shown to people.</summary>
+public readonly record struct QueueView(uint Id, string Name, QueueAttributes Attributes, long Ready, long InFlight, long Delayed, long Damaged, long Bytes, int Consumers, ulong Published, ulong Accepted, ulong Rejected, ulong Redelivered, ulong Purged)
+{
+    public long Messages => Ready + InFlight + Delayed + Damaged;
+}
+
+/// <summary>A producer as shown to its session.</summary>
+public readonly record struct ProducerView(bool IsKnown, ulong LastNumber, ulong Epoch, ulong RefusalFloor, int KeptRefusals, ulong InstanceLow, ulong InstanceHigh);

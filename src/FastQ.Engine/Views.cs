@@ -1,0 +1,117 @@
+using System.Runtime.CompilerServices;
+using System.Text;
+using FastQ.Protocol;
+
+namespace FastQ.Engine;
+
+// What people and sessions may ask. May allocate; never on the hot path.
+
+public sealed partial class QueueEngine
+{
+    public int QueueCount => _byName.Count;
+
+    /// <summary>Messages in all queues, in whatever state.</summary>
+    public long MessageCount => _byName.Values.Sum(queue => queue.Ready + queue.InFlight + queue.Damaged);
+
+    public long LiveBytes => _slots.Values.Sum(slot => slot.LiveBytes);
+
+    public bool TryFindQueue(ReadOnlySpan<byte> name, out uint queue)
+    {
+        bool found = _byName.TryGetValue(Encoding.UTF8.GetString(name), out Queue? known);
+        queue = found ? known!.Id : 0;
+        return found;
+    }
+
+    public bool IsQueue(uint queue) => FindQueue(queue) is not null;
+
+    /// <summary>Ids of all queues, by name.</summary>
+    public IReadOnlyList<uint> QueueIds => [.. _byName.OrderBy(pair => pair.Key, StringComparer.Ordinal).Select(pair => pair.Value.Id)];
+
+    /// <summary>A queue that is there.</summary>
+    public QueueView View(uint queue)
+    {
+        Queue q = _queues[queue];
+        int consumers = q.Subscriptions.Count(subscription => subscription.IsAttached);
+        return new QueueView(q.Id, Encoding.UTF8.GetString(q.Name), q.Attributes, q.Ready, q.InFlight, 0, q.Damaged, q.ReadyBytes + q.HeldBytes, consumers, q.Published, q.Accepted, q.Rejected, q.Redelivered, q.Purged);
+    }
+
+    public bool IsSubscription(uint subscription) => _subscriptions.ContainsKey(subscription);
+
+    /// <summary>Queue, lease, next delivery number and how many are open of a subscription that is there.</summary>
+    public (uint Queue, long LeaseMilliseconds, ulong NextDelivery, long Open) ViewSubscription(uint subscription)
+    {
+        Subscription found = _subscriptions[subscription];
+        return (found.Queue.Id, found.LeaseMilliseconds, found.NextDelivery, found.Open);
+    }
+
+    /// <summary>Where an open delivery's message lies; false when it is not open.</summary>
+    public bool TryFindDelivery(uint subscription, ulong delivery, out uint queue, out ulong tag, out DeliveryEntry entry)
+    {
+        (queue, tag, entry) = (0, 0, default);
+        if (!_subscriptions.TryGetValue(subscription, out Subscription? found))
+        {
+            return false;
+        }
+
+        OpenDelivery open = default;
+        bool inWindow = delivery - found.Window.First < found.Window.Count;
+        if (inWindow)
+        {
+            open = found.Window[delivery];
+        }
+
+        if (!inWindow && !found.Stragglers.TryGetValue(delivery, out open) || open.Tag == 0)
+        {
+            return false;
+        }
+
+        ref IndexEntry at = ref found.Queue.Index.Find(open.Tag);
+        Invariant.Holds(!Unsafe.IsNullRef(ref at));
+        (queue, tag) = (found.Queue.Id, open.Tag);
+        entry = new DeliveryEntry { Slot = at.Slot, Offset = at.Offset, LengthBytes = at.LengthBytes, DeliveryCount = at.Deliveries, Flags = at.Deliveries > 1 ? DeliveryEntry.Redelivered : (ushort)0 };
+        return true;
+    }
+
+    /// <summary>Recounts everything: states, bytes, the conservation law. For tests, after each step; the cost is that of the state.</summary>
+    public void CheckConservation()
+    {
+        Dictionary<uint, (long Live, long Bytes)> slots = [];
+        foreach (Queue queue in _queues.Values)
+        {
+            (long ready, long inFlight, long damaged, long bytes) = (0, 0, 0, 0);
+            for (ulong tag = queue.Index.FirstTag; tag < queue.Index.NextTag; tag++)
+            {
+                ref IndexEntry entry = ref queue.Index.Find(tag);
+                if (Unsafe.IsNullRef(ref entry))
+                {
+                    continue;
+                }
+
+                (long live, long slotBytes) = slots.GetValueOrDefault(entry.Slot);
+                slots[entry.Slot] = (live + 1, slotBytes + entry.LengthBytes);
+                if (queue.IsVoid(tag, entry.State))
+                {
+                    continue;
+                }
+
+                bytes += entry.LengthBytes - MessageHeader.SizeBytes;
+                ready += entry.IsReady ? 1 : 0;
+                inFlight += entry.State == EntryState.InFlight ? 1 : 0;
+                damaged += entry.State == EntryState.Damaged ? 1 : 0;
+            }
+
+            if (!queue.IsDeleted)
+            {
+                Invariant.Holds(ready == queue.Ready && inFlight == queue.InFlight && damaged == queue.Damaged && bytes == queue.ReadyBytes + queue.HeldBytes);
+                Invariant.Holds(queue.Published == queue.Accepted + queue.Rejected + queue.Purged + (ulong)(ready + inFlight + damaged));
+                Invariant.Holds(queue.Subscriptions.Sum(subscription => subscription.Open) == inFlight);
+            }
+        }
+
+        foreach (SlotState slot in _slots.Values)
+        {
+            (long live, long bytes) = slots.GetValueOrDefault(slot.Id);
+            Invariant.Holds(slot.Live == live && slot.LiveBytes == bytes);
+        }
+    }
+}
