@@ -153,6 +153,12 @@ public sealed partial class QueueEngine
         return firstNotTaken < found.NextDelivery ? Write(new FactRecord { Kind = RecordKind.SubscriptionResumed, Subject = subscription, First = firstNotTaken }, default, room, block) : 0;
     }
 
+    /// <summary>Ends one open delivery: its message goes back to its place. Bytes written; 0 when it is not open.</summary>
+    public int EndDelivery(uint subscription, ulong delivery, Span<byte> room, ulong block) =>
+        TryFindDelivery(subscription, delivery, out _, out _, out _)
+            ? Write(new FactRecord { Kind = RecordKind.LeaseEnded, Subject = subscription, Count = 1, First = delivery }, default, room, block)
+            : 0;
+
     /// <summary>A ready message's record is rotten: it is kept, shown and never delivered.</summary>
     public bool TryMarkDamaged(uint queue, ulong tag, Span<byte> room, ulong block, out int written)
     {

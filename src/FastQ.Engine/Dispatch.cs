@@ -13,6 +13,7 @@ public sealed partial class QueueEngine
     public const uint SliceTags = 4096;
 
     private const int SharedRun = 32;
+    private const long ForgetMicros = 3600L * 1_000_000;
     private readonly Queue<Queue> _listed = new();
     private readonly SortedSet<uint> _purging = [];
     private long _nextForgetMicros;
@@ -286,12 +287,6 @@ public sealed partial class QueueEngine
     /// <summary>Looks once an hour for producers whose retention is over (DESIGN-REVIEW R38).</summary>
     private int ForgetProducer(Span<byte> room, ulong block)
     {
-        const long Hour = 3600L * 1_000_000;
-        if (_nextForgetMicros == 0)
-        {
-            _nextForgetMicros = IntervalMicros + Hour;
-        }
-
         if (IntervalMicros < _nextForgetMicros)
         {
             return 0;
@@ -306,7 +301,7 @@ public sealed partial class QueueEngine
             }
         }
 
-        _nextForgetMicros = IntervalMicros + Hour;
+        _nextForgetMicros = IntervalMicros + ForgetMicros;
         return 0;
     }
 }

@@ -124,6 +124,7 @@ public sealed partial class QueueEngine : IDisposable
         MemoryMarshal.Write(room, record);
         bool fits = ApplySource(record);
         Invariant.Holds(fits);
+        _nextForgetMicros = _nextForgetMicros == 0 ? IntervalMicros + ForgetMicros : _nextForgetMicros;
         return SourceRecord.SizeBytes;
     }
 

@@ -97,6 +97,12 @@ public sealed unsafe class Journal : IDisposable
     /// <summary>The last block is a closing one, and durable.</summary>
     public bool AtRest => _lastIsClosing && OpenBytes == 0 && DurableBlock == OpenBlock - 1;
 
+    /// <summary>The last block is a closing one: nothing came after it.</summary>
+    public bool HasClosing => _lastIsClosing && OpenBytes == 0;
+
+    /// <summary>Id of the slot that blocks are being written to.</summary>
+    public uint CurrentSlot => _slots.Current.Id;
+
     /// <summary>Readable when a completion waits.</summary>
     public int WakeDescriptor => _storage.WakeDescriptor;
 

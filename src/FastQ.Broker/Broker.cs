@@ -1,0 +1,701 @@
+using System.Diagnostics.CodeAnalysis;
+using FastQ.Engine;
+using FastQ.Journal;
+using FastQ.Linux;
+using FastQ.Protocol;
+
+namespace FastQ.Broker;
+
+// The turn (DESIGN section 8): one thread, everything bounded.
+//
+//   completions -> rings -> hang-ups -> timers -> dispatch -> seal, write, sync -> counters, doorbells -> nothing to do: yield, then sleep
+//
+// This is the only place where time and I/O meet the engine. Parts: Intake.cs (rings to records), Delivery.cs (records to rings),
+// Commands.cs, Handshakes.cs, Upkeep.cs (snapshots, reclaim, compaction).
+
+/// <summary>A broker of one namespace. <see cref="Run"/> is its thread; only <see cref="RequestStop"/> may be called from others.</summary>
+public sealed partial class Broker : IDisposable
+{
+    private const int YieldsBeforeSleep = 100;
+    private const int TurnsBeforeCold = 20_000;
+    private const int TurnsBetweenPolls = 64;
+    private readonly BrokerOptions _options;
+    private readonly QueueEngine _engine;
+    private readonly Journal.Journal _journal;
+    private readonly UnixSocket _listener;
+    private readonly EpollSet _epoll;
+    private readonly EventDescriptor _stop;
+    private readonly BrokerClock _clock;
+    private readonly Dictionary<ulong, Session> _sessions = [];
+    private readonly Dictionary<uint, Session> _bySubscription = [];
+    private readonly List<Session> _hot = [];
+    private readonly List<Session> _undurable = [];
+    private readonly EpollEvent[] _events = new EpollEvent[64];
+    private readonly long _startedNanoseconds = Clock.MonotonicNanoseconds();
+    private Now _now;
+    private ulong _turn;
+    private ulong _sourceBlock;
+    private ulong _sourceProducer = ulong.MaxValue;
+    private ulong _sourceTurn;
+    private ulong _nextId = 8;
+    private long _ringBytes;
+    private long _lastRecordMicros;
+    private long _lastSyncMicros;
+    private long _longestTurnMicros;
+    private long _slowTurns;
+    private long _nextTimerMicros;
+    private int _waitingForDurable;
+    private bool _isStopping;
+
+    private Broker(BrokerOptions options, QueueEngine engine, Journal.Journal journal, UnixSocket listener, EpollSet epoll, EventDescriptor stop, RecoveryReport recovery, string storageNote)
+    {
+        (_options, _engine, _journal, _listener, _epoll, _stop, Recovery, StorageNote) = (options, engine, journal, listener, epoll, stop, recovery, storageNote);
+        _clock = new BrokerClock(engine.IntervalMicros, engine.WallMicros, options.MaxDowntime);
+        _now = _clock.Read();
+        _engine.GraceUntilMicros = _now.IntervalMicros + (long)options.ResumeGrace.TotalMicroseconds;
+        _journal.SlotGone = OnSlotGone;
+        _use = new SlotUses(this);
+    }
+
+    /// <summary>What the start found and did.</summary>
+    public RecoveryReport Recovery { get; }
+
+    /// <summary>Which storage was chosen, and why.</summary>
+    public string StorageNote { get; }
+
+    /// <summary>Where it listens.</summary>
+    public string SocketPath => _options.SocketPath;
+
+    /// <summary>Starts: lock, recovery, socket. Null with a refusal in words when it cannot.</summary>
+    public static Broker? Open(BrokerOptions options, out string? refusal)
+    {
+        DirectoryLock? directoryLock = DirectoryLock.TryTake(options.DataDirectory, options.AllowNetworkFileSystem, out refusal);
+        if (directoryLock is null)
+        {
+            return null;
+        }
+
+        _ = ThisProcess.RaiseDescriptorLimit();
+        IStorage storage = StorageFactory.Open(options.Storage, out string note);
+        EngineReplay replay = new(options.Engine with { MaxMessageBytes = options.MaxMessageBytes });
+        JournalOptions journalOptions = new() { Directory = options.DataDirectory, SlotBytes = options.SlotBytes, AllowNetworkFileSystem = options.AllowNetworkFileSystem };
+        JournalOpening opening = Journal.Journal.Open(journalOptions, storage, replay, directoryLock);
+        if (opening.Journal is not Journal.Journal journal)
+        {
+            refusal = opening.Refusal!.Text + replay.AffectedQueues();
+            storage.Dispose();
+            directoryLock.Dispose();
+            return null;
+        }
+
+        replay.Engine.EndRecovery();
+        if (!TryListen(options, out UnixSocket? listener, out refusal))
+        {
+            journal.Dispose();
+            return null;
+        }
+
+        EpollSet epoll = EpollSet.Create().OrThrow();
+        EventDescriptor stop = EventDescriptor.Create().OrThrow();
+        Broker broker = new(options, replay.Engine, journal, listener, epoll, stop, opening.Report, note);
+        epoll.Add(listener.Descriptor, EpollInterest.In, TokenOf(0, EventKind.Listener)).OrThrow();
+        epoll.Add(journal.WakeDescriptor, EpollInterest.In | EpollInterest.Edge, TokenOf(0, EventKind.Journal)).OrThrow();
+        epoll.Add(stop.Descriptor, EpollInterest.In, TokenOf(0, EventKind.Stop)).OrThrow();
+        return broker;
+    }
+
+    /// <summary>Asks the broker to stop in order. Any thread, any time.</summary>
+    public void RequestStop() => _stop.Signal();
+
+    /// <summary>Serves until it is asked to stop, or the storage fails.</summary>
+    /// <returns>Null after an orderly stop; else what failed, in words.</returns>
+    public string? Run()
+    {
+        int quiet = 0;
+        while (!_isStopping && _journal.Failure is null)
+        {
+            bool worked = Turn();
+            quiet = worked ? 0 : quiet + 1;
+            if (worked)
+            {
+                continue;
+            }
+
+            if (quiet < YieldsBeforeSleep)
+            {
+                Processor.Yield();
+            }
+            else
+            {
+                Sleep();
+            }
+        }
+
+        return _journal.Failure is JournalProblem problem ? Fail(problem) : Stop();
+    }
+
+    public void Dispose()
+    {
+        foreach (Session session in _sessions.Values)
+        {
+            session.Dispose();
+        }
+
+        foreach (Handshaking handshake in _handshakes.Values)
+        {
+            handshake.Dispose();
+        }
+
+        _scan?.Dispose();
+        _listener.Dispose();
+        _epoll.Dispose();
+        _stop.Dispose();
+        _journal.Dispose();
+        _engine.Dispose();
+    }
+
+    private enum EventKind
+    {
+        Listener = 0,
+        Journal = 1,
+        Stop = 2,
+        Socket = 3,
+        Bell = 4,
+        Process = 5,
+        Handshake = 6,
+    }
+
+    // The id of a session or handshake is never used again, so an event of one that has gone meets nobody (DESIGN-REVIEW R55).
+    private static ulong TokenOf(ulong id, EventKind kind) => (id << 3) | (ulong)kind;
+
+    /// <summary>One pass. True: something was done.</summary>
+    private bool Turn()
+    {
+        _turn++;
+        _now = _clock.Read();
+        if (_turn % TurnsBetweenPolls == 0)
+        {
+            TakeEvents(0);
+        }
+
+        bool worked = Complete();
+        worked |= TakeRings();
+        worked |= RunTimers();
+        worked |= DispatchAll();
+        bool sealedNow = _journal.Seal();
+        if (sealedNow)
+        {
+            _lastRecordMicros = _now.IntervalMicros;
+            worked = true;
+        }
+
+        RequestDueSync();
+        worked |= Complete();
+        Keep();
+        RingSleepers();
+        CountTurn(worked);
+        return worked;
+    }
+
+    /// <summary>Takes completions and shows what they allow.</summary>
+    private bool Complete()
+    {
+        bool moved = _journal.Poll();
+        for (int i = _undurable.Count - 1; i >= 0; i--)
+        {
+            Session session = _undurable[i];
+            ShowProgress(session);
+            if (session.HasEnded || !session.Confirms.HasUndurable)
+            {
+                session.IsListed = false;
+                _undurable[i] = _undurable[^1];
+                _undurable.RemoveAt(_undurable.Count - 1);
+            }
+        }
+
+        return moved;
+    }
+
+    private unsafe void ShowProgress(Session session)
+    {
+        if (session.HasEnded)
+        {
+            return;
+        }
+
+        BrokerControl* control = session.Rings.Broker;
+        if (session.Confirms.TryAdvanceWritten(_journal.WrittenBlock, out ulong number, out ulong head))
+        {
+            session.Show(head); // Refusals first: the client looks there before it believes a counter.
+            Volatile.Write(ref control->Written, number);
+        }
+
+        if (session.Decided != control->Decided && session.ShownHead >= session.RefusalHead)
+        {
+            Volatile.Write(ref control->Decided, session.Decided);
+            session.HasNews = true;
+        }
+
+        if (session.Confirms.TryAdvanceDurable(_journal.DurableBlock, out number))
+        {
+            Volatile.Write(ref control->Durable, number);
+            session.HasNews = true;
+        }
+    }
+
+    /// <summary>Something of the session is in the open block, or in its delivery ring since.</summary>
+    private void Touch(Session session)
+    {
+        session.Confirms.Touch(_journal.LastBlock, session.Decided, session.Rings.Deliveries.Head);
+        if (!session.IsListed)
+        {
+            session.IsListed = true;
+            _undurable.Add(session);
+        }
+    }
+
+    private void RingSleepers()
+    {
+        bool fenced = false;
+        foreach (Session session in _hot)
+        {
+            Ring(session, ref fenced);
+        }
+
+        foreach (Session session in _undurable)
+        {
+            Ring(session, ref fenced);
+        }
+    }
+
+    private static void Ring(Session session, ref bool fenced)
+    {
+        if (!session.HasNews || session.HasEnded)
+        {
+            return;
+        }
+
+        if (!fenced)
+        {
+            Interlocked.MemoryBarrier(); // Pairs with Sleeper.Announce of each client: one for all of them.
+            fenced = true;
+        }
+
+        session.RingIfAsleep();
+    }
+
+    private void RequestDueSync()
+    {
+        bool undurable = _journal.DurableBlock < _journal.OpenBlock - 1;
+        if (_waitingForDurable > 0)
+        {
+            _journal.RequestSync();
+            _waitingForDurable = 0;
+            _lastSyncMicros = _now.IntervalMicros;
+        }
+        else if (undurable && _now.IntervalMicros - _lastSyncMicros >= (long)_options.SyncWithin.TotalMicroseconds)
+        {
+            _journal.RequestSync();
+            _lastSyncMicros = _now.IntervalMicros;
+        }
+
+        bool quiet = _now.IntervalMicros - _lastRecordMicros >= (long)_options.CloseAfter.TotalMicroseconds;
+        if (quiet && !_journal.AtRest && _journal.OpenBytes == 0 && !_journal.HasClosing)
+        {
+            _ = _journal.SealClosing();
+        }
+    }
+
+    private bool RunTimers()
+    {
+        if (_now.IntervalMicros < _nextTimerMicros)
+        {
+            return false;
+        }
+
+        if (_engine.NextTimerMicros > _now.IntervalMicros)
+        {
+            _nextTimerMicros = Math.Max(_now.IntervalMicros + 1000, Math.Min(_engine.NextTimerMicros, _now.IntervalMicros + 10_000));
+            return false;
+        }
+
+        const int MostATurn = 16;
+        bool worked = false;
+        for (int i = 0; i < MostATurn; i++)
+        {
+            if (!_journal.TryReserve(SourceRecord.SizeBytes + QueueEngine.MaxFactBytes, out Span<byte> room, out _))
+            {
+                return worked;
+            }
+
+            int source = BeginSource(0, room);
+            int written = _engine.RunTimer(room[source..], _journal.OpenBlock);
+            if (written == 0)
+            {
+                // The source record alone says nothing: it is kept only with what follows. Time that passed without a fact need not be known.
+                Commit(source, source > 0 ? 1u : 0u);
+                break;
+            }
+
+            Commit(source + written, source > 0 ? 2u : 1u);
+            TakeOrphansAndEnds();
+            worked = true;
+        }
+
+        // Never more often than each millisecond: what is due stays due.
+        _nextTimerMicros = _now.IntervalMicros + 1000;
+        return worked;
+    }
+
+    /// <summary>Writes a source record at the start of the room if the open block does not have this one yet. Bytes written: it must be committed.</summary>
+    private int BeginSource(ulong producer, Span<byte> room)
+    {
+        if (_sourceBlock == _journal.OpenBlock && _sourceProducer == producer && _sourceTurn == _turn)
+        {
+            return 0;
+        }
+
+        (_sourceBlock, _sourceProducer, _sourceTurn) = (_journal.OpenBlock, producer, _turn);
+        return _engine.Begin(producer, _now, room);
+    }
+
+    private void Commit(int bytes, uint records)
+    {
+        if (bytes > 0)
+        {
+            _journal.Commit(bytes, records);
+        }
+    }
+
+    /// <summary>Nothing to do: says so to every client, looks once more, and waits.</summary>
+    private void Sleep()
+    {
+        foreach (Session session in _hot)
+        {
+            session.Rings.Sleep.Announce();
+            if (session.Offered is RingPair offered && !offered.Sleep.IsAnnounced)
+            {
+                offered.Sleep.Announce();
+            }
+        }
+
+        bool news = false;
+        foreach (Session session in _hot)
+        {
+            news |= session.Rings.Submissions.HasNews || session.IsMoving;
+        }
+
+        TakeEvents(news ? 0 : TimeToNextDeadline());
+        foreach (Session session in _hot)
+        {
+            if (session.Rings.Sleep.IsAnnounced)
+            {
+                session.Rings.Sleep.Wake();
+            }
+
+            if (session.Offered is RingPair offered && offered.Sleep.IsAnnounced)
+            {
+                offered.Sleep.Wake();
+            }
+        }
+    }
+
+    private int TimeToNextDeadline()
+    {
+        long now = _clock.Read().IntervalMicros;
+        long next = Math.Max(_engine.NextTimerMicros, _nextTimerMicros);
+        if (_journal.DurableBlock < _journal.OpenBlock - 1)
+        {
+            next = Math.Min(next, _lastSyncMicros + (long)_options.SyncWithin.TotalMicroseconds);
+        }
+
+        if (!_journal.AtRest && !_journal.HasClosing)
+        {
+            next = Math.Min(next, _lastRecordMicros + (long)_options.CloseAfter.TotalMicroseconds);
+        }
+
+        if (_handshakes.Count > 0 || _sessions.Values.Any(session => session.DeafUntilMicros != 0 || session.Offered is not null))
+        {
+            next = Math.Min(next, now + 1000);
+        }
+
+        if (_upkeepWaits)
+        {
+            next = Math.Min(next, now + 10_000);
+        }
+
+        return next == long.MaxValue ? -1 : (int)Math.Clamp((next - now + 999) / 1000, 0, 60_000);
+    }
+
+    private void TakeEvents(int timeoutMilliseconds)
+    {
+        int count = _epoll.Wait(_events, timeoutMilliseconds);
+        for (int i = 0; i < count; i++)
+        {
+            ulong id = _events[i].Token >> 3;
+            switch ((EventKind)(_events[i].Token & 7))
+            {
+                case EventKind.Listener:
+                    AcceptAll();
+                    break;
+                case EventKind.Stop:
+                    _isStopping = true;
+                    break;
+                case EventKind.Handshake:
+                    OnHandshake(id);
+                    break;
+                case EventKind.Journal:
+                    break; // Edge-triggered; the turn polls.
+                default:
+                    OnSession(id, (EventKind)(_events[i].Token & 7), _events[i]);
+                    break;
+            }
+        }
+
+        DropLateHandshakes();
+    }
+
+    private void OnSession(ulong id, EventKind kind, EpollEvent what)
+    {
+        if (!_sessions.TryGetValue(id, out Session? session))
+        {
+            return;
+        }
+
+        switch (kind)
+        {
+            case EventKind.Bell:
+                OnBell(session);
+                break;
+            case EventKind.Process:
+                HangUp(session);
+                break;
+            case EventKind.Socket when what.IsReadable:
+                OnSocket(session);
+                break;
+            case EventKind.Socket when what.IsHangup:
+                HangUp(session);
+                break;
+        }
+    }
+
+    private void OnBell(Session session)
+    {
+        const int MostIdleRings = 64;
+        bool isNew = session.Rings.Submissions.HasNews || session.Offered is not null;
+        session.IdleRings = isNew ? 0 : session.IdleRings + 1;
+        if (session.IdleRings >= MostIdleRings)
+        {
+            // Rings for nothing: not listened to for a second, and polled meanwhile, so that an honest one loses no more than a millisecond.
+            session.IdleRings = 0;
+            _ = _epoll.Remove(session.Bell.Descriptor);
+            session.DeafUntilMicros = _now.IntervalMicros + 1_000_000;
+        }
+
+        Warm(session);
+    }
+
+    private void Warm(Session session)
+    {
+        session.QuietTurns = 0;
+        if (!session.IsHot)
+        {
+            session.IsHot = true;
+            session.Rings.Sleep.Wake();
+            _hot.Add(session);
+        }
+    }
+
+    private void CountTurn(bool worked)
+    {
+        if (!worked)
+        {
+            return;
+        }
+
+        long took = _clock.Read().IntervalMicros - _now.IntervalMicros;
+        _longestTurnMicros = Math.Max(_longestTurnMicros, took);
+        _slowTurns += took > 10_000 ? 1 : 0;
+    }
+
+    /// <summary>The client is gone: first what its ring holds (DESIGN-REVIEW R9), then its end.</summary>
+    private void HangUp(Session session)
+    {
+        while (!session.HasEnded && TakeFrom(session) > 0)
+        {
+        }
+
+        End(session, RefusalCode.Disconnected, "", tell: false);
+    }
+
+    /// <summary>Ends a session: its deliveries go back, its memory goes.</summary>
+    private void End(Session session, RefusalCode code, string text, bool tell = true)
+    {
+        if (session.HasEnded)
+        {
+            return;
+        }
+
+        session.HasEnded = true;
+        if (tell)
+        {
+            Tell(session.Socket, HandshakeKind.Ended, code, text);
+        }
+
+        _ = session.TryUpdatePosition();
+        foreach (SessionSubscription subscription in session.Subscriptions.Values)
+        {
+            _bySubscription.Remove(subscription.Id);
+            ReleaseSubscription(session, subscription, _isStopping);
+        }
+
+        foreach (uint slot in session.Orphans.Values)
+        {
+            Unpin(slot);
+        }
+
+        _engine.DetachProducer(session.Producer);
+        _byProducer.Remove(session.Producer);
+        _ = _epoll.Remove(session.Socket.Descriptor);
+        if (session.DeafUntilMicros == 0)
+        {
+            _ = _epoll.Remove(session.Bell.Descriptor);
+        }
+
+        if (session.Process is FileHandle process)
+        {
+            _ = _epoll.Remove(process.Descriptor);
+        }
+
+        _ringBytes -= session.Rings.Bytes + (session.Offered?.Bytes ?? 0);
+        _sessions.Remove(session.Id);
+        _hot.Remove(session);
+        session.Socket.Shutdown();
+        _dead.Add(session); // Its memory may be in use further up this turn; it goes at the next upkeep.
+    }
+
+    private readonly List<Session> _dead = [];
+
+    /// <summary>A session's end gives back at once what it held; at a stop its owner may come back, so only what it never saw goes back.</summary>
+    private void ReleaseSubscription(Session session, SessionSubscription subscription, bool ownerMayReturn)
+    {
+        if (!_engine.IsSubscription(subscription.Id))
+        {
+            return;
+        }
+
+        while (!_journal.TryReserve(SourceRecord.SizeBytes + QueueEngine.MaxFactBytes, out _, out _))
+        {
+            if (_journal.Failure is not null)
+            {
+                return;
+            }
+
+            _journal.Poll();
+            Processor.Yield();
+        }
+
+        _ = _journal.TryReserve(SourceRecord.SizeBytes + QueueEngine.MaxFactBytes, out Span<byte> room, out _);
+        int source = BeginSource(0, room);
+        int written;
+        if (ownerMayReturn)
+        {
+            written = _engine.Detach(subscription.Id, subscription.FirstNotTaken, room[source..], _journal.OpenBlock);
+        }
+        else
+        {
+            Decision ended = _engine.Unsubscribe(subscription.Id, session.Producer, subscription.FirstNotTaken, room[source..], _journal.OpenBlock, out written);
+            Invariant.Holds(ended.IsTaken);
+        }
+
+        Commit(source + written, (source > 0 ? 1u : 0u) + (written > 0 ? 1u : 0u));
+    }
+
+    /// <summary>An orderly stop: takes what the rings hold, finishes the blocks under way, gives back what no consumer took, and leaves a snapshot.</summary>
+    private string? Stop()
+    {
+        foreach (Session session in _sessions.Values.ToArray())
+        {
+            _ = TakeFrom(session);
+        }
+
+        _journal.Seal();
+        _journal.Drain();
+        Complete();
+        foreach (Session session in _sessions.Values.ToArray())
+        {
+            End(session, RefusalCode.ShuttingDown, "The broker is stopping.");
+        }
+
+        _journal.Seal();
+        _journal.Drain();
+        if (_journal.Failure is null && !_journal.SnapshotRunning)
+        {
+            _ = _journal.TakeSnapshot(_engine.Save);
+            _journal.Drain();
+        }
+
+        if (_journal.Failure is null && _journal.SealClosing())
+        {
+            _journal.Drain();
+        }
+
+        RemoveSocket();
+        return _journal.Failure?.Text;
+    }
+
+    /// <summary>The storage has failed: every session is told, nothing more is confirmed.</summary>
+    private string Fail(JournalProblem problem)
+    {
+        foreach (Session session in _sessions.Values)
+        {
+            Tell(session.Socket, HandshakeKind.Ended, RefusalCode.StorageFailed, problem.Text);
+            session.Socket.Shutdown();
+        }
+
+        RemoveSocket();
+        return problem.Text;
+    }
+
+    private void RemoveSocket() => _ = Directories.Unlink(_options.SocketPath);
+
+    [SuppressMessage("Maintainability", "CA1508", Justification = "Each branch sets its own reason.")]
+    private static bool TryListen(BrokerOptions options, [NotNullWhen(true)] out UnixSocket? listener, out string? refusal)
+    {
+        listener = null;
+        string? directory = Path.GetDirectoryName(Path.GetFullPath(options.SocketPath));
+        if (directory is not null && !Directory.Exists(directory))
+        {
+            Result made = Directories.CreatePrivate(directory);
+            if (!made.Ok)
+            {
+                refusal = $"{made.Fault}. Choose another socket path (--socket).";
+                return false;
+            }
+        }
+
+        const int Backlog = 128;
+        Result<UnixSocket> bound = UnixSocket.Listen(options.SocketPath, Backlog, options.SocketMode);
+        if (!bound.Ok && bound.Fault.Errno == Errno.EADDRINUSE)
+        {
+            // A socket file whose broker is gone refuses connections; a living one accepts. The directory's lock is ours already.
+            Result<UnixSocket> other = UnixSocket.Connect(options.SocketPath);
+            if (other.Ok)
+            {
+                other.Value.Dispose();
+                refusal = $"Another broker listens at {options.SocketPath}. Stop it first, or choose another path (--socket).";
+                return false;
+            }
+
+            if (other.Fault.Errno == Errno.ECONNREFUSED)
+            {
+                _ = Directories.Unlink(options.SocketPath);
+                bound = UnixSocket.Listen(options.SocketPath, Backlog, options.SocketMode);
+            }
+        }
+
+        refusal = bound.Ok ? null : $"{bound.Fault}. Choose another socket path (--socket).";
+        listener = bound.Ok ? bound.Value : null;
+        return bound.Ok;
+    }
+}

@@ -1,0 +1,347 @@
+using System.Runtime.InteropServices;
+using System.Text;
+using System.Text.Json;
+using FastQ.Engine;
+using FastQ.Journal;
+using FastQ.Linux;
+using FastQ.Protocol;
+
+namespace FastQ.Broker;
+
+// Commands and their answers. Cold: they may allocate. A command is one number; its facts and its end stand in the same block.
+
+public sealed partial class Broker
+{
+    private bool TryTakeCommand(Session session, RingReader ring, RecordPrefix prefix)
+    {
+        if (prefix.LengthBytes is < CommandRecord.SizeBytes or > CommandRecord.SizeBytes + Limits.MaxCommandBytes)
+        {
+            End(session, RefusalCode.RingViolation, $"A command record has {prefix.LengthBytes} bytes.");
+            return true;
+        }
+
+        if (!_journal.TryReserve(SourceRecord.SizeBytes + 3 * QueueEngine.MaxFactBytes, out Span<byte> room, out _))
+        {
+            return false;
+        }
+
+        byte[] copy = ring.Bytes((int)prefix.LengthBytes).ToArray();
+        CommandRecord command = MemoryMarshal.Read<CommandRecord>(copy);
+        int source = BeginSource(session.Producer, room);
+        Decision number = _engine.CheckNumber(command.Number);
+        if (!number.IsTaken)
+        {
+            return Conclude(session, number, command.Number, room, source);
+        }
+
+        Facts facts = new(room, source);
+        Execute(session, command, copy.AsSpan(CommandRecord.SizeBytes), ref facts);
+        facts.Add(_engine.FinishCommand(command.Number, facts.Rest, _journal.OpenBlock));
+        _journal.Commit(facts.Bytes, facts.Records + (source > 0 ? 1u : 0u));
+        session.Decided = command.Number;
+        TakeOrphansAndEnds();
+        _ = PumpAnswers(session);
+        session.RefusalHead = session.Rings.Deliveries.Head; // An answer, too, comes before its number counts as decided.
+        Touch(session);
+        return true;
+    }
+
+    /// <summary>Facts being written one after the other.</summary>
+    private ref struct Facts(Span<byte> room, int start)
+    {
+        private readonly Span<byte> _room = room;
+
+        public int Bytes { get; private set; } = start;
+
+        public uint Records { get; private set; }
+
+        public readonly Span<byte> Rest => _room[Bytes..];
+
+        public void Add(int written)
+        {
+            Bytes += written;
+            Records += written > 0 ? 1u : 0u;
+        }
+    }
+
+    private void Execute(Session session, in CommandRecord command, ReadOnlySpan<byte> fields, ref Facts facts)
+    {
+        switch (command.Command)
+        {
+            case CommandKind.DeclareQueue:
+                Declare(session, command, fields, ref facts);
+                break;
+            case CommandKind.DeleteQueue:
+                FieldReader.TryNumber(fields, FieldTag.Queue, out ulong deleted);
+                Decision deletion = _engine.DeleteQueue((uint)deleted, facts.Rest, _journal.OpenBlock, out int written);
+                facts.Add(written);
+                Answer(session, command, deletion, "", static (ref FieldWriter _) => { });
+                break;
+            case CommandKind.PurgeQueue:
+                FieldReader.TryNumber(fields, FieldTag.Queue, out ulong toPurge);
+                Decision purge = _engine.PurgeQueue((uint)toPurge, facts.Rest, _journal.OpenBlock, out written, out ulong purged);
+                facts.Add(written > FactRecord.SizeBytes ? FactRecord.SizeBytes : written);
+                facts.Add(written > FactRecord.SizeBytes ? written - FactRecord.SizeBytes : 0);
+                Answer(session, command, purge, "", (ref FieldWriter writer) => writer.Number(FieldTag.Purged, purged));
+                break;
+            case CommandKind.FindQueue:
+            case CommandKind.ShowQueue:
+                Show(session, command, fields);
+                break;
+            case CommandKind.ListQueues:
+                List(session, command);
+                break;
+            case CommandKind.Subscribe:
+                Subscribe(session, command, fields, ref facts);
+                break;
+            case CommandKind.ResumeSubscription:
+                Resume(session, command, fields, ref facts);
+                break;
+            case CommandKind.Unsubscribe:
+                Unsubscribe(session, command, fields, ref facts);
+                break;
+            case CommandKind.Statistics:
+                AnswerJson(session, command, StatisticsJson());
+                break;
+            default:
+                Answer(session, command, Decision.Refuse(RefusalCode.UnknownRecord), $"Command {(int)command.Command} is not known to this broker.", static (ref FieldWriter _) => { });
+                break;
+        }
+    }
+
+    private void Declare(Session session, in CommandRecord command, ReadOnlySpan<byte> fields, ref Facts facts)
+    {
+        FieldReader.TryBytes(fields, FieldTag.Name, out ReadOnlySpan<byte> name);
+        QueueAttributes wanted = QueueAttributes.Default;
+        if (FieldReader.TryNumber(fields, FieldTag.LeaseMilliseconds, out ulong lease))
+        {
+            wanted = wanted with { LeaseMilliseconds = (long)Math.Min(lease, long.MaxValue) };
+        }
+
+        Decision decision = _engine.DeclareQueue(name, wanted, facts.Rest, _journal.OpenBlock, out int written, out uint queue, out bool isNew, out string difference);
+        facts.Add(written);
+        Answer(session, command, decision, difference.Length > 0 ? $"{(decision.Code == RefusalCode.QueueExists ? "its " : "")}{difference}" : "", (ref FieldWriter writer) =>
+        {
+            writer.Number(FieldTag.Created, isNew ? 1u : 0u);
+            WriteView(ref writer, _engine.View(queue));
+        });
+    }
+
+    private void Show(Session session, in CommandRecord command, ReadOnlySpan<byte> fields)
+    {
+        uint queue = 0;
+        if (FieldReader.TryBytes(fields, FieldTag.Name, out ReadOnlySpan<byte> name))
+        {
+            _ = _engine.TryFindQueue(name, out queue);
+        }
+        else if (FieldReader.TryNumber(fields, FieldTag.Queue, out ulong id))
+        {
+            queue = (uint)id;
+        }
+
+        Decision decision = _engine.IsQueue(queue) ? Decision.Taken : Decision.Refuse(RefusalCode.UnknownQueue);
+        Answer(session, command, decision, "", (ref FieldWriter writer) => WriteView(ref writer, _engine.View(queue)));
+    }
+
+    private void List(Session session, in CommandRecord command)
+    {
+        foreach (uint queue in _engine.QueueIds)
+        {
+            session.Answers.Enqueue(AnswerOf(command, Decision.Taken, "", AnswerRecord.More, (ref FieldWriter writer) => WriteView(ref writer, _engine.View(queue))));
+        }
+
+        Answer(session, command, Decision.Taken, "", static (ref FieldWriter _) => { });
+    }
+
+    private void Subscribe(Session session, in CommandRecord command, ReadOnlySpan<byte> fields, ref Facts facts)
+    {
+        FieldReader.TryNumber(fields, FieldTag.Queue, out ulong queue);
+        FieldReader.TryNumber(fields, FieldTag.LeaseMilliseconds, out ulong lease);
+        Decision decision = _engine.Subscribe((uint)queue, session.Producer, (long)Math.Min(lease, long.MaxValue), facts.Rest, _journal.OpenBlock, out int written, out uint subscription);
+        facts.Add(written);
+        if (decision.IsTaken)
+        {
+            Attach(session, subscription, (uint)queue, fields, 1);
+        }
+
+        AnswerSubscription(session, command, decision, subscription);
+    }
+
+    private void Resume(Session session, in CommandRecord command, ReadOnlySpan<byte> fields, ref Facts facts)
+    {
+        FieldReader.TryNumber(fields, FieldTag.Subscription, out ulong wanted);
+        FieldReader.TryNumber(fields, FieldTag.FirstDelivery, out ulong firstNotTaken);
+        uint subscription = (uint)wanted;
+        Decision decision = _engine.ResumeSubscription(subscription, session.Producer, firstNotTaken, facts.Rest, _journal.OpenBlock, out int written);
+        facts.Add(written);
+        if (decision.IsTaken)
+        {
+            // Numbers are never used again: what comes next has the engine's next number, whatever was not taken.
+            Attach(session, subscription, _engine.ViewSubscription(subscription).Queue, fields, _engine.ViewSubscription(subscription).NextDelivery);
+        }
+
+        AnswerSubscription(session, command, decision, subscription);
+    }
+
+    private void Attach(Session session, uint subscription, uint queue, ReadOnlySpan<byte> fields, ulong firstNotTaken)
+    {
+        FieldReader.TryNumber(fields, FieldTag.CreditMessages, out ulong messages);
+        ulong bytes = FieldReader.TryNumber(fields, FieldTag.CreditBytes, out ulong credit) ? credit : ulong.MaxValue;
+        session.Subscriptions[subscription] = new SessionSubscription(subscription, queue) { FirstNotTaken = firstNotTaken };
+        _bySubscription[subscription] = session;
+        _engine.SetCredit(subscription, (uint)Math.Min(messages, Limits.MaxCredit), bytes);
+    }
+
+    private void AnswerSubscription(Session session, in CommandRecord command, Decision decision, uint subscription) =>
+        Answer(session, command, decision, "", (ref FieldWriter writer) =>
+        {
+            (uint queue, long lease, ulong next, _) = _engine.ViewSubscription(subscription);
+            writer.Number(FieldTag.Subscription, subscription);
+            writer.Number(FieldTag.Queue, queue);
+            writer.Number(FieldTag.FirstDelivery, next);
+            writer.Number(FieldTag.LeaseMilliseconds, (ulong)lease);
+        });
+
+    private void Unsubscribe(Session session, in CommandRecord command, ReadOnlySpan<byte> fields, ref Facts facts)
+    {
+        FieldReader.TryNumber(fields, FieldTag.Subscription, out ulong wanted);
+        ulong firstNotTaken = FieldReader.TryNumber(fields, FieldTag.FirstDelivery, out ulong first) ? first : ulong.MaxValue;
+        uint subscription = (uint)wanted;
+        Decision decision = Decision.Refuse(RefusalCode.UnknownSubscription);
+        if (session.Subscriptions.Remove(subscription))
+        {
+            _bySubscription.Remove(subscription);
+            ReturnReferences(session, subscription, 0, uint.MaxValue);
+            decision = _engine.Unsubscribe(subscription, session.Producer, firstNotTaken, facts.Rest, _journal.OpenBlock, out int written);
+            facts.Add(written);
+        }
+
+        Answer(session, command, decision, "", static (ref FieldWriter _) => { });
+    }
+
+    private delegate void WriteFields(ref FieldWriter writer);
+
+    private static void Answer(Session session, in CommandRecord command, Decision decision, string text, WriteFields write) =>
+        session.Answers.Enqueue(AnswerOf(command, decision, text, 0, write));
+
+    private static byte[] AnswerOf(in CommandRecord command, Decision decision, string text, byte flags, WriteFields write)
+    {
+        Span<byte> room = stackalloc byte[2048];
+        FieldWriter writer = new(room);
+        if (decision.IsTaken)
+        {
+            write(ref writer);
+        }
+        else
+        {
+            writer.Text(FieldTag.Text, text);
+        }
+
+        Invariant.Holds(!writer.Overflowed);
+        return AnswerBytes(command, decision, flags, writer.Written);
+    }
+
+    private static byte[] AnswerBytes(in CommandRecord command, Decision decision, byte flags, ReadOnlySpan<byte> payload)
+    {
+        byte[] bytes = new byte[Limits.Align(AnswerRecord.SizeBytes + payload.Length)];
+        MemoryMarshal.Write(bytes, new AnswerRecord { LengthBytes = (uint)(AnswerRecord.SizeBytes + payload.Length), Kind = RecordKind.Answer, Flags = flags, Code = decision.Code, Number = command.Number, Cookie = command.Cookie, Value = decision.Value });
+        payload.CopyTo(bytes.AsSpan(AnswerRecord.SizeBytes));
+        return bytes;
+    }
+
+    private static void AnswerJson(Session session, in CommandRecord command, byte[] json)
+    {
+        const int PartBytes = 8192;
+        for (int at = 0; at < json.Length; at += PartBytes)
+        {
+            ReadOnlySpan<byte> part = json.AsSpan(at, Math.Min(PartBytes, json.Length - at));
+            byte[] room = new byte[PartBytes + 16];
+            FieldWriter writer = new(room);
+            writer.Bytes(FieldTag.Json, part);
+            bool isLast = at + PartBytes >= json.Length;
+            session.Answers.Enqueue(AnswerBytes(command, Decision.Taken, isLast ? (byte)0 : AnswerRecord.More, writer.Written));
+        }
+    }
+
+    private static void WriteView(ref FieldWriter writer, in QueueView view)
+    {
+        writer.Text(FieldTag.Name, view.Name);
+        writer.Number(FieldTag.Queue, view.Id);
+        writer.Number(FieldTag.LeaseMilliseconds, (ulong)view.Attributes.LeaseMilliseconds);
+        writer.Number(FieldTag.Ready, (ulong)view.Ready);
+        writer.Number(FieldTag.InFlight, (ulong)view.InFlight);
+        writer.Number(FieldTag.Delayed, (ulong)view.Delayed);
+        writer.Number(FieldTag.Damaged, (ulong)view.Damaged);
+        writer.Number(FieldTag.Messages, (ulong)view.Messages);
+        writer.Number(FieldTag.Bytes, (ulong)view.Bytes);
+        writer.Number(FieldTag.Consumers, (ulong)view.Consumers);
+        writer.Number(FieldTag.Published, view.Published);
+        writer.Number(FieldTag.Accepted, view.Accepted);
+        writer.Number(FieldTag.Rejected, view.Rejected);
+        writer.Number(FieldTag.Redelivered, view.Redelivered);
+        writer.Number(FieldTag.Purged, view.Purged);
+    }
+
+    private byte[] StatisticsJson()
+    {
+        JournalStatistics journal = _journal.Statistics;
+        using MemoryStream stream = new();
+        using (Utf8JsonWriter json = new(stream))
+        {
+            json.WriteStartObject();
+            json.WriteString("version", _options.ServerVersion);
+            json.WriteNumber("pid", Environment.ProcessId);
+            json.WriteNumber("uptimeSeconds", Math.Round((Clock.MonotonicNanoseconds() - _startedNanoseconds) / 1e9, 3));
+            json.WriteNumber("residentBytes", ThisProcess.ResidentBytes());
+            json.WriteNumber("allocatedBytes", GC.GetTotalAllocatedBytes());
+            json.WriteNumber("sessions", _sessions.Count);
+            json.WriteNumber("queues", _engine.QueueCount);
+            json.WriteNumber("messages", _engine.MessageCount);
+            json.WriteNumber("indexBytes", _engine.StateBytes);
+            json.WriteNumber("epoch", _journal.Epoch);
+            json.WriteNumber("turns", _turn);
+            json.WriteNumber("slowTurns", _slowTurns);
+            json.WriteNumber("longestTurnMicroseconds", _longestTurnMicros);
+            json.WriteStartObject("journal");
+            json.WriteNumber("writtenBlock", journal.WrittenBlock);
+            json.WriteNumber("durableBlock", journal.DurableBlock);
+            json.WriteNumber("syncs", journal.Syncs);
+            json.WriteNumber("bytesWritten", journal.BytesWritten);
+            json.WriteNumber("liveBytes", _engine.LiveBytes);
+            json.WriteNumber("slots", journal.Slots);
+            json.WriteNumber("slotBytes", journal.SlotBytes);
+            json.WriteString("storage", journal.Storage);
+            json.WriteNumber("snapshots", journal.Snapshots);
+            json.WriteNumber("snapshotBytes", journal.SnapshotBytes);
+            json.WriteNumber("lastSnapshotPauseMilliseconds", Math.Round(journal.LastSnapshotPauseMilliseconds, 3));
+            json.WriteNumber("longestSnapshotPauseMilliseconds", Math.Round(journal.LongestSnapshotPauseMilliseconds, 3));
+            if (_lastSnapshotFault is not null)
+            {
+                json.WriteString("snapshotFault", _lastSnapshotFault);
+            }
+
+            json.WriteEndObject();
+            WriteRecovery(json, Recovery);
+            json.WriteEndObject();
+        }
+
+        return stream.ToArray();
+    }
+
+    private static void WriteRecovery(Utf8JsonWriter json, RecoveryReport report)
+    {
+        json.WriteStartObject("recovery");
+        json.WriteString("verdict", report.Verdict);
+        json.WriteNumber("milliseconds", Math.Round(report.Milliseconds, 3));
+        json.WriteNumber("snapshotBlock", report.SnapshotBlock);
+        json.WriteNumber("snapshotsRejected", report.SnapshotsRejected);
+        json.WriteNumber("lastBlock", report.LastBlock);
+        json.WriteNumber("blocksReplayed", report.BlocksReplayed);
+        json.WriteNumber("recordsReplayed", report.RecordsReplayed);
+        json.WriteNumber("bytesReplayed", report.BytesReplayed);
+        json.WriteNumber("blocksCut", report.BlocksCut);
+        json.WriteNumber("blocksProven", report.BlocksProven);
+        json.WriteNumber("blocksRewritten", report.BlocksRewritten);
+        json.WriteEndObject();
+    }
+}

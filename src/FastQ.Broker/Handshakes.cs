@@ -1,0 +1,436 @@
+using System.Buffers.Binary;
+using FastQ.Engine;
+using FastQ.Linux;
+using FastQ.Protocol;
+
+namespace FastQ.Broker;
+
+// Connections on their way to a session: Hello -> Welcome with four descriptors -> Mapped. Five seconds, 64 at once.
+
+/// <summary>A connection that has not finished its handshake.</summary>
+internal sealed class Handshaking(ulong id, UnixSocket socket, PeerCredentials peer, long deadlineMicros) : IDisposable
+{
+    public ulong Id => id;
+
+    public UnixSocket Socket => socket;
+
+    public PeerCredentials Peer => peer;
+
+    public long DeadlineMicros => deadlineMicros;
+
+    /// <summary>Made at Hello; established at Mapped.</summary>
+    public Session? Session { get; set; }
+
+    public void Dispose()
+    {
+        if (Session is Session session)
+        {
+            session.Dispose();
+        }
+        else
+        {
+            socket.Dispose();
+        }
+    }
+}
+
+public sealed partial class Broker
+{
+    private readonly Dictionary<ulong, Handshaking> _handshakes = [];
+    private readonly Dictionary<ulong, Session> _byProducer = [];
+
+    private void AcceptAll()
+    {
+        const int MostAtOnce = 64;
+        for (int i = 0; i < MostAtOnce; i++)
+        {
+            Result<UnixSocket> accepted = _listener.Accept();
+            if (!accepted.Ok)
+            {
+                return; // EAGAIN: none waits. EMFILE and the like: they wait in the backlog until something is closed.
+            }
+
+            UnixSocket socket = accepted.Value;
+            Result<PeerCredentials> peer = socket.Peer();
+            if (!peer.Ok || _handshakes.Count >= _options.MaxHandshakes || _sessions.Count >= _options.MaxSessions)
+            {
+                Tell(socket, HandshakeKind.Refused, RefusalCode.LimitReached, $"Limit reached: at most {_options.MaxSessions} sessions and {_options.MaxHandshakes} open handshakes.");
+                socket.Dispose();
+                continue;
+            }
+
+            ulong id = _nextId++;
+            Handshaking handshake = new(id, socket, peer.Value, _clock.Read().IntervalMicros + Limits.HandshakeMilliseconds * 1000L);
+            if (_epoll.Add(socket.Descriptor, EpollInterest.In | EpollInterest.PeerHangup, TokenOf(id, EventKind.Handshake)).Ok)
+            {
+                _handshakes.Add(id, handshake);
+            }
+            else
+            {
+                handshake.Dispose();
+            }
+        }
+    }
+
+    private void OnHandshake(ulong id)
+    {
+        if (!_handshakes.TryGetValue(id, out Handshaking? handshake))
+        {
+            return;
+        }
+
+        Span<byte> message = stackalloc byte[Limits.MaxHandshakeBytes];
+        Result<int> received = handshake.Socket.Receive(message);
+        if (!received.Ok && received.Fault.Errno == Errno.EAGAIN)
+        {
+            return;
+        }
+
+        if (!received.Ok || received.Value == 0 || !Handshake.TryRead(message[..received.Value], out HandshakeKind kind, out ReadOnlySpan<byte> fields))
+        {
+            Drop(handshake, received.Ok && received.Value > 0 ? RefusalCode.BadArgument : RefusalCode.None, "This is not FastQ's handshake.");
+            return;
+        }
+
+        switch (kind)
+        {
+            case HandshakeKind.Hello when handshake.Session is null:
+                OnHello(handshake, fields);
+                break;
+            case HandshakeKind.Mapped when handshake.Session is not null:
+                OnMapped(handshake, handshake.Session);
+                break;
+            default:
+                Drop(handshake, RefusalCode.BadArgument, "A message of the handshake came out of turn.");
+                break;
+        }
+    }
+
+    private void OnHello(Handshaking handshake, ReadOnlySpan<byte> fields)
+    {
+        Hello hello = Hello.From(fields);
+        if (hello.MinVersion > ProtocolVersion.Major || hello.MaxVersion < ProtocolVersion.Major)
+        {
+            Drop(handshake, RefusalCode.VersionMismatch, $"The client speaks versions {hello.MinVersion} to {hello.MaxVersion}, this broker {ProtocolVersion.Major}.");
+            return;
+        }
+
+        if (hello.Namespace is not ("" or "default"))
+        {
+            Drop(handshake, RefusalCode.UnknownNamespace, $"There is no namespace '{hello.Namespace}' here.");
+            return;
+        }
+
+        int submissionBytes = RingBytes(hello.SubmissionRingBytes);
+        int deliveryBytes = RingBytes(hello.DeliveryRingBytes);
+        if (submissionBytes == 0 || deliveryBytes == 0)
+        {
+            Drop(handshake, RefusalCode.BadArgument, $"Ring sizes are powers of two from {Limits.MinRingBytes} to {Limits.MaxRingBytes} bytes.");
+            return;
+        }
+
+        if (_ringBytes + submissionBytes + deliveryBytes > _options.MaxRingBytes)
+        {
+            Drop(handshake, RefusalCode.LimitReached, $"Limit reached: {_options.MaxRingBytes} bytes of shared memory for all sessions.");
+            return;
+        }
+
+        if (hello.Producer != 0 && _byProducer.TryGetValue(hello.Producer, out Session? older) && _engine.ViewProducer(hello.Producer) is { } known && known.InstanceLow == hello.InstanceLow && known.InstanceHigh == hello.InstanceHigh)
+        {
+            HangUp(older); // The same client came back before its old connection's end was seen.
+        }
+
+        if (!_journal.TryReserve(SourceRecord.SizeBytes + FactRecord.SizeBytes, out Span<byte> room, out _))
+        {
+            Drop(handshake, RefusalCode.LimitReached, "The journal has no room at the moment; try again.");
+            return;
+        }
+
+        int source = BeginSource(0, room);
+        Decision opened = _engine.OpenProducer(hello.Producer, hello.InstanceLow, hello.InstanceHigh, room[source..], _journal.OpenBlock, out int written, out ulong producer);
+        Commit(source + written, (source > 0 ? 1u : 0u) + (written > 0 ? 1u : 0u));
+        if (!opened.IsTaken)
+        {
+            Drop(handshake, opened.Code, Refusal.Of(opened.Code).Cause);
+            return;
+        }
+
+        Welcome(handshake, hello, producer, submissionBytes, deliveryBytes);
+    }
+
+    private void Welcome(Handshaking handshake, in Hello hello, ulong producer, int submissionBytes, int deliveryBytes)
+    {
+        Result<RingPair> rings = RingPair.Create(0, submissionBytes, deliveryBytes);
+        Result<EventDescriptor> bell = EventDescriptor.Create();
+        Result<(FileHandle Read, FileHandle Write)> pipe = Pipe.Create();
+        if (!rings.Ok || !bell.Ok || !pipe.Ok)
+        {
+            Fault fault = !rings.Ok ? rings.Fault : !bell.Ok ? bell.Fault : pipe.Fault;
+            DisposeIfOk(rings);
+            DisposeIfOk(bell);
+            if (pipe.Ok)
+            {
+                pipe.Value.Read.Dispose();
+                pipe.Value.Write.Dispose();
+            }
+
+            Drop(handshake, RefusalCode.LimitReached, $"The broker could not make the session's memory: {fault}.");
+            return;
+        }
+
+        // Where the kernel tells of a process's end: it comes even when a forked child keeps the socket open (DESIGN-REVIEW R35).
+        Result<FileHandle> process = handshake.Socket.PeerProcess();
+        bool wantsCopies = hello.WantsCopies || _options.AllowNetworkFileSystem;
+        Session session = new(handshake.Id, handshake.Socket, rings.Value, bell.Value, pipe.Value.Write, process.Ok ? process.Value : null, handshake.Peer, hello.ClientName, producer, wantsCopies);
+        handshake.Session = session;
+        _ringBytes += session.Rings.Bytes;
+        ProducerView view = _engine.ViewProducer(producer);
+        session.Decided = view.LastNumber;
+
+        Span<byte> message = stackalloc byte[Limits.MaxHandshakeBytes];
+        Handshake.WriteHeader(message, HandshakeKind.Welcome);
+        FieldWriter fields = new(message[Handshake.HeaderBytes..]);
+        fields.Number(FieldTag.Producer, producer);
+        fields.Number(FieldTag.ProducerEpoch, view.Epoch);
+        fields.Number(FieldTag.Epoch, _journal.Epoch);
+        fields.Number(FieldTag.NextNumber, view.LastNumber + 1);
+        fields.Number(FieldTag.Durable, _journal.DurableBlock == _journal.LastBlock ? view.LastNumber : 0);
+        fields.Number(FieldTag.SubmissionRingBytes, (ulong)submissionBytes);
+        fields.Number(FieldTag.DeliveryRingBytes, (ulong)deliveryBytes);
+        fields.Number(FieldTag.MaxMessageBytes, (ulong)_options.MaxMessageBytes);
+        fields.Number(FieldTag.SlotBytes, wantsCopies ? 0 : (ulong)_journal.SlotBytes);
+        fields.Text(FieldTag.ServerVersion, _options.ServerVersion);
+        Invariant.Holds(!fields.Overflowed);
+        int[] descriptors = [session.Rings.DescriptorA, session.Rings.DescriptorB, session.Bell.Descriptor, pipe.Value.Read.Descriptor];
+        Result sent = handshake.Socket.Send(message[..(Handshake.HeaderBytes + fields.Length)], descriptors);
+        pipe.Value.Read.Dispose();
+        if (!sent.Ok)
+        {
+            Drop(handshake, RefusalCode.None, "");
+        }
+
+        if (hello.ClaimedDurable > view.LastNumber)
+        {
+            DataLost?.Invoke($"Client '{hello.ClientName}' (process {handshake.Peer.ProcessId}) holds a durable confirm for submission {hello.ClaimedDurable} of producer {producer}, the journal knows {view.LastNumber}: confirmed data was lost, or an older copy of the directory was restored.");
+        }
+    }
+
+    /// <summary>Told when a client proves that confirmed data is gone (DESIGN-REVIEW R39). On the broker's thread.</summary>
+    public Action<string>? DataLost { get; set; }
+
+    private void OnMapped(Handshaking handshake, Session session)
+    {
+        Result<bool> accepted = session.Rings.Accept();
+        if (!accepted.Ok || !accepted.Value)
+        {
+            Drop(handshake, RefusalCode.RingViolation, "The control page of the submission memory does not have its magic, version and ring size.");
+            return;
+        }
+
+        ulong id = session.Id;
+        Result socket = _epoll.Change(session.Socket.Descriptor, EpollInterest.In | EpollInterest.PeerHangup, TokenOf(id, EventKind.Socket));
+        Result bell = _epoll.Add(session.Bell.Descriptor, EpollInterest.In | EpollInterest.Edge, TokenOf(id, EventKind.Bell));
+        Result process = session.Process is FileHandle handle ? _epoll.Add(handle.Descriptor, EpollInterest.In, TokenOf(id, EventKind.Process)) : Result.Success;
+        if (!socket.Ok || !bell.Ok || !process.Ok)
+        {
+            Drop(handshake, RefusalCode.LimitReached, "The broker cannot watch one more session.");
+            return;
+        }
+
+        _handshakes.Remove(handshake.Id);
+        _sessions.Add(id, session);
+        _byProducer[session.Producer] = session;
+        session.IsHot = true;
+        _hot.Add(session);
+
+        // What was refused and not acknowledged comes before any counter passes it.
+        foreach (KeptRefusal refusal in _engine.RefusalsOf(session.Producer))
+        {
+            if (session.AnswerRoom < 2 * NoticeBytes)
+            {
+                break;
+            }
+
+            Notice(session, new NoticeRecord { Kind = RecordKind.Refused, Code = refusal.Code, Number = refusal.Number, Count = 1 }, "");
+        }
+
+        session.RefusalHead = session.Rings.Deliveries.Head;
+        Touch(session);
+    }
+
+    /// <summary>A message on the socket of a session: only that an offered pair of rings is mapped.</summary>
+    private void OnSocket(Session session)
+    {
+        Span<byte> message = stackalloc byte[Limits.MaxHandshakeBytes];
+        Result<int> received = session.Socket.Receive(message);
+        if (!received.Ok && received.Fault.Errno == Errno.EAGAIN)
+        {
+            return;
+        }
+
+        if (!received.Ok || received.Value == 0)
+        {
+            HangUp(session);
+            return;
+        }
+
+        bool isMapped = Handshake.TryRead(message[..received.Value], out HandshakeKind kind, out _) && kind == HandshakeKind.Mapped && session.Offered is not null && !session.OfferedIsMapped;
+        if (!isMapped || session.Offered!.Accept() is not { Ok: true, Value: true })
+        {
+            End(session, RefusalCode.RingViolation, "A message on the session's socket was not expected.");
+            return;
+        }
+
+        session.OfferedIsMapped = true;
+        Warm(session);
+    }
+
+    /// <summary>Offers a larger pair of rings; one at a time.</summary>
+    private void Offer(Session session, uint submissionBytes, uint deliveryBytes)
+    {
+        if (session.Offered is not null)
+        {
+            return;
+        }
+
+        int submission = Math.Max(RingBytes(submissionBytes), session.Rings.SubmissionBytes);
+        int delivery = Math.Max(RingBytes(deliveryBytes), session.Rings.DeliveryBytes);
+        bool isLarger = submission > session.Rings.SubmissionBytes || delivery > session.Rings.DeliveryBytes;
+        if (!isLarger || _ringBytes + submission + delivery > _options.MaxRingBytes)
+        {
+            return;
+        }
+
+        Result<RingPair> made = RingPair.Create(session.Rings.Number + 1, submission, delivery);
+        if (!made.Ok)
+        {
+            return; // The client goes on with what it has.
+        }
+
+        Span<byte> message = stackalloc byte[128];
+        Handshake.WriteHeader(message, HandshakeKind.Rings);
+        FieldWriter fields = new(message[Handshake.HeaderBytes..]);
+        fields.Number(FieldTag.Ring, made.Value.Number);
+        fields.Number(FieldTag.SubmissionRingBytes, (ulong)submission);
+        fields.Number(FieldTag.DeliveryRingBytes, (ulong)delivery);
+        int[] descriptors = [made.Value.DescriptorA, made.Value.DescriptorB];
+        if (!session.Socket.Send(message[..(Handshake.HeaderBytes + fields.Length)], descriptors).Ok)
+        {
+            made.Value.Dispose();
+            return;
+        }
+
+        session.Offered = made.Value;
+        _ringBytes += made.Value.Bytes;
+        session.HasNews = true;
+    }
+
+    /// <summary>The client has moved: when all of the old delivery ring is shown, we follow.</summary>
+    private bool PumpMove(Session session)
+    {
+        if (!session.IsMoving || session.Confirms.HasUnwritten || session.AnswerRoom < NoticeBytes)
+        {
+            return false;
+        }
+
+        Notice(session, new NoticeRecord { Kind = RecordKind.BrokerMovesRing, Subject = session.Offered!.Number }, "");
+        session.Show(session.Rings.Deliveries.Head);
+        bool fenced = false;
+        Ring(session, ref fenced);
+        long freed = session.Rings.Bytes;
+        session.Move();
+        _ringBytes -= freed;
+        return true;
+    }
+
+    private void DropLateHandshakes()
+    {
+        if (_handshakes.Count == 0)
+        {
+            return;
+        }
+
+        long now = _clock.Read().IntervalMicros;
+        foreach (Handshaking handshake in _handshakes.Values.Where(handshake => handshake.DeadlineMicros <= now).ToArray())
+        {
+            Drop(handshake, RefusalCode.TimedOut, $"The handshake was not finished within {Limits.HandshakeMilliseconds} ms.");
+        }
+    }
+
+    private void Drop(Handshaking handshake, RefusalCode code, string text)
+    {
+        if (code != RefusalCode.None)
+        {
+            Tell(handshake.Socket, HandshakeKind.Refused, code, text);
+        }
+
+        if (handshake.Session is Session session)
+        {
+            _ringBytes -= session.Rings.Bytes;
+            _engine.DetachProducer(session.Producer);
+        }
+
+        _ = _epoll.Remove(handshake.Socket.Descriptor);
+        _handshakes.Remove(handshake.Id);
+        handshake.Dispose();
+    }
+
+    /// <summary>A last word; if the socket is full, it is lost, and the hang-up says enough.</summary>
+    private static void Tell(UnixSocket socket, HandshakeKind kind, RefusalCode code, string text)
+    {
+        Span<byte> message = stackalloc byte[Limits.MaxHandshakeBytes];
+        Handshake.WriteHeader(message, kind);
+        FieldWriter fields = new(message[Handshake.HeaderBytes..]);
+        fields.Number(FieldTag.Code, (ulong)code);
+        fields.Text(FieldTag.Text, text.Length > 1000 ? text.AsSpan(0, 1000) : text);
+        _ = socket.Send(message[..(Handshake.HeaderBytes + fields.Length)]);
+    }
+
+    private static int RingBytes(ulong wanted)
+    {
+        if (wanted == 0)
+        {
+            return Limits.DefaultRingBytes;
+        }
+
+        return wanted is >= Limits.MinRingBytes and <= Limits.MaxRingBytes && System.Numerics.BitOperations.IsPow2(wanted) ? (int)wanted : 0;
+    }
+
+    private static void DisposeIfOk<T>(Result<T> result)
+        where T : IDisposable
+    {
+        if (result.Ok)
+        {
+            result.Value.Dispose();
+        }
+    }
+
+    /// <summary>What a client says first. Fields that are missing are zero or empty.</summary>
+    private readonly record struct Hello(ulong MinVersion, ulong MaxVersion, string ClientName, ulong InstanceLow, ulong InstanceHigh, string Namespace, ulong Producer, ulong ClaimedDurable, ulong SubmissionRingBytes, ulong DeliveryRingBytes, bool WantsCopies)
+    {
+        public static Hello From(ReadOnlySpan<byte> fields)
+        {
+            Hello hello = new(0, 0, "", 0, 0, "", 0, 0, 0, 0, false);
+            FieldReader reader = new(fields);
+            while (reader.Next())
+            {
+                hello = reader.Tag switch
+                {
+                    FieldTag.MinVersion => hello with { MinVersion = reader.Number },
+                    FieldTag.MaxVersion => hello with { MaxVersion = reader.Number },
+                    FieldTag.ClientName => hello with { ClientName = reader.Text },
+                    FieldTag.Instance when reader.Value.Length == 16 => hello with { InstanceLow = BinaryPrimitives.ReadUInt64LittleEndian(reader.Value), InstanceHigh = BinaryPrimitives.ReadUInt64LittleEndian(reader.Value[8..]) },
+                    FieldTag.Namespace => hello with { Namespace = reader.Text },
+                    FieldTag.Producer => hello with { Producer = reader.Number },
+                    FieldTag.ClaimedDurable => hello with { ClaimedDurable = reader.Number },
+                    FieldTag.SubmissionRingBytes => hello with { SubmissionRingBytes = reader.Number },
+                    FieldTag.DeliveryRingBytes => hello with { DeliveryRingBytes = reader.Number },
+                    FieldTag.WantsCopies => hello with { WantsCopies = reader.Number != 0 },
+                    _ => hello,
+                };
+            }
+
+            return hello;
+        }
+    }
+}

@@ -1,0 +1,368 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
+using FastQ.Engine;
+using FastQ.Linux;
+using FastQ.Protocol;
+
+namespace FastQ.Broker;
+
+// From the rings into the open block. A record is copied once; what is checked, decided and applied is the copy: nothing is read from a
+// ring twice (DESIGN-REVIEW R7). A refused record's bytes are taken back, and the refusal stands in its place (R2).
+
+public sealed partial class Broker
+{
+    private const int RecordsATurn = 512;
+    private const int BytesATurn = 64 * 1024;
+
+    /// <summary>Room that the notice of one refusal takes at most in a delivery ring.</summary>
+    private const int NoticeBytes = 256;
+
+    private bool TakeRings()
+    {
+        bool worked = false;
+        for (int i = _hot.Count - 1; i >= 0; i--)
+        {
+            Session session = _hot[i];
+            int taken = TakeFrom(session);
+            if (session.HasEnded)
+            {
+                worked = true;
+                continue;
+            }
+
+            worked |= taken > 0;
+            worked |= Pump(session);
+            session.QuietTurns = taken > 0 ? 0 : session.QuietTurns + 1;
+            if (session.QuietTurns > TurnsBeforeCold)
+            {
+                Cool(session);
+            }
+        }
+
+        return worked;
+    }
+
+    /// <summary>A session that was quiet for long must ring from now on.</summary>
+    private void Cool(Session session)
+    {
+        session.QuietTurns = 0;
+        if (session.DeafUntilMicros != 0 || session.Offered is not null || session.Answers.Count > 0 || session.Copies.Count > 0)
+        {
+            return;
+        }
+
+        session.Rings.Sleep.Announce();
+        if (session.Rings.Submissions.HasNews)
+        {
+            session.Rings.Sleep.Wake();
+            return;
+        }
+
+        session.IsHot = false;
+        _hot.Remove(session);
+    }
+
+    /// <summary>Takes what a session's ring holds, within a turn's bounds. Gives the number of records.</summary>
+    private int TakeFrom(Session session)
+    {
+        if (!session.TryUpdatePosition())
+        {
+            End(session, RefusalCode.RingViolation, "The position in the delivery ring went backwards or beyond what was shown.");
+            return 0;
+        }
+
+        if (session.IsMoving || session.Answers.Count > 0)
+        {
+            return 0;
+        }
+
+        RingReader ring = session.Rings.Submissions;
+        int records = 0;
+        ulong start = ring.Position;
+        while (records < RecordsATurn && ring.Position - start < BytesATurn && session.AnswerRoom >= NoticeBytes)
+        {
+            RingVerdict verdict = ring.Next(out RecordPrefix prefix);
+            if (verdict == RingVerdict.Empty)
+            {
+                break;
+            }
+
+            if (verdict == RingVerdict.Violation)
+            {
+                End(session, RefusalCode.RingViolation, $"A record at position {ring.Position} of the submission ring does not fit in what was committed.");
+                return records;
+            }
+
+            if (!TryTake(session, ring, prefix))
+            {
+                break; // No room in the journal now: it stays where it is.
+            }
+
+            records++;
+            if (session.HasEnded)
+            {
+                return records;
+            }
+
+            ring.Advance((int)prefix.LengthBytes);
+            if (session.IsMoving || session.Answers.Count > 0)
+            {
+                break;
+            }
+        }
+
+        if (records > 0)
+        {
+            ring.Publish();
+            session.HasNews = true;
+        }
+
+        return records;
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private bool TryTake(Session session, RingReader ring, RecordPrefix prefix) => prefix.Kind switch
+    {
+        RecordKind.Message => TryTakeMessage(session, ring, prefix),
+        RecordKind.Settle or RecordKind.Extend => TryTakeSettle(session, ring, prefix),
+        RecordKind.Command => TryTakeCommand(session, ring, prefix),
+        _ => TryTakeControl(session, ring, prefix),
+    };
+
+    private bool TryTakeMessage(Session session, RingReader ring, RecordPrefix prefix)
+    {
+        int length = (int)prefix.LengthBytes;
+        if (length < MessageHeader.SizeBytes || length > ring.RingBytes)
+        {
+            End(session, RefusalCode.RingViolation, $"A message of {length} bytes is shorter than its header.");
+            return true;
+        }
+
+        if (length > MessageHeader.SizeBytes + Limits.MaxPropertyBytes + Limits.MaxMessageBytes)
+        {
+            return TryRefuse(session, NumberAt(ring), RefusalCode.TooLarge, (ulong)_options.MaxMessageBytes);
+        }
+
+        // A refusal may have to stand in its place, so there is always room for one.
+        int aligned = Math.Max(Limits.Align(length), FactRecord.SizeBytes);
+        if (!_journal.TryReserve(SourceRecord.SizeBytes + aligned, out Span<byte> room, out Place place))
+        {
+            return false;
+        }
+
+        int source = BeginSource(session.Producer, room);
+        Span<byte> copy = room.Slice(source, length);
+        ring.Bytes(length).CopyTo(copy);
+        MemoryMarshal.Write(copy, prefix); // What was judged, not what it may have become since.
+        room[(source + length)..(source + Limits.Align(length))].Clear();
+        MessageHeader header = MemoryMarshal.Read<MessageHeader>(copy);
+        ulong number = header.NumberOrTimeMicros;
+        Decision decision = header.PropertyBytes > Limits.MaxPropertyBytes || header.PropertyBytes > length - MessageHeader.SizeBytes || !AreProperties(copy, header)
+            ? JudgeNumberThenRefuse(number, RefusalCode.BadArgument)
+            : _engine.Publish(copy, new Place(place.Slot, place.Offset + (uint)source));
+        if (decision.IsTaken)
+        {
+            _journal.Commit(source + Limits.Align(length), source > 0 ? 2u : 1u);
+            if ((header.Flags & MessageHeader.ConfirmMask) == (int)ConfirmLevel.Durable)
+            {
+                _waitingForDurable++;
+            }
+
+            session.Decided = number;
+            Touch(session);
+            return true;
+        }
+
+        return Conclude(session, decision, number, room, source);
+    }
+
+    private static bool AreProperties(ReadOnlySpan<byte> record, in MessageHeader header) =>
+        header.PropertyBytes == 0 || PropertyReader.AreValid(record.Slice(MessageHeader.SizeBytes, header.PropertyBytes));
+
+    private bool TryTakeSettle(Session session, RingReader ring, RecordPrefix prefix)
+    {
+        if (prefix.LengthBytes != SettleRecord.SizeBytes)
+        {
+            End(session, RefusalCode.RingViolation, $"A settle record has {prefix.LengthBytes} bytes instead of {SettleRecord.SizeBytes}.");
+            return true;
+        }
+
+        if (!_journal.TryReserve(SourceRecord.SizeBytes + SettleRecord.SizeBytes, out Span<byte> room, out _))
+        {
+            return false;
+        }
+
+        int source = BeginSource(session.Producer, room);
+        Span<byte> copy = room.Slice(source, SettleRecord.SizeBytes);
+        ring.Bytes(SettleRecord.SizeBytes).CopyTo(copy);
+        MemoryMarshal.Write(copy, prefix);
+        SettleRecord settle = MemoryMarshal.Read<SettleRecord>(copy);
+        Decision decision = _engine.Settle(copy, _journal.OpenBlock);
+        if (!decision.IsTaken)
+        {
+            return Conclude(session, decision, settle.Number, room, source);
+        }
+
+        _journal.Commit(source + SettleRecord.SizeBytes, source > 0 ? 2u : 1u);
+        _waitingForDurable += (settle.Flags & MessageHeader.ConfirmMask) == (int)ConfirmLevel.Durable ? 1 : 0;
+        session.Decided = settle.Number;
+        if (_engine.LateRanges.Length > 0)
+        {
+            TellLate(session, settle);
+        }
+
+        if (session.Orphans.Count > 0 && prefix.Kind == RecordKind.Settle)
+        {
+            ReturnReferences(session, settle.Subscription, settle.FirstDelivery, settle.Count);
+        }
+
+        Touch(session);
+        return true;
+    }
+
+    private void TellLate(Session session, in SettleRecord settle)
+    {
+        foreach (LateRange late in _engine.LateRanges)
+        {
+            if (session.AnswerRoom < 2 * NoticeBytes)
+            {
+                break; // The rest is not told one by one: they are settled or lost all the same.
+            }
+
+            Notice(session, new NoticeRecord { Kind = RecordKind.LateSettle, Code = late.Code, Number = settle.Number, Subject = settle.Subscription, Count = late.Count, Value = late.First }, "");
+        }
+
+        session.RefusalHead = session.Rings.Deliveries.Head;
+    }
+
+    /// <summary>Refuses a submission that is not even copied.</summary>
+    private bool TryRefuse(Session session, ulong number, RefusalCode code, ulong value)
+    {
+        if (!_journal.TryReserve(SourceRecord.SizeBytes + FactRecord.SizeBytes, out Span<byte> room, out _))
+        {
+            return false;
+        }
+
+        int source = BeginSource(session.Producer, room);
+        return Conclude(session, JudgeNumberThenRefuse(number, code, value), number, room, source);
+    }
+
+    private Decision JudgeNumberThenRefuse(ulong number, RefusalCode code, ulong value = 0)
+    {
+        Decision decision = _engine.CheckNumber(number);
+        return decision.IsTaken ? Decision.Refuse(code, value) : decision;
+    }
+
+    /// <summary>What was not taken: a resend is dropped, a number out of order ends the session, a refusal is journaled and told.</summary>
+    private bool Conclude(Session session, Decision decision, ulong number, Span<byte> room, int source)
+    {
+        Commit(source, source > 0 ? 1u : 0u);
+        switch (decision.Kind)
+        {
+            case DecisionKind.Duplicate:
+                return true;
+            case DecisionKind.OutOfOrder:
+                End(session, RefusalCode.OutOfOrder, $"Submission {number} came where {session.Decided + 1} was expected.");
+                return true;
+        }
+
+        int written = _engine.Refuse(number, decision.Code, room[source..], _journal.OpenBlock);
+        _journal.Commit(written, 1);
+        session.Decided = number;
+        Notice(session, new NoticeRecord { Kind = RecordKind.Refused, Code = decision.Code, Number = number, Count = 1, Value = decision.Value }, "");
+        session.RefusalHead = session.Rings.Deliveries.Head;
+        Touch(session);
+        return true;
+    }
+
+    private static ulong NumberAt(RingReader ring) => MemoryMarshal.Read<ulong>(ring.Bytes(16)[8..]);
+
+    private bool TryTakeControl(Session session, RingReader ring, RecordPrefix prefix)
+    {
+        if (prefix.Kind is < RecordKind.Credit or > RecordKind.Bye)
+        {
+            End(session, RefusalCode.UnknownRecord, $"A record of kind {(byte)prefix.Kind} is not known.");
+            return true;
+        }
+
+        if (prefix.LengthBytes != ControlRecord.SizeBytes)
+        {
+            End(session, RefusalCode.RingViolation, $"A control record has {prefix.LengthBytes} bytes instead of {ControlRecord.SizeBytes}.");
+            return true;
+        }
+
+        ControlRecord control = MemoryMarshal.Read<ControlRecord>(ring.Bytes(ControlRecord.SizeBytes));
+        switch (prefix.Kind)
+        {
+            case RecordKind.Credit when session.Subscriptions.ContainsKey(control.Subject):
+                _engine.SetCredit(control.Subject, Math.Min(control.Count, Limits.MaxCredit), control.Value);
+                return true;
+            case RecordKind.Done:
+                ReturnReferences(session, control.Subject, control.Value, control.Count);
+                return true;
+            case RecordKind.RefusalsSeen:
+                return TryAcknowledgeRefusals(session, control.Value);
+            case RecordKind.SlotsMapped:
+                session.SlotMessagesInFlight = Math.Max(0, session.SlotMessagesInFlight - (int)Math.Min(control.Subject, Limits.MaxSlotMessagesInFlight));
+                return true;
+            case RecordKind.GrowRings:
+                Offer(session, control.Subject, control.Count);
+                return true;
+            case RecordKind.ClientMovesRing when session.Offered is { } offered && session.OfferedIsMapped && offered.Number == control.Subject:
+                session.IsMoving = true;
+                return true;
+            case RecordKind.ClientMovesRing:
+                End(session, RefusalCode.RingViolation, $"Ring {control.Subject} was not offered, or is not mapped yet.");
+                return true;
+            case RecordKind.Damaged:
+                return TryTakeDamaged(session, control.Subject, control.Value);
+            case RecordKind.Bye:
+                End(session, RefusalCode.Closed, "", tell: false);
+                return true;
+            default:
+                return true; // Credit for a subscription that has ended meanwhile.
+        }
+    }
+
+    private bool TryAcknowledgeRefusals(Session session, ulong upTo)
+    {
+        if (!_journal.TryReserve(SourceRecord.SizeBytes + FactRecord.SizeBytes, out Span<byte> room, out _))
+        {
+            return false;
+        }
+
+        int source = BeginSource(session.Producer, room);
+        int written = _engine.AcknowledgeRefusals(session.Producer, upTo, room[source..], _journal.OpenBlock);
+        Commit(source + written, (source > 0 ? 1u : 0u) + (written > 0 ? 1u : 0u));
+        return true;
+    }
+
+    /// <summary>The client found that a record does not have its check. The broker looks itself: a good record goes as a copy, a bad message is kept as damaged (DESIGN-REVIEW R13).</summary>
+    private bool TryTakeDamaged(Session session, uint subscription, ulong delivery)
+    {
+        if (!session.Subscriptions.ContainsKey(subscription) || !_engine.TryFindDelivery(subscription, delivery, out uint queue, out ulong tag, out DeliveryEntry entry))
+        {
+            return true;
+        }
+
+        if (TryReadRecord(entry, out byte[] record))
+        {
+            DeliveriesHeader header = new() { Kind = RecordKind.DeliveryCopy, Count = 1, Subscription = subscription, Queue = queue, FirstDelivery = delivery, FirstTag = tag };
+            session.Copies.Enqueue(new PendingCopy(_journal.LastBlock, header, entry));
+            _ = record;
+            return true;
+        }
+
+        if (!_journal.TryReserve(SourceRecord.SizeBytes + 2 * FactRecord.SizeBytes, out Span<byte> room, out _))
+        {
+            return false;
+        }
+
+        int source = BeginSource(0, room);
+        int released = _engine.EndDelivery(subscription, delivery, room[source..], _journal.OpenBlock);
+        bool isMarked = _engine.TryMarkDamaged(queue, tag, room[(source + released)..], _journal.OpenBlock, out int marked);
+        Commit(source + released + marked, (source > 0 ? 1u : 0u) + (released > 0 ? 1u : 0u) + (isMarked ? 1u : 0u));
+        TakeOrphansAndEnds();
+        return true;
+    }
+}
