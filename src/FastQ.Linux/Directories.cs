@@ -12,6 +12,8 @@ public readonly record struct FileSystem(uint Magic, string Name, bool IsNetwork
 /// <summary>Names in directories: made, renamed, removed, and made to last.</summary>
 public static unsafe class Directories
 {
+    private const int CurrentDirectory = -100;
+
     // linux/magic.h and the file systems' own headers.
     private static readonly FileSystem[] s_known =
     [
@@ -35,6 +37,13 @@ public static unsafe class Directories
         new(0x5346414F, "afs", true, false),
         new(0x7461636F, "ocfs2", true, false),
         new(0x47504653, "gpfs", true, false),
+        new(0x6B414653, "afs", true, false),
+        new(0x73757245, "coda", true, false),
+        new(0x19830326, "beegfs", true, false),
+        new(0x20030528, "orangefs", true, false),
+        new(0x786F4256, "vboxsf", true, false),
+        new(0xBACBACBC, "vmhgfs", true, false),
+        new(0x9FA0, "proc", false, false),
     ];
 
     /// <summary>Makes a directory with mode 0700; an existing one is fine.</summary>
@@ -80,7 +89,7 @@ public static unsafe class Directories
     }
 
     /// <summary>Device and inode of what a path leads to.</summary>
-    public static Result<FileIdentity> IdentityOf(string path) => StatusOf(-100, path, path);
+    public static Result<FileIdentity> IdentityOf(string path) => StatusOf(CurrentDirectory, path, path);
 
     /// <summary>Which file system holds a path.</summary>
     public static Result<FileSystem> FileSystemOf(string path)
@@ -130,7 +139,7 @@ public static unsafe class Directories
             return new Fault("statx", injected, subject);
         }
 
-        if (Libc.Status(descriptor, path, path.Length == 0 ? EmptyPath : 0, WantInode, status) != 0)
+        if (Libc.Status(descriptor, path, descriptor == CurrentDirectory ? 0 : EmptyPath, WantInode, status) != 0)
         {
             return new Fault("statx", Check.Last, subject);
         }

@@ -133,12 +133,16 @@ public sealed unsafe class EpollSet : IDisposable
     /// <summary>To be called before the descriptor is closed: a duplicate elsewhere would keep the registration alive (DESIGN-REVIEW R55).</summary>
     public Result Remove(int descriptor) => Control(RemoveOperation, descriptor, 0, 0);
 
-    /// <summary>Waits at most so long (-1: for ever). Gives the number of events; 0 when a signal came.</summary>
+    /// <summary>Waits at most so long (-1: for ever; 0: only looks). Gives the number of events; 0 when a signal came.</summary>
     public int Wait(Span<EpollEvent> events, int timeoutMilliseconds)
     {
         fixed (EpollEvent* into = events)
         {
-            return Math.Max(0, Libc.EpollWait(_file.Descriptor, into, events.Length, timeoutMilliseconds));
+            int found = Libc.EpollWait(_file.Descriptor, into, events.Length, timeoutMilliseconds);
+
+            // Anything else is a closed set or no room for events: our bug, and a loop that would spin for ever on it.
+            Invariant.Holds(found >= 0 || Check.Last == Errno.EINTR);
+            return Math.Max(0, found);
         }
     }
 
@@ -161,7 +165,7 @@ public static unsafe class Poll
 {
     private const short In = 1;
 
-    /// <summary>Waits until one of two is readable or hung up, at most so long (-1: for ever). Gives which.</summary>
+    /// <summary>Waits until one of two is readable or hung up, at most so long (-1: for ever). Gives which; neither when a signal came.</summary>
     public static (bool First, bool Second) Wait(int first, int second, int timeoutMilliseconds)
     {
         PollEntry* entries = stackalloc PollEntry[2];

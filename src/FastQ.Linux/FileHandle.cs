@@ -22,7 +22,7 @@ public readonly record struct FileIdentity(ulong Device, ulong Inode);
 /// <summary>Owns one descriptor of a file, a memory file or a pipe end. Closed once. Calls of several threads are the kernel's business; Dispose is the owner's.</summary>
 public sealed unsafe class FileHandle : IDisposable
 {
-    private const int CloseOnExec = 0x80000;
+    private const int CloseOnExec = 0x80000, KeepSize = 1, Punch = 2;
     private int _descriptor;
 
     private FileHandle(int descriptor, string path)
@@ -83,10 +83,10 @@ public sealed unsafe class FileHandle : IDisposable
     public Result SetLength(long bytes) => Simple("ftruncate", Check.Injected(out Errno injected) ? Fail(injected) : Libc.Truncate(Descriptor, bytes), injected);
 
     /// <summary>Allocates blocks on the disk; the file grows to cover them.</summary>
-    public Result Allocate(long offset, long bytes) => Simple("fallocate", Check.Injected(out Errno injected) ? Fail(injected) : Libc.Allocate(Descriptor, 0, offset, bytes), injected);
+    public Result Allocate(long offset, long bytes) => Simple("fallocate", Check.Injected(out Errno injected) ? Fail(injected) : AllocateWhole(0, offset, bytes), injected);
 
     /// <summary>Gives the blocks of a range back, leaving a hole that reads as zeroes.</summary>
-    public Result PunchHole(long offset, long bytes) => Simple("fallocate", Check.Injected(out Errno injected) ? Fail(injected) : Libc.Allocate(Descriptor, 3, offset, bytes), injected);
+    public Result PunchHole(long offset, long bytes) => Simple("fallocate", Check.Injected(out Errno injected) ? Fail(injected) : AllocateWhole(KeepSize | Punch, offset, bytes), injected);
 
     /// <summary>Writes all bytes at a place; short writes and EINTR are continued.</summary>
     public Result WriteAt(ReadOnlySpan<byte> bytes, long offset)
@@ -222,11 +222,24 @@ public sealed unsafe class FileHandle : IDisposable
 
     public void Dispose()
     {
-        if (_descriptor >= 0)
+        // A second close could hit a descriptor that another thread has just been given under the same number.
+        int descriptor = Interlocked.Exchange(ref _descriptor, -1);
+        if (descriptor >= 0)
         {
-            _ = Libc.Close(_descriptor);
-            _descriptor = -1;
+            _ = Libc.Close(descriptor);
         }
+    }
+
+    /// <summary>On a memory file a signal undoes a fallocate: it is begun again.</summary>
+    private int AllocateWhole(int mode, long offset, long bytes)
+    {
+        int result;
+        do
+        {
+            result = Libc.Allocate(Descriptor, mode, offset, bytes);
+        }
+        while (result < 0 && Check.Last == Errno.EINTR);
+        return result;
     }
 
     private static int Fail(Errno injected)

@@ -19,6 +19,7 @@ public sealed unsafe class IoUring : IDisposable
     private const int SetupCall = 425, EnterCall = 426, RegisterCall = 427;
     private const int RegisterEventDescriptor = 4;
     private const uint GetEvents = 1;
+    private const uint OneMapping = 1, NeverDropsCompletions = 2; // IORING_FEAT_SINGLE_MMAP, IORING_FEAT_NODROP
     private const long RingsOffset = 0, EntriesOffset = 0x10000000;
     private readonly FileHandle _file;
     private readonly Mapping _rings;
@@ -92,6 +93,12 @@ public sealed unsafe class IoUring : IDisposable
         }
 
         FileHandle file = FileHandle.Adopt((int)fd, "io_uring");
+        if ((parameters.Features & (OneMapping | NeverDropsCompletions)) != (OneMapping | NeverDropsCompletions))
+        {
+            file.Dispose();
+            return new Fault("io_uring_setup", Errno.ENOSYS, "io_uring of Linux 5.6 or later");
+        }
+
         long ringBytes = Math.Max(parameters.Submissions.Array + parameters.SubmissionEntries * sizeof(uint), parameters.Completions.Entries + parameters.CompletionEntries * (uint)sizeof(Entry));
         Result<Mapping> rings = MapRing(file, RingsOffset, ringBytes);
         if (!rings.Ok)
@@ -125,7 +132,7 @@ public sealed unsafe class IoUring : IDisposable
         return new Fault("io_uring_register", errno, "eventfd");
     }
 
-    /// <summary>Queues a write of one buffer. False: the queue is full; submit first.</summary>
+    /// <summary>Queues a write of one buffer. False: the queue is full (submit first), or as many operations are under way as there is room for completions (take some first).</summary>
     public bool TryWrite(int descriptor, byte* from, uint length, long offset, ulong token) => TryQueue(Operation.Write, descriptor, (ulong)from, length, offset, 0, token);
 
     /// <summary>Queues a read into one buffer.</summary>
@@ -144,11 +151,15 @@ public sealed unsafe class IoUring : IDisposable
     /// <summary>Operations queued and not yet handed to the kernel.</summary>
     public int Queued => (int)(_tail - _submitted);
 
-    /// <summary>Hands what is queued to the kernel; waits for nothing.</summary>
+    /// <summary>Hands what is queued to the kernel; waits for nothing. After a fault, what the kernel has not taken is out of the queue and will never begin.</summary>
     public Result Submit() => Enter(0);
 
-    /// <summary>Hands what is queued to the kernel and waits until so many completions are there.</summary>
-    public Result SubmitAndWait(int completions) => Enter(completions);
+    /// <summary>Hands what is queued to the kernel and waits until so many completions are there; not more than operations are under way.</summary>
+    public Result SubmitAndWait(int completions)
+    {
+        Invariant.Holds(completions >= 0 && (uint)completions <= _tail - *_completionHead);
+        return Enter(completions);
+    }
 
     /// <summary>Takes completions that are there, without a system call.</summary>
     public int TakeCompletions(Span<Completion> into)
@@ -180,28 +191,38 @@ public sealed unsafe class IoUring : IDisposable
         {
             if (Check.Injected(out Errno injected))
             {
-                return new Fault("io_uring_enter", injected, "io_uring");
+                return Withdraw(injected);
             }
 
             nint taken = Libc.SystemCall(EnterCall, _file.Descriptor, (nint)(_tail - _submitted), wait, wait > 0 ? (nint)GetEvents : 0, 0, 0);
             if (taken >= 0)
             {
+                // A signal may end the wait although the submission counts: then we come back only to wait.
                 _submitted += (uint)taken;
-                if (_submitted == _tail)
+                if (_submitted == _tail && Volatile.Read(ref *_completionTail) - *_completionHead >= (uint)wait)
                 {
                     return Result.Success;
                 }
             }
             else if (Check.Last != Errno.EINTR)
             {
-                return new Fault("io_uring_enter", Check.Last, "io_uring");
+                return Withdraw(Check.Last);
             }
         }
     }
 
+    /// <summary>Empties the queue, as its owner may give the buffers back after the fault. The kernel looks at the tail only in enter.</summary>
+    private Fault Withdraw(Errno errno)
+    {
+        _tail = _submitted;
+        Volatile.Write(ref *_submissionTail, _tail);
+        return new Fault("io_uring_enter", errno, "io_uring");
+    }
+
     private bool TryQueue(Operation operation, int descriptor, ulong address, uint length, long offset, uint flags, ulong token)
     {
-        if (_tail - Volatile.Read(ref *_submissionHead) > _submissionMask)
+        // One completion each, and both counts began at zero: never more under way than the completion ring holds, so it cannot overflow.
+        if (_tail - Volatile.Read(ref *_submissionHead) > _submissionMask || _tail - *_completionHead > _completionMask)
         {
             return false;
         }

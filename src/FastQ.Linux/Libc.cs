@@ -5,7 +5,7 @@ using System.Runtime.InteropServices;
 
 namespace FastQ.Linux;
 
-/// <summary>The C library's functions, as they are. What may block or take over a microsecond keeps the GC transition; the three hot short ones drop it.</summary>
+/// <summary>The C library's functions, as they are. What may block or take over a microsecond keeps the GC transition; the two hot short ones drop it.</summary>
 internal static unsafe partial class Libc
 {
     private const string Name = "libc";
@@ -31,7 +31,6 @@ internal static unsafe partial class Libc
     [LibraryImport(Name, EntryPoint = "mkdir", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)] public static partial int MakeDirectory(string path, int mode);
     [LibraryImport(Name, EntryPoint = "rename", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)] public static partial int Rename(string from, string to);
     [LibraryImport(Name, EntryPoint = "unlink", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)] public static partial int Unlink(string path);
-    [LibraryImport(Name, EntryPoint = "chmod", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)] public static partial int ChangeMode(string path, int mode);
     [LibraryImport(Name, EntryPoint = "mmap", SetLastError = true)] public static partial byte* Map(void* at, nuint bytes, int protection, int flags, int fd, long offset);
     [LibraryImport(Name, EntryPoint = "munmap", SetLastError = true)] public static partial int Unmap(void* at, nuint bytes);
     [LibraryImport(Name, EntryPoint = "madvise", SetLastError = true)] public static partial int AdviseMemory(void* at, nuint bytes, int advice);
@@ -56,7 +55,6 @@ internal static unsafe partial class Libc
     [LibraryImport(Name, EntryPoint = "syscall", SetLastError = true)] public static partial nint SystemCall(nint number, nint a, nint b, nint c, nint d, nint e, nint f);
     [LibraryImport(Name, EntryPoint = "clock_gettime")] [SuppressGCTransition] public static partial int Clock(int which, TimeSpec* into);
     [LibraryImport(Name, EntryPoint = "sched_yield")] public static partial int Yield();
-    [LibraryImport(Name, EntryPoint = "sched_getaffinity", SetLastError = true)] public static partial int Affinity(int process, nuint bytes, byte* mask);
     [LibraryImport(Name, EntryPoint = "getuid")] public static partial uint UserId();
     [LibraryImport(Name, EntryPoint = "umask")] public static partial uint Umask(uint mask);
     [LibraryImport(Name, EntryPoint = "prctl", SetLastError = true)] public static partial int ProcessControl(int what, nuint a, nuint b, nuint c, nuint d);

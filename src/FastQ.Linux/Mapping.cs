@@ -40,7 +40,7 @@ public sealed unsafe class Mapping : IDisposable
     /// <summary>A range of it.</summary>
     public ReadOnlySpan<byte> Bytes(long offset, int length)
     {
-        Invariant.Holds(_reserved != null && offset >= 0 && length >= 0 && offset + length <= Length);
+        Invariant.Holds(_reserved != null && offset >= 0 && length >= 0 && offset <= Length - length);
         return new ReadOnlySpan<byte>(Address + offset, length);
     }
 
@@ -152,6 +152,10 @@ public sealed unsafe class Mapping : IDisposable
         else if ((nint)Libc.Map(at, (nuint)length, (int)_protection, Shared | Fixed | flags, file.Descriptor, offset) == -1)
         {
             fault = new Fault("mmap", Check.Last, file.Path);
+        }
+        else if (dontFork && Check.Injected(out injected))
+        {
+            fault = new Fault("madvise", injected, file.Path);
         }
         else if (dontFork && Libc.AdviseMemory(at, (nuint)length, DontFork) != 0)
         {

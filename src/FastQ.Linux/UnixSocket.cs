@@ -15,6 +15,7 @@ public sealed unsafe class UnixSocket : IDisposable
     /// <summary>Longest path of a socket, in bytes: <c>sun_path</c> is 108 with its zero.</summary>
     public const int MaxPathBytes = 107;
 
+    private const int AddressBytes = 2 + MaxPathBytes + 1;
     private const int Family = 1, SequencedPackets = 5, CloseOnExec = 0x80000, NonBlocking = 0x800;
     private const int SocketLevel = 1, PeerCredentialsOption = 17, PeerProcessOption = 77, RightsType = 1;
     private const int NoSignal = 0x4000, CloseReceivedOnExec = 0x40000000;
@@ -31,8 +32,8 @@ public sealed unsafe class UnixSocket : IDisposable
     /// <summary>Listens at a path, non-blocking. The socket file is born with <paramref name="mode"/>; an existing one is EADDRINUSE.</summary>
     public static Result<UnixSocket> Listen(string path, int backlog, int mode)
     {
-        byte* address = stackalloc byte[110];
-        Result<uint> length = AddressOf(path, address);
+        byte* address = stackalloc byte[AddressBytes];
+        Result<uint> length = AddressOf("bind", path, address);
         if (!length.Ok)
         {
             return length.Fault;
@@ -67,8 +68,8 @@ public sealed unsafe class UnixSocket : IDisposable
     /// <summary>Connects, blocking.</summary>
     public static Result<UnixSocket> Connect(string path)
     {
-        byte* address = stackalloc byte[110];
-        Result<uint> length = AddressOf(path, address);
+        byte* address = stackalloc byte[AddressBytes];
+        Result<uint> length = AddressOf("connect", path, address);
         if (!length.Ok)
         {
             return length.Fault;
@@ -80,7 +81,12 @@ public sealed unsafe class UnixSocket : IDisposable
             return made;
         }
 
-        Errno errno = Check.Injected(out Errno injected) ? injected : Libc.Connect(made.Value.Descriptor, address, length.Value) == 0 ? Errno.None : Check.Last;
+        Errno errno;
+        do
+        {
+            errno = Check.Injected(out Errno injected) ? injected : Libc.Connect(made.Value.Descriptor, address, length.Value) == 0 ? Errno.None : Check.Last;
+        }
+        while (errno == Errno.EINTR); // It waited for room in the backlog: nothing has begun, so it may be asked again.
         if (errno == Errno.None)
         {
             return made;
@@ -254,12 +260,18 @@ public sealed unsafe class UnixSocket : IDisposable
         return fd >= 0 ? new UnixSocket(FileHandle.Adopt(fd, path)) : new Fault("socket", Check.Last, path);
     }
 
-    private static Result<uint> AddressOf(string path, byte* address)
+    private static Result<uint> AddressOf(string call, string path, byte* address)
     {
+        // A first byte of zero would make a name outside the file system, which no mode protects.
+        if (path.Length == 0 || path.Contains('\0', StringComparison.Ordinal))
+        {
+            return new Fault(call, Errno.EINVAL, "a socket path that is empty or holds a zero byte");
+        }
+
         int bytes = Encoding.UTF8.GetByteCount(path);
         if (bytes > MaxPathBytes)
         {
-            return new Fault("bind", Errno.ENAMETOOLONG, $"{path} ({bytes} bytes; a socket path has at most {MaxPathBytes})");
+            return new Fault(call, Errno.ENAMETOOLONG, $"{path} ({bytes} bytes; a socket path has at most {MaxPathBytes})");
         }
 
         *(ushort*)address = Family;
