@@ -15,7 +15,7 @@ public static unsafe class Directories
     private const int CurrentDirectory = -100;
 
     // linux/magic.h and the file systems' own headers.
-    private static readonly FileSystem[] s_known =
+    internal static readonly FileSystem[] Known =
     [
         new(0xEF53, "ext4", false, false),
         new(0x58465342, "xfs", false, false),
@@ -106,7 +106,7 @@ public static unsafe class Directories
         }
 
         uint magic = (uint)*(long*)status;
-        foreach (FileSystem known in s_known)
+        foreach (FileSystem known in Known)
         {
             if (known.Magic == magic)
             {

@@ -138,6 +138,7 @@ public enum Errno
     EOWNERDEAD = 130,
     ENOTRECOVERABLE = 131,
     ERFKILL = 132,
+    EHWPOISON = 133,
 }
 
 /// <summary>What the kernel's errors mean, in the C library's words.</summary>
@@ -275,6 +276,7 @@ internal static class ErrnoText
         Errno.EOWNERDEAD => "owner died",
         Errno.ENOTRECOVERABLE => "state not recoverable",
         Errno.ERFKILL => "operation not possible due to RF-kill",
+        Errno.EHWPOISON => "memory page has hardware error",
         _ => "unknown error",
     };
 }
