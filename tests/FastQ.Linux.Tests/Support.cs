@@ -12,7 +12,8 @@ namespace FastQ.Linux.Tests;
 /// <summary>A directory of its own, gone afterwards.</summary>
 internal sealed class Scratch : IDisposable
 {
-    private readonly DirectoryInfo _directory = Directory.CreateTempSubdirectory("fastq-");
+    public const string Prefix = "fastq-linux-";
+    private readonly DirectoryInfo _directory = Directory.CreateTempSubdirectory(Prefix);
 
     public string Root => _directory.FullName;
 
@@ -26,11 +27,14 @@ internal sealed class Scratch : IDisposable
 /// <summary>What this process holds of the kernel.</summary>
 internal static class Holdings
 {
+    // What this room can make. The runtime opens others when it likes: assemblies, sources of randomness.
+    private static readonly string[] s_kinds = ["socket:", "pipe:", "anon_inode:", "memfd:", "pidfd", Scratch.Prefix];
+
     /// <summary>Each open descriptor with what it leads to.</summary>
     public static string[] Descriptors() =>
         [.. Directory.GetFiles("/proc/self/fd")
             .Select(static path => $"{Path.GetFileName(path)} {new FileInfo(path).LinkTarget}")
-            .Where(static line => !line.EndsWith(' ')) // the listing's own: closed by now, it leads nowhere
+            .Where(static line => s_kinds.Any(kind => line.Contains(kind, StringComparison.Ordinal)))
             .Order(StringComparer.Ordinal)];
 
     /// <summary>Mappings of io_uring and of what is named <paramref name="name"/>.</summary>
