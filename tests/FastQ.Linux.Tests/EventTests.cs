@@ -17,7 +17,7 @@ public sealed class EventTests
         for (int ring = 0; ring < 100; ring++)
         {
             bell.Signal();
-            Assert.Equal(1, set.Wait(events, -1));
+            Assert.Equal(1, set.Wait(events, Wait.Patience));
             Assert.Equal((77UL, true, false), (events[0].Token, events[0].IsReadable, events[0].IsHangup));
             Assert.Equal(0, set.Wait(events, 0));
         }
@@ -37,7 +37,7 @@ public sealed class EventTests
         Assert.Equal(Errno.ENOENT, Hostile.Of(set.Remove(bell.Descriptor)));
         set.Add(bell.Descriptor, EpollInterest.In, ulong.MaxValue).OrThrow();
         set.Change(bell.Descriptor, EpollInterest.In, 1UL << 63).OrThrow();
-        Assert.Equal(1, set.Wait(events, -1));
+        Assert.Equal(1, set.Wait(events, Wait.Patience));
         Assert.Equal(1UL << 63, events[0].Token);
         bell.Drain();
         Assert.Equal(0, set.Wait(events, 0));
@@ -56,7 +56,7 @@ public sealed class EventTests
         }
 
         EpollEvent[] events = new EpollEvent[8];
-        Assert.Equal(5, set.Wait(events, -1));
+        Assert.Equal(5, set.Wait(events, Wait.Patience));
         Assert.Equal([1000UL, 1001UL, 1002UL, 1003UL, 1004UL], events[..5].Select(static one => one.Token).Order());
         Array.ForEach(bells, static bell => bell.Dispose());
     }
@@ -72,7 +72,7 @@ public sealed class EventTests
             EpollEvent[] events = new EpollEvent[1];
             Assert.Equal(0, set.Wait(events, 0));
             a.Dispose();
-            Assert.Equal(1, set.Wait(events, -1));
+            Assert.Equal(1, set.Wait(events, Wait.Patience));
             Assert.True(events[0].IsHangup);
         }
     }
@@ -94,7 +94,7 @@ public sealed class EventTests
         using FileHandle raw = FileHandle.Adopt(Libc.Control(bell.Descriptor, 0, 0), "duplicate");
         Fill(raw);
         bell.Signal();
-        Assert.Equal((true, false), Poll.Wait(bell.Descriptor, -1, -1));
+        Assert.Equal((true, false), Poll.Wait(bell.Descriptor, -1, Wait.Patience));
         bell.Drain();
         Assert.Equal((false, false), Poll.Wait(bell.Descriptor, -1, 0));
     }
@@ -115,7 +115,7 @@ public sealed class EventTests
                 }
 
                 Assert.True(written >= 4096);
-                Assert.Equal((true, false), Poll.Wait(read.Descriptor, -1, -1));
+                Assert.Equal((true, false), Poll.Wait(read.Descriptor, -1, Wait.Patience));
                 Pipe.Drain(read);
                 Assert.Equal((false, false), Poll.Wait(read.Descriptor, -1, 0));
                 Assert.True(Pipe.TryWriteByte(write));
@@ -136,9 +136,9 @@ public sealed class EventTests
         {
             Assert.Equal((false, false), Poll.Wait(read.Descriptor, b.Descriptor, 0));
             a.Send("x"u8).OrThrow();
-            Assert.Equal((false, true), Poll.Wait(read.Descriptor, b.Descriptor, -1));
+            Assert.Equal((false, true), Poll.Wait(read.Descriptor, b.Descriptor, Wait.Patience));
             write.Dispose();
-            Assert.Equal((true, true), Poll.Wait(read.Descriptor, b.Descriptor, -1));
+            Assert.Equal((true, true), Poll.Wait(read.Descriptor, b.Descriptor, Wait.Patience));
         }
     }
 
@@ -151,10 +151,7 @@ public sealed class EventTests
         Thread ringer = new(bell.Signal);
         ringer.Start();
         EpollEvent[] events = new EpollEvent[1];
-        while (set.Wait(events, -1) == 0)
-        {
-        }
-
+        Assert.Equal(1, set.Wait(events, Wait.Patience));
         ringer.Join();
         Assert.Equal(5UL, events[0].Token);
     }

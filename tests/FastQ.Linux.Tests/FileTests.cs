@@ -32,11 +32,13 @@ public sealed class FileTests
         Assert.Equal(0, file.ReadAt(new byte[100], 10).OrThrow());
     }
 
-    [Fact]
-    public unsafe void Pieces_are_written_one_after_the_other_whichever_write_falls_short()
+    [Theory]
+    [InlineData(0, 1, 3, 3, 20, 200, 393, 400)] // falls short at the end of a piece, an empty one among the rest
+    [InlineData(0, 0, 20, 200, 393, 400)]       // within a piece
+    [InlineData(0, 400)]
+    public unsafe void Pieces_are_written_one_after_the_other_though_a_write_falls_short(params int[] cuts)
     {
         byte[] whole = [.. Enumerable.Range(0, 400).Select(static i => (byte)(i * 7))];
-        int[] cuts = [0, 1, 3, 3, 20, 200, 393, 400]; // an empty piece among them
         bool wasShort = true;
         for (int shortCall = 1; wasShort; shortCall++)
         {

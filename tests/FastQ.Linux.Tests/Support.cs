@@ -48,6 +48,13 @@ internal static class Holdings
     }
 }
 
+/// <summary>Waiting for what must come.</summary>
+internal static class Wait
+{
+    /// <summary>Milliseconds until a wait for a condition is given up and the test is red, not stuck.</summary>
+    public const int Patience = 10_000;
+}
+
 /// <summary>What a hostile peer may call and this room does not.</summary>
 internal static unsafe partial class Hostile
 {
