@@ -17,7 +17,7 @@ internal static unsafe partial class Libc
     [LibraryImport(Name, EntryPoint = "pwritev", SetLastError = true)] public static partial nint WriteVectorAt(int fd, IoVector* pieces, int count, long offset);
     [LibraryImport(Name, EntryPoint = "read", SetLastError = true)] public static partial nint Read(int fd, byte* into, nuint bytes);
     [LibraryImport(Name, EntryPoint = "write", SetLastError = true)] public static partial nint Write(int fd, byte* from, nuint bytes);
-    [LibraryImport(Name, EntryPoint = "write")] [SuppressGCTransition] public static partial nint WriteHot(int fd, byte* from, nuint bytes);
+    [LibraryImport(Name, EntryPoint = "write"), SuppressGCTransition] public static partial nint WriteHot(int fd, byte* from, nuint bytes);
     [LibraryImport(Name, EntryPoint = "fdatasync", SetLastError = true)] public static partial int DataSync(int fd);
     [LibraryImport(Name, EntryPoint = "fsync", SetLastError = true)] public static partial int Sync(int fd);
     [LibraryImport(Name, EntryPoint = "sync_file_range", SetLastError = true)] public static partial int SyncRange(int fd, long offset, long bytes, uint flags);
@@ -53,7 +53,7 @@ internal static unsafe partial class Libc
     [LibraryImport(Name, EntryPoint = "shutdown", SetLastError = true)] public static partial int Shutdown(int fd, int how);
     [LibraryImport(Name, EntryPoint = "getsockopt", SetLastError = true)] public static partial int SocketOption(int fd, int level, int option, void* value, uint* bytes);
     [LibraryImport(Name, EntryPoint = "syscall", SetLastError = true)] public static partial nint SystemCall(nint number, nint a, nint b, nint c, nint d, nint e, nint f);
-    [LibraryImport(Name, EntryPoint = "clock_gettime")] [SuppressGCTransition] public static partial int Clock(int which, TimeSpec* into);
+    [LibraryImport(Name, EntryPoint = "clock_gettime"), SuppressGCTransition] public static partial int Clock(int which, TimeSpec* into);
     [LibraryImport(Name, EntryPoint = "sched_yield")] public static partial int Yield();
     [LibraryImport(Name, EntryPoint = "getuid")] public static partial uint UserId();
     [LibraryImport(Name, EntryPoint = "umask")] public static partial uint Umask(uint mask);
