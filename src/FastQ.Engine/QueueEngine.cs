@@ -18,8 +18,12 @@ public sealed partial class QueueEngine : IDisposable
     /// <summary>Room that every method which writes a fact needs at most, in bytes (a name and attributes included).</summary>
     public const int MaxFactBytes = 512;
 
+    /// <summary>Times beyond are not ours: sums of times must not overflow.</summary>
+    private const long LatestMicros = long.MaxValue / 4;
+
     private readonly EngineLimits _limits;
     private readonly PageAllocator _pages;
+    private readonly WarmTails _warm = new();
     private readonly Dictionary<uint, Queue> _queues = [];
     private readonly Dictionary<string, Queue> _byName = new(StringComparer.Ordinal);
     private readonly Dictionary<uint, Subscription> _subscriptions = [];
@@ -38,6 +42,7 @@ public sealed partial class QueueEngine : IDisposable
     private uint _nextSubscription = 1;
     private ulong _nextProducer = 1;
     private ulong _nextToken = 1;
+    private bool _isLive; // The first batch was begun: recovery is over.
 
     public QueueEngine(EngineLimits limits)
     {
@@ -52,7 +57,7 @@ public sealed partial class QueueEngine : IDisposable
     public long WallMicros { get; private set; }
 
     /// <summary>Memory of the indexes, in bytes.</summary>
-    public long StateBytes => _pages.UsedBytes + _subscriptions.Count * 256L + _queues.Count * 512L + _producers.Count * 64L;
+    public long StateBytes => _pages.UsedBytes + _queues.Values.Sum(queue => queue.Index.TableBytes + queue.Returned.Bytes) + _subscriptions.Values.Sum(subscription => subscription.Window.Bytes) + _subscriptions.Count * 256L + _queues.Count * 512L + _producers.Count * 64L;
 
     /// <summary>For repair: records whose ground is lost are counted in <see cref="Lost"/> instead of being contradictions.</summary>
     public bool IsLenient { get; set; }
@@ -124,7 +129,11 @@ public sealed partial class QueueEngine : IDisposable
         MemoryMarshal.Write(room, record);
         bool fits = ApplySource(record);
         Invariant.Holds(fits);
-        _nextForgetMicros = _nextForgetMicros == 0 ? IntervalMicros + ForgetMicros : _nextForgetMicros;
+        if (!_isLive)
+        {
+            StartTimers();
+        }
+
         return SourceRecord.SizeBytes;
     }
 
@@ -152,7 +161,7 @@ public sealed partial class QueueEngine : IDisposable
             return Decision.Refuse(RefusalCode.TooLarge, (ulong)_limits.MaxMessageBytes);
         }
 
-        if (queue.Index.NeedsPage && !_pages.HasRoom)
+        if (queue.Index.NeedsMemory && !_pages.HasRoom)
         {
             return Decision.Refuse(RefusalCode.LimitReached, (ulong)_limits.IndexBytes);
         }
@@ -182,7 +191,7 @@ public sealed partial class QueueEngine : IDisposable
         }
 
         bool isExtension = settle.Kind == RecordKind.Extend;
-        bool isValid = settle.Count is > 0 and <= Limits.MaxSettleRange && settle.FirstDelivery > 0 && settle.FirstDelivery + settle.Count <= subscription.NextDelivery
+        bool isValid = settle.Count > 0 && IsRange(subscription, settle.FirstDelivery, settle.Count)
             && (isExtension ? settle.LeaseMilliseconds is >= Limits.MinLeaseMilliseconds and <= Limits.MaxLeaseMilliseconds : settle.Outcome <= Outcome.Reject);
         if (!isValid)
         {
@@ -191,6 +200,7 @@ public sealed partial class QueueEngine : IDisposable
 
         bool fits = isExtension ? ApplyExtend(settle) : ApplySettle(settle, block);
         Invariant.Holds(fits);
+        LookIfDone(subscription);
         return Decision.Taken;
     }
 
