@@ -1,3 +1,4 @@
+using System.Numerics;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 
@@ -83,16 +84,22 @@ internal sealed unsafe class SparseRing<T> : IDisposable
         if (index - _first >= End - _first)
         {
             VacateOld(index);
-            return;
+        }
+        else
+        {
+            ref T item = ref _items[index & _mask];
+            Invariant.Holds(!item.IsVacant);
+            item = default;
+            Live--;
+            if (index == _first)
+            {
+                DropVacant();
+            }
         }
 
-        ref T item = ref _items[index & _mask];
-        Invariant.Holds(!item.IsVacant);
-        item = default;
-        Live--;
-        if (index == _first)
+        if (End - _first > LeastSpan && End - _first > 4 * (ulong)Live)
         {
-            DropVacant();
+            Thin();
         }
     }
 
@@ -154,13 +161,14 @@ internal sealed unsafe class SparseRing<T> : IDisposable
             }
 
             _first = End = index;
+            ShrinkIfWide();
         }
 
         do
         {
             if (_items == null || End - _first > _mask)
             {
-                Grow();
+                Resize(Math.Max(4, (End - _first) * 2));
             }
 
             if (End == index)
@@ -174,9 +182,8 @@ internal sealed unsafe class SparseRing<T> : IDisposable
         while (true);
     }
 
-    private void Grow()
+    private void Resize(ulong count)
     {
-        ulong count = Math.Max(4, (End - _first) * 2);
         T* larger = (T*)NativeMemory.Alloc((nuint)count, (nuint)sizeof(T));
         for (ulong i = _first; i < End; i++)
         {
@@ -195,11 +202,15 @@ internal sealed unsafe class SparseRing<T> : IDisposable
             _first++;
         }
 
-        if (_first == End && _mask >= 4096)
+        ShrinkIfWide();
+    }
+
+    /// <summary>A burst has passed: the memory goes back.</summary>
+    private void ShrinkIfWide()
+    {
+        if (_mask + 1 >= 4 * LeastSpan && End - _first <= (_mask + 1) / 4)
         {
-            NativeMemory.Free(_items); // A burst has passed: the memory goes back.
-            _items = null;
-            _mask = 0;
+            Resize(BitOperations.RoundUpToPowerOf2(Math.Max(LeastSpan, 2 * (End - _first))));
         }
     }
 
@@ -209,6 +220,8 @@ internal sealed unsafe class SparseRing<T> : IDisposable
         {
             MoveFirst();
         }
+
+        ShrinkIfWide();
     }
 
     private void MoveFirst()
@@ -274,6 +287,11 @@ internal sealed unsafe class SparseRing<T> : IDisposable
             NativeMemory.Free(_old);
             _old = null;
             _oldCapacity = 0;
+        }
+        else if (kept <= _oldCapacity / 4)
+        {
+            _oldCapacity = kept * 2;
+            _old = (OldItem*)NativeMemory.Realloc(_old, (nuint)_oldCapacity * (nuint)sizeof(OldItem));
         }
     }
 
