@@ -338,7 +338,7 @@ public sealed partial class QueueEngine
     /// <summary>All that is ready is purged by the counts. A purge that was still under way is taken in: its walk begins anew.</summary>
     private bool ApplyPurged(Queue queue, ulong end, ulong block)
     {
-        if (end == 0 || end > queue.Index.NextTag || end < queue.PurgeEnd)
+        if (end != queue.Index.NextTag)
         {
             return false;
         }

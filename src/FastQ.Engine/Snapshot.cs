@@ -311,7 +311,7 @@ public sealed partial class QueueEngine
         queue.Rejected = loader.Number();
         queue.Purged = loader.Number();
         queue.Redelivered = loader.Number();
-        if (loader.HasFailed || nextTag is 0 or > MostTag || queue.Cursor == 0 || queue.Cursor > nextTag || generation > ushort.MaxValue || isDeleted > 1 || (queue.IsDeleted && queue.PurgeEnd != nextTag) || queue.PurgeEnd > nextTag || queue.PurgeNext > queue.PurgeEnd)
+        if (loader.HasFailed || nextTag is 0 or > MostTag || queue.Cursor == 0 || queue.Cursor > nextTag || generation > ushort.MaxValue || isDeleted > 1 || (queue.IsDeleted ? queue.PurgeEnd != nextTag : queue.PurgeEnd > queue.Cursor) || queue.PurgeEnd > nextTag || queue.PurgeNext > queue.PurgeEnd)
         {
             return false;
         }
