@@ -66,21 +66,24 @@ public sealed partial class QueueEngine
             return false;
         }
 
-        ref IndexEntry entry = ref queue.Index.Add(header.Tag);
-        entry.Slot = place.Slot;
-        entry.Offset = place.Offset;
-        entry.State = EntryState.Ready;
-        entry.LengthBytes = header.LengthBytes;
+        Enqueue(queue, header.Tag, header.LengthBytes, place);
+        return true;
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private void Enqueue(Queue queue, ulong tag, uint lengthBytes, Place place)
+    {
+        ref IndexEntry entry = ref queue.Index.Add(tag);
+        entry.Place(place, EntryState.Ready);
+        entry.LengthBytes = lengthBytes;
         queue.Ready++;
-        queue.ReadyBytes += header.LengthBytes - MessageHeader.SizeBytes;
+        queue.ReadyBytes += lengthBytes - MessageHeader.SizeBytes;
         queue.Published++;
-        Arrive(place.Slot, header.LengthBytes);
+        Arrive(place.Slot, lengthBytes);
         if (!queue.IsListed)
         {
             List(queue);
         }
-
-        return true;
     }
 
     /// <summary>Compaction wrote the message again elsewhere.</summary>
@@ -99,8 +102,7 @@ public sealed partial class QueueEngine
         }
 
         Leave(entry.Slot, entry.LengthBytes, block);
-        entry.Slot = place.Slot;
-        entry.Offset = place.Offset;
+        entry.Place(place, entry.State);
         Arrive(place.Slot, header.LengthBytes);
         return true;
     }
@@ -110,44 +112,43 @@ public sealed partial class QueueEngine
         _late.Clear();
         CountNumber();
         Subscription? subscription = _lastSubscription?.Id == settle.Subscription ? _lastSubscription : FindSubscription(settle.Subscription);
-        if (subscription is null || !IsRange(subscription, settle.FirstDelivery, settle.Count))
+        if (subscription is null || !IsRange(subscription, settle.FirstDelivery, settle.Count) || settle.Outcome > Outcome.Reject)
         {
             return false;
         }
 
         Queue queue = subscription.Queue;
-        for (ulong delivery = settle.FirstDelivery; delivery < settle.FirstDelivery + settle.Count; delivery++)
+        (long gone, long goneBytes, long recordBytes) = (0, 0, 0);
+        bool isRelease = settle.Outcome == Outcome.Release;
+        ulong end = settle.FirstDelivery + settle.Count;
+        for (ulong delivery = settle.FirstDelivery; delivery < end; delivery++)
         {
-            if (!TryClose(subscription, delivery, out ulong tag))
+            if (!subscription.Window.TryTake(delivery, out OpenDelivery open))
             {
                 AddLate(subscription, delivery);
                 continue;
             }
 
-            ref IndexEntry entry = ref queue.Index.Find(tag);
+            ref IndexEntry entry = ref queue.Index.Find(open.Tag);
             Invariant.Holds(!Unsafe.IsNullRef(ref entry) && entry.State == EntryState.InFlight);
-            subscription.OpenBytes -= entry.LengthBytes;
-            if (settle.Outcome == Outcome.Release)
+            recordBytes += entry.LengthBytes;
+            if (isRelease)
             {
-                PutBack(queue, tag, ref entry);
+                PutBack(queue, open.Tag, ref entry);
                 continue;
             }
 
-            queue.InFlight--;
-            queue.HeldBytes -= entry.LengthBytes - MessageHeader.SizeBytes;
-            if (settle.Outcome == Outcome.Accept)
-            {
-                queue.Accepted++;
-            }
-            else
-            {
-                queue.Rejected++;
-            }
-
+            gone++;
+            goneBytes += entry.LengthBytes - MessageHeader.SizeBytes;
             Leave(entry.Slot, entry.LengthBytes, block);
-            queue.Index.Remove(tag);
+            queue.Index.Remove(open.Tag, ref entry);
         }
 
+        subscription.OpenBytes -= recordBytes;
+        queue.InFlight -= gone;
+        queue.HeldBytes -= goneBytes;
+        queue.Accepted += settle.Outcome == Outcome.Accept ? (ulong)gone : 0;
+        queue.Rejected += settle.Outcome == Outcome.Reject ? (ulong)gone : 0;
         if (!queue.IsListed)
         {
             List(queue);
@@ -200,46 +201,62 @@ public sealed partial class QueueEngine
         ulong number = delivered.FirstDelivery;
         ulong end = number + delivered.Count;
         Queue queue = subscription.Queue;
+        HandedOver handed = default;
+        bool fits = true;
         foreach (TagRun run in runs)
         {
-            for (ulong i = 0; i < run.Count; i++, number++)
+            for (ulong i = 0; i < run.Count && fits; i++, number++)
             {
                 ref IndexEntry entry = ref queue.Index.Find(run.First + i);
                 bool isThere = !Unsafe.IsNullRef(ref entry) && entry.IsReady && !queue.IsVoid(run.First + i, entry);
-                if (number == end || (!isThere && !IsLenient))
+                fits = number != end && (isThere || IsLenient);
+                if (fits && isThere)
                 {
-                    return false;
-                }
-
-                if (isThere)
-                {
-                    HandOver(subscription, number, run.First + i, ref entry, delivered.LeaseEndMicros);
+                    HandOver(subscription, number, run.First + i, ref entry, delivered.LeaseEndMicros, ref handed);
                 }
             }
         }
 
+        Book(subscription, handed);
         NoteLeaseEnd(subscription, delivered.LeaseEndMicros);
         _nextToken = Math.Max(_nextToken, delivered.FirstToken + delivered.Count);
         DropGoneFromHeap(queue);
-        return number == end;
+        return fits && number == end;
     }
 
-    /// <summary>One message goes to a consumer.</summary>
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void HandOver(Subscription subscription, ulong delivery, ulong tag, ref IndexEntry entry, long leaseEnd)
+    /// <summary>What a run of deliveries adds up to.</summary>
+    private struct HandedOver
     {
-        Queue queue = subscription.Queue;
+        public int Count;
+        public int Again;
+        public long RecordBytes;
+        public ulong LastTag;
+    }
+
+    /// <summary>One message goes to a consumer. <see cref="Book"/> follows.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void HandOver(Subscription subscription, ulong delivery, ulong tag, ref IndexEntry entry, long leaseEnd, ref HandedOver handed)
+    {
         entry.State = EntryState.InFlight;
-        queue.Redelivered += entry.Deliveries > 0 ? 1u : 0u;
+        handed.Count++;
+        handed.Again += entry.Deliveries > 0 ? 1 : 0;
+        handed.RecordBytes += entry.LengthBytes;
+        handed.LastTag = Math.Max(handed.LastTag, tag);
         entry.Deliveries = entry.Deliveries == ushort.MaxValue ? entry.Deliveries : (ushort)(entry.Deliveries + 1);
         subscription.Window.Append(delivery, new OpenDelivery { Tag = tag, LeaseEndMicros = leaseEnd });
-        subscription.OpenBytes += entry.LengthBytes;
-        queue.Ready--;
-        queue.InFlight++;
-        long bytes = entry.LengthBytes - MessageHeader.SizeBytes;
+    }
+
+    private static void Book(Subscription subscription, in HandedOver handed)
+    {
+        Queue queue = subscription.Queue;
+        long bytes = handed.RecordBytes - (long)handed.Count * MessageHeader.SizeBytes;
+        subscription.OpenBytes += handed.RecordBytes;
+        queue.Redelivered += (ulong)handed.Again;
+        queue.Ready -= handed.Count;
+        queue.InFlight += handed.Count;
         queue.ReadyBytes -= bytes;
         queue.HeldBytes += bytes;
-        queue.Cursor = Math.Max(queue.Cursor, tag + 1);
+        queue.Cursor = Math.Max(queue.Cursor, handed.LastTag + 1);
     }
 
     private bool ApplyFact(in FactRecord fact, ReadOnlySpan<byte> payload, ulong block)
@@ -375,7 +392,7 @@ public sealed partial class QueueEngine
             if (queue.IsDeleted || queue.IsVoid(tag, entry))
             {
                 Leave(entry.Slot, entry.LengthBytes, block);
-                queue.Index.Remove(tag);
+                queue.Index.Remove(tag, ref entry);
             }
         }
 
@@ -484,8 +501,9 @@ public sealed partial class QueueEngine
 
     private void GiveBackOne(Subscription subscription, ulong delivery, ulong firstUncounted, bool orphan)
     {
-        bool wasOpen = TryClose(subscription, delivery, out ulong tag);
+        bool wasOpen = subscription.Window.TryTake(delivery, out OpenDelivery open);
         Invariant.Holds(wasOpen);
+        ulong tag = open.Tag;
         Queue queue = subscription.Queue;
         ref IndexEntry entry = ref queue.Index.Find(tag);
         Invariant.Holds(!Unsafe.IsNullRef(ref entry) && entry.State == EntryState.InFlight);
@@ -516,22 +534,6 @@ public sealed partial class QueueEngine
         queue.HeldBytes -= bytes;
         queue.ReadyBytes += bytes;
         queue.Returned.Push(tag);
-    }
-
-    /// <summary>Closes a delivery if it is open.</summary>
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static bool TryClose(Subscription subscription, ulong delivery, out ulong tag)
-    {
-        ref OpenDelivery open = ref subscription.Window.Find(delivery);
-        if (Unsafe.IsNullRef(ref open))
-        {
-            tag = 0;
-            return false;
-        }
-
-        tag = open.Tag;
-        subscription.Window.Vacate(delivery);
-        return true;
     }
 
     /// <summary>A queue is deleted under a consumer: its deliveries end, the bytes may still be read.</summary>

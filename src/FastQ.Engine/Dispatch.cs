@@ -68,9 +68,9 @@ public sealed partial class QueueEngine
         Invariant.Holds(first != 0);
         long leaseEnd = IntervalMicros + to.LeaseMilliseconds * 1000;
         ulong firstDelivery = to.NextDelivery;
-        int count = 0;
+        HandedOver handed = default;
         ulong tag = first;
-        while (count < most && (ulong)to.OpenBytes < to.CreditBytes)
+        while (handed.Count < most && (ulong)(to.OpenBytes + handed.RecordBytes) < to.CreditBytes)
         {
             ref IndexEntry entry = ref queue.Index.Find(tag);
             if (Unsafe.IsNullRef(ref entry) || entry.State != (cameBack ? EntryState.Returned : EntryState.Ready) || queue.IsVoid(tag, entry))
@@ -78,12 +78,15 @@ public sealed partial class QueueEngine
                 break;
             }
 
-            HandOver(to, firstDelivery + (ulong)count, tag, ref entry, leaseEnd);
-            entries[count++] = new DeliveryEntry { Slot = entry.Slot, Offset = entry.Offset, LengthBytes = entry.LengthBytes, DeliveryCount = entry.Deliveries, Flags = entry.Deliveries > 1 ? DeliveryEntry.Redelivered : (ushort)0 };
+            int at = handed.Count;
+            HandOver(to, firstDelivery + (ulong)at, tag, ref entry, leaseEnd, ref handed);
+            entries[at] = new DeliveryEntry { Slot = entry.Slot, Offset = entry.Offset, LengthBytes = entry.LengthBytes, DeliveryCount = entry.Deliveries, Flags = entry.Deliveries > 1 ? DeliveryEntry.Redelivered : (ushort)0 };
             tag++;
         }
 
+        int count = handed.Count;
         Invariant.Holds(count > 0);
+        Book(to, handed);
         NoteLeaseEnd(to, leaseEnd);
         DropGoneFromHeap(queue);
         ulong token = _nextToken;

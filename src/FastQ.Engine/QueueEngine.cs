@@ -166,11 +166,12 @@ public sealed partial class QueueEngine : IDisposable
             return Decision.Refuse(RefusalCode.LimitReached, (ulong)_limits.IndexBytes);
         }
 
+        Invariant.Holds((place.Offset & 7) == 0 && header.LengthBytes >= MessageHeader.SizeBytes);
         header.NumberOrTimeMicros = (ulong)WallMicros;
         header.Tag = queue.Index.NextTag;
         header.Flags = 0; // Who waits for which confirm is the session's business.
-        bool fits = ApplyMessage(record, place);
-        Invariant.Holds(fits);
+        CountNumber();
+        Enqueue(queue, header.Tag, header.LengthBytes, place);
         return Decision.Taken;
     }
 

@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
+using FastQ.Protocol;
 
 namespace FastQ.Engine;
 
@@ -48,17 +49,15 @@ internal struct IndexEntry
     /// <summary>Of a message that came back: the queue's purge generation then. An older one is purged by the newest purge.</summary>
     [FieldOffset(14)] public ushort Generation;
 
-    public uint Offset
-    {
-        readonly get => _offsetAndState & ~7u;
-        set => _offsetAndState = value | (_offsetAndState & 7);
-    }
+    public readonly uint Offset => _offsetAndState & ~7u;
 
     public EntryState State
     {
         readonly get => (EntryState)(_offsetAndState & 7);
         set => _offsetAndState = (_offsetAndState & ~7u) | (uint)value;
     }
+
+    public void Place(Place place, EntryState state) => (Slot, _offsetAndState) = (place.Slot, place.Offset | (uint)state);
 
     public readonly bool IsReady => State is EntryState.Ready or EntryState.Returned;
 }
@@ -158,6 +157,9 @@ internal sealed unsafe class QueueIndex(PageAllocator pages, WarmTails warm) : I
     private ulong _tailStart; // Its first tag.
     private ulong _tailEnd;
     private bool _isWarm;
+    private nint _hot;       // The full page that was looked at last: neighbours need no division and no table.
+    private ulong _hotStart; // Its first tag.
+    private ulong _hotCount; // Its entries; 0: there is none.
 
     /// <summary>The next message's tag. Tags start at 1.</summary>
     public ulong NextTag { get; private set; } = 1;
@@ -174,19 +176,12 @@ internal sealed unsafe class QueueIndex(PageAllocator pages, WarmTails warm) : I
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public ref IndexEntry Find(ulong tag)
     {
-        ulong page = tag / EntriesAPage;
-        ref PageRef found = ref _table.Find(page);
-        if (Unsafe.IsNullRef(ref found))
+        if (tag - _hotStart >= _hotCount)
         {
-            return ref Unsafe.NullRef<IndexEntry>();
+            return ref FindSlowly(tag);
         }
 
-        if (!found.IsFull)
-        {
-            return ref FindPacked(found, (int)(tag - page * EntriesAPage));
-        }
-
-        ref IndexEntry entry = ref ((IndexEntry*)found.Memory)[1 + (tag - page * EntriesAPage)];
+        ref IndexEntry entry = ref ((IndexEntry*)_hot)[1 + (tag - _hotStart)];
         return ref entry.State == EntryState.Gone ? ref Unsafe.NullRef<IndexEntry>() : ref entry;
     }
 
@@ -205,26 +200,14 @@ internal sealed unsafe class QueueIndex(PageAllocator pages, WarmTails warm) : I
         return ref AddSlowly(tag);
     }
 
-    /// <summary>The message is gone. References to entries are void after it.</summary>
+    /// <summary>The message, whose entry was found just now, is gone. References to entries are void after it.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public void Remove(ulong tag)
+    public void Remove(ulong tag, ref IndexEntry entry)
     {
-        ulong page = tag / EntriesAPage;
-        ref PageRef found = ref _table.Find(page);
-        Invariant.Holds(!Unsafe.IsNullRef(ref found));
-        ref IndexEntry entry = ref found.IsFull ? ref ((IndexEntry*)found.Memory)[1 + (tag - page * EntriesAPage)] : ref FindPacked(found, (int)(tag - page * EntriesAPage));
-        Invariant.Holds(!Unsafe.IsNullRef(ref entry) && entry.State != EntryState.Gone);
         entry = default;
-        if (!found.IsFull)
+        if (tag - _hotStart >= _hotCount || --*(long*)_hot == SparseLive)
         {
-            found.AddLive(-1);
-            Tidy(page, ref found);
-            return;
-        }
-
-        if (--*(long*)found.Memory == SparseLive)
-        {
-            OnSparse(page, ref found);
+            OnFew(tag / EntriesAPage);
         }
     }
 
@@ -295,8 +278,28 @@ internal sealed unsafe class QueueIndex(PageAllocator pages, WarmTails warm) : I
             _table.Find(page).Free(pages);
         }
 
+        _hotCount = 0;
         _table.Dispose();
         NoteTail();
+    }
+
+    private ref IndexEntry FindSlowly(ulong tag)
+    {
+        ulong number = tag / EntriesAPage;
+        ref PageRef page = ref _table.Find(number);
+        if (Unsafe.IsNullRef(ref page))
+        {
+            return ref Unsafe.NullRef<IndexEntry>();
+        }
+
+        if (!page.IsFull)
+        {
+            return ref FindPacked(page, (int)(tag - number * EntriesAPage));
+        }
+
+        (_hot, _hotStart, _hotCount) = ((nint)page.Memory, number * EntriesAPage, EntriesAPage);
+        ref IndexEntry entry = ref ((IndexEntry*)_hot)[1 + (tag - _hotStart)];
+        return ref entry.State == EntryState.Gone ? ref Unsafe.NullRef<IndexEntry>() : ref entry;
     }
 
     private static ref IndexEntry FindPacked(PageRef page, int number)
@@ -392,9 +395,16 @@ internal sealed unsafe class QueueIndex(PageAllocator pages, WarmTails warm) : I
         NoteTail();
     }
 
-    private void OnSparse(ulong number, ref PageRef page)
+    /// <summary>An entry has gone from a packed page, or from a full one (and is counted there) that is sparse now.</summary>
+    private void OnFew(ulong number)
     {
-        if (number != _tail)
+        ref PageRef page = ref _table.Find(number);
+        if (!page.IsFull)
+        {
+            page.AddLive(-1);
+            Tidy(number, ref page);
+        }
+        else if (number != _tail)
         {
             Pack(number, ref page);
         }
@@ -432,6 +442,7 @@ internal sealed unsafe class QueueIndex(PageAllocator pages, WarmTails warm) : I
     {
         if (page.Live == 0)
         {
+            _hotCount = 0;
             page.Free(pages);
             _table.Vacate(number);
             return;
@@ -470,6 +481,7 @@ internal sealed unsafe class QueueIndex(PageAllocator pages, WarmTails warm) : I
             made.Used = used;
         }
 
+        _hotCount = 0;
         page.Free(pages);
         page = made;
     }

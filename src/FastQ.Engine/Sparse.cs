@@ -77,24 +77,45 @@ internal sealed unsafe class SparseRing<T> : IDisposable
         }
     }
 
-    /// <summary>Takes an item out.</summary>
+    /// <summary>Takes an item out, if it is there.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public bool TryTake(ulong index, out T item)
+    {
+        ref T found = ref Find(index);
+        if (Unsafe.IsNullRef(ref found))
+        {
+            item = default;
+            return false;
+        }
+
+        item = found;
+        found = default;
+        Live--;
+        if (index == _first && End - _first > 1)
+        {
+            _first++; // The common case: in order, and more follow.
+            return true;
+        }
+
+        AfterTake(index);
+        return true;
+    }
+
     public void Vacate(ulong index)
+    {
+        bool wasThere = TryTake(index, out _);
+        Invariant.Holds(wasThere);
+    }
+
+    private void AfterTake(ulong index)
     {
         if (index - _first >= End - _first)
         {
-            VacateOld(index);
+            OnOldVacated();
         }
-        else
+        else if (index == _first)
         {
-            ref T item = ref _items[index & _mask];
-            Invariant.Holds(!item.IsVacant);
-            item = default;
-            Live--;
-            if (index == _first)
-            {
-                DropVacant();
-            }
+            DropVacant();
         }
 
         if (End - _first > LeastSpan && End - _first > 4 * (ulong)Live)
@@ -260,12 +281,8 @@ internal sealed unsafe class SparseRing<T> : IDisposable
         return ref at == _oldCount || _old[at].Index != index || _old[at].Item.IsVacant ? ref Unsafe.NullRef<T>() : ref _old[at].Item;
     }
 
-    private void VacateOld(ulong index)
+    private void OnOldVacated()
     {
-        int at = LowerBound(index);
-        Invariant.Holds(at < _oldCount && _old[at].Index == index && !_old[at].Item.IsVacant);
-        _old[at].Item = default;
-        Live--;
         _oldLive--;
         if (_oldLive * 2 > _oldCount)
         {

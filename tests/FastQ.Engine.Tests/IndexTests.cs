@@ -34,7 +34,7 @@ public sealed class IndexTests
 
                 foreach (ulong tag in Chosen(model.Keys.ToArray(), removes, pattern))
                 {
-                    index.Remove(tag);
+                    index.Remove(tag, ref index.Find(tag));
                     model.Remove(tag);
                 }
 
@@ -43,7 +43,7 @@ public sealed class IndexTests
 
             foreach (ulong tag in model.Keys.ToArray())
             {
-                index.Remove(tag);
+                index.Remove(tag, ref index.Find(tag));
             }
 
             index.Cool();
@@ -62,7 +62,7 @@ public sealed class IndexTests
             index.Add(tag).State = EntryState.Ready;
             if (tag > 1000 && (tag - 1000) % 1000 != 0)
             {
-                index.Remove(tag - 1000);
+                index.Remove(tag - 1000, ref index.Find(tag - 1000));
             }
         }
 
@@ -86,7 +86,7 @@ public sealed class IndexTests
         for (ulong tag = 2; tag <= 5_000_000; tag++)
         {
             index.Add(tag).State = EntryState.Ready;
-            index.Remove(tag);
+            index.Remove(tag, ref index.Find(tag));
         }
 
         Assert.False(System.Runtime.CompilerServices.Unsafe.IsNullRef(ref index.Find(1)));
@@ -117,7 +117,7 @@ public sealed class IndexTests
 
             for (ulong tag = 1; tag < 900; tag++)
             {
-                index.Remove(tag);
+                index.Remove(tag, ref index.Find(tag));
             }
         }
 
