@@ -583,22 +583,4 @@ public sealed partial class QueueEngine
 
         _late.Add(new LateRange(delivery, 1, code));
     }
-
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private void Arrive(uint slot, uint lengthBytes)
-    {
-        SlotState state = _arrivalSlot?.Id == slot ? _arrivalSlot : _arrivalSlot = SlotOf(slot);
-        state.Live++;
-        state.LiveBytes += lengthBytes;
-    }
-
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private void Leave(uint slot, uint lengthBytes, ulong block)
-    {
-        SlotState state = _leaveSlot?.Id == slot ? _leaveSlot : _leaveSlot = SlotOf(slot);
-        state.Live--;
-        state.LiveBytes -= lengthBytes;
-        state.LastLeftBlock = block;
-        Invariant.Holds(state.Live >= 0);
-    }
 }

@@ -181,13 +181,6 @@ public sealed partial class QueueEngine
         return true;
     }
 
-    /// <summary>Applies a record that compaction wrote: the same message at another place. Its old bytes may still be read by who holds it.</summary>
-    public void Move(ReadOnlySpan<byte> record, Place place, ulong block)
-    {
-        bool fits = ApplyMoved(record, place, block);
-        Invariant.Holds(fits);
-    }
-
     private static QueueAttributes AttributesFrom(ReadOnlySpan<byte> payload) =>
         new(FieldReader.TryNumber(payload, FieldTag.LeaseMilliseconds, out ulong lease) ? (long)lease : Limits.DefaultLeaseMilliseconds);
 

@@ -56,8 +56,12 @@ public sealed partial class QueueEngine : IDisposable
     /// <summary>Wall time of the last batch.</summary>
     public long WallMicros { get; private set; }
 
-    /// <summary>Memory of the indexes, in bytes.</summary>
-    public long StateBytes => _pages.UsedBytes + _queues.Values.Sum(queue => queue.Index.TableBytes + queue.Returned.Bytes) + _subscriptions.Values.Sum(subscription => subscription.Window.Bytes) + _subscriptions.Count * 256L + _queues.Count * 512L + _producers.Count * 64L;
+    /// <summary>About what a snapshot will hold, in bytes. Cheap: may be asked each turn.</summary>
+    public long StateBytes => _pages.UsedBytes + _subscriptions.Count * 256L + _queues.Count * 512L + _producers.Count * 64L;
+
+    /// <summary>Memory outside the managed heap, in bytes: indexes, open deliveries, what came back. Its cost is that of all queues and subscriptions.</summary>
+    public long MeasureNativeBytes() =>
+        _pages.UsedBytes + _queues.Values.Sum(queue => queue.Index.TableBytes + queue.Returned.Bytes) + _subscriptions.Values.Sum(subscription => subscription.Window.Bytes);
 
     /// <summary>For repair: records whose ground is lost are counted in <see cref="Lost"/> instead of being contradictions.</summary>
     public bool IsLenient { get; set; }
@@ -274,39 +278,6 @@ public sealed partial class QueueEngine : IDisposable
 
     public bool TryTakeEnded(out EndedSubscription ended) => _ended.TryDequeue(out ended);
 
-    /// <summary>What lives in a slot.</summary>
-    public SlotLive Slot(uint slot) => _slots.TryGetValue(slot, out SlotState? state) ? new SlotLive(state.Live, state.LiveBytes, state.LastLeftBlock) : default;
-
-    /// <summary>The slot's file is gone.</summary>
-    public void ForgetSlot(uint slot)
-    {
-        if (_slots.TryGetValue(slot, out SlotState? state) && state.Live == 0)
-        {
-            _slots.Remove(slot);
-            _arrivalSlot = _arrivalSlot == state ? null : _arrivalSlot;
-            _leaveSlot = _leaveSlot == state ? null : _leaveSlot;
-        }
-    }
-
-    /// <summary>Does this record still hold the message? For compaction.</summary>
-    public bool IsLiveAt(uint queue, ulong tag, Place place, out bool isInFlight)
-    {
-        isInFlight = false;
-        if (FindQueue(queue, withDeleted: true) is not Queue found)
-        {
-            return false;
-        }
-
-        ref IndexEntry entry = ref found.Index.Find(tag);
-        if (Unsafe.IsNullRef(ref entry) || entry.Slot != place.Slot || entry.Offset != place.Offset)
-        {
-            return false;
-        }
-
-        isInFlight = entry.State == EntryState.InFlight;
-        return true;
-    }
-
     public void Dispose()
     {
         foreach (Queue queue in _queues.Values)
@@ -357,15 +328,5 @@ public sealed partial class QueueEngine : IDisposable
         bool fits = ApplyFact(record, payload, block);
         Invariant.Holds(fits);
         return aligned;
-    }
-
-    private SlotState SlotOf(uint id)
-    {
-        if (!_slots.TryGetValue(id, out SlotState? state))
-        {
-            _slots[id] = state = new SlotState(id);
-        }
-
-        return state;
     }
 }
