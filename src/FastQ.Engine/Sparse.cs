@@ -71,10 +71,6 @@ internal sealed unsafe class SparseRing<T> : IDisposable
         _items[index & _mask] = item;
         End = index + 1;
         Live++;
-        if (End - _first > LeastSpan && End - _first > 4 * (ulong)Live)
-        {
-            Thin();
-        }
     }
 
     /// <summary>Takes an item out, if it is there.</summary>
