@@ -133,6 +133,23 @@ public sealed class PromiseTests
     }
 
     [Fact]
+    public void A_deleted_queue_gives_all_its_memory_back_when_its_slices_are_done()
+    {
+        using World world = new();
+        ulong producer = world.Open();
+        uint queue = world.Declare("q");
+        world.Subscribe(queue, producer, credit: 5000);
+        world.PublishMany(producer, queue, 10_000, bodyBytes: 0);
+        world.DispatchAll();
+        world.Delete(queue);
+        Assert.Equal(0, world.Engine.QueueCount);
+        Assert.InRange(world.Advance(0), 2, 4);
+        Assert.Equal(0, world.Engine.MeasureNativeBytes());
+        Assert.Equal(0, world.Engine.LiveBytes);
+        world.Check();
+    }
+
+    [Fact]
     public void Whoever_may_still_read_a_message_is_named_when_its_delivery_ends_without_his_word()
     {
         // R8: a lease's end and a deletion leave orphans, a settle and a session's end do not.

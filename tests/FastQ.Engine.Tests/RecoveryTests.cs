@@ -140,7 +140,7 @@ public sealed class RecoveryTests
         small.Begin(producer, new Now(small.IntervalMicros, 0), room);
         int taken = 0;
         Decision last = Decision.Taken;
-        for (ulong number = 10_001; last.IsTaken; number++, taken++)
+        for (ulong number = 10_001; last.IsTaken && taken <= 1024; number++, taken++)
         {
             byte[] record = new byte[MessageHeader.SizeBytes];
             MemoryMarshal.Write(record, new MessageHeader { LengthBytes = MessageHeader.SizeBytes, Kind = RecordKind.Message, NumberOrTimeMicros = number, Queue = queue });
