@@ -18,7 +18,7 @@ public sealed partial class QueueEngine
         WallMicros = record.WallMicros;
         if (record.Producer == 0)
         {
-            return true;
+            return record.IntervalMicros is >= 0 and <= LatestMicros;
         }
 
         if (!_producers.TryGetValue(record.Producer, out Producer? producer))
@@ -61,26 +61,29 @@ public sealed partial class QueueEngine
         ref readonly MessageHeader header = ref MemoryMarshal.AsRef<MessageHeader>(record);
         CountNumber();
         Queue? queue = _lastQueue?.Id == header.Queue ? _lastQueue : FindQueue(header.Queue);
-        if (queue is null || header.Tag < queue.Index.NextTag || (header.Tag != queue.Index.NextTag && !IsLenient))
+        if (queue is null || header.LengthBytes < MessageHeader.SizeBytes || (place.Offset & 7) != 0 || header.Tag < queue.Index.NextTag || (header.Tag != queue.Index.NextTag && !IsLenient))
         {
             return false;
         }
 
-        ref IndexEntry entry = ref queue.Index.Add(header.Tag);
-        entry.Slot = place.Slot;
-        entry.Offset = place.Offset;
-        entry.State = EntryState.Ready;
-        entry.LengthBytes = header.LengthBytes;
+        Enqueue(queue, header.Tag, header.LengthBytes, place);
+        return true;
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private void Enqueue(Queue queue, ulong tag, uint lengthBytes, Place place)
+    {
+        ref IndexEntry entry = ref queue.Index.Add(tag);
+        entry.Place(place, EntryState.Ready);
+        entry.LengthBytes = lengthBytes;
         queue.Ready++;
-        queue.ReadyBytes += header.LengthBytes - MessageHeader.SizeBytes;
+        queue.ReadyBytes += lengthBytes - MessageHeader.SizeBytes;
         queue.Published++;
-        Arrive(place.Slot, header.LengthBytes);
+        Arrive(place.Slot, lengthBytes);
         if (!queue.IsListed)
         {
             List(queue);
         }
-
-        return true;
     }
 
     /// <summary>Compaction wrote the message again elsewhere.</summary>
@@ -93,14 +96,13 @@ public sealed partial class QueueEngine
         }
 
         ref IndexEntry entry = ref queue.Index.Find(header.Tag);
-        if (Unsafe.IsNullRef(ref entry) || entry.LengthBytes != header.LengthBytes)
+        if (Unsafe.IsNullRef(ref entry) || entry.LengthBytes != header.LengthBytes || (place.Offset & 7) != 0)
         {
             return false;
         }
 
         Leave(entry.Slot, entry.LengthBytes, block);
-        entry.Slot = place.Slot;
-        entry.Offset = place.Offset;
+        entry.Place(place, entry.State);
         Arrive(place.Slot, header.LengthBytes);
         return true;
     }
@@ -110,45 +112,43 @@ public sealed partial class QueueEngine
         _late.Clear();
         CountNumber();
         Subscription? subscription = _lastSubscription?.Id == settle.Subscription ? _lastSubscription : FindSubscription(settle.Subscription);
-        if (subscription is null || settle.FirstDelivery + settle.Count > subscription.NextDelivery)
+        if (subscription is null || !IsRange(subscription, settle.FirstDelivery, settle.Count) || settle.Outcome > Outcome.Reject)
         {
-            return subscription is not null && IsLenient;
+            return false;
         }
 
         Queue queue = subscription.Queue;
-        for (ulong delivery = settle.FirstDelivery; delivery < settle.FirstDelivery + settle.Count; delivery++)
+        (long gone, long goneBytes, long recordBytes) = (0, 0, 0);
+        bool isRelease = settle.Outcome == Outcome.Release;
+        ulong end = settle.FirstDelivery + settle.Count;
+        for (ulong delivery = settle.FirstDelivery; delivery < end; delivery++)
         {
-            if (!TryClose(subscription, delivery, out ulong tag))
+            if (!subscription.Window.TryTake(delivery, out OpenDelivery open))
             {
                 AddLate(subscription, delivery);
                 continue;
             }
 
-            ref IndexEntry entry = ref queue.Index.Find(tag);
+            ref IndexEntry entry = ref queue.Index.Find(open.Tag);
             Invariant.Holds(!Unsafe.IsNullRef(ref entry) && entry.State == EntryState.InFlight);
-            subscription.OpenBytes -= entry.LengthBytes;
-            if (settle.Outcome == Outcome.Release)
+            recordBytes += entry.LengthBytes;
+            if (isRelease)
             {
-                PutBack(queue, tag, ref entry);
+                PutBack(queue, open.Tag, ref entry);
                 continue;
             }
 
-            queue.InFlight--;
-            queue.HeldBytes -= entry.LengthBytes - MessageHeader.SizeBytes;
-            if (settle.Outcome == Outcome.Accept)
-            {
-                queue.Accepted++;
-            }
-            else
-            {
-                queue.Rejected++;
-            }
-
+            gone++;
+            goneBytes += entry.LengthBytes - MessageHeader.SizeBytes;
             Leave(entry.Slot, entry.LengthBytes, block);
-            queue.Index.Remove(tag);
+            queue.Index.Remove(open.Tag, ref entry);
         }
 
-        DropClosed(subscription);
+        subscription.OpenBytes -= recordBytes;
+        queue.InFlight -= gone;
+        queue.HeldBytes -= goneBytes;
+        queue.Accepted += settle.Outcome == Outcome.Accept ? (ulong)gone : 0;
+        queue.Rejected += settle.Outcome == Outcome.Reject ? (ulong)gone : 0;
         if (!queue.IsListed)
         {
             List(queue);
@@ -157,11 +157,15 @@ public sealed partial class QueueEngine
         return true;
     }
 
+    /// <summary>Were all these delivery numbers given out?</summary>
+    private static bool IsRange(Subscription subscription, ulong first, ulong count) =>
+        first > 0 && first < subscription.NextDelivery && count <= Limits.MaxSettleRange && count <= subscription.NextDelivery - first;
+
     private bool ApplyExtend(in SettleRecord settle)
     {
         _late.Clear();
         CountNumber();
-        if (FindSubscription(settle.Subscription) is not Subscription subscription)
+        if (FindSubscription(settle.Subscription) is not Subscription subscription || !IsRange(subscription, settle.FirstDelivery, settle.Count) || settle.LeaseMilliseconds is < 0 or > Limits.MaxLeaseMilliseconds)
         {
             return false;
         }
@@ -169,82 +173,90 @@ public sealed partial class QueueEngine
         long end = IntervalMicros + settle.LeaseMilliseconds * 1000;
         for (ulong delivery = settle.FirstDelivery; delivery < settle.FirstDelivery + settle.Count; delivery++)
         {
-            if (subscription.Stragglers.TryGetValue(delivery, out OpenDelivery straggler))
-            {
-                subscription.Stragglers[delivery] = straggler with { LeaseEndMicros = end };
-            }
-            else if (delivery - subscription.Window.First < subscription.Window.Count && subscription.Window[delivery].Tag != 0)
-            {
-                subscription.Window[delivery].LeaseEndMicros = end;
-            }
-            else
+            ref OpenDelivery open = ref subscription.Window.Find(delivery);
+            if (Unsafe.IsNullRef(ref open))
             {
                 AddLate(subscription, delivery);
+                continue;
             }
+
+            open.LeaseEndMicros = end;
         }
 
-        subscription.EarliestLeaseEnd = Math.Min(subscription.EarliestLeaseEnd, end);
+        NoteLeaseEnd(subscription, end);
         return true;
     }
 
     private bool ApplyDelivered(ReadOnlySpan<byte> record)
     {
         DeliveredRecord delivered = MemoryMarshal.Read<DeliveredRecord>(record);
-        if (record.Length < DeliveredRecord.SizeBytes + delivered.Runs * TagRun.SizeBytes || FindSubscription(delivered.Subscription) is not Subscription subscription || (delivered.FirstDelivery != subscription.NextDelivery && !IsLenient))
+        if (record.Length < DeliveredRecord.SizeBytes + delivered.Runs * TagRun.SizeBytes || FindSubscription(delivered.Subscription) is not Subscription subscription
+            || delivered.FirstDelivery < subscription.NextDelivery || (delivered.FirstDelivery != subscription.NextDelivery && !IsLenient)
+            || delivered.Count > Limits.MaxRunEntries || delivered.LeaseEndMicros is < 0 or > LatestMicros)
         {
             return false;
         }
 
-        if (subscription.Window.Count == 0)
-        {
-            subscription.Window.StartAt(delivered.FirstDelivery);
-        }
-
         ReadOnlySpan<TagRun> runs = MemoryMarshal.Cast<byte, TagRun>(record.Slice(DeliveredRecord.SizeBytes, delivered.Runs * TagRun.SizeBytes));
+        ulong number = delivered.FirstDelivery;
+        ulong end = number + delivered.Count;
+        Queue queue = subscription.Queue;
+        HandedOver handed = default;
+        bool fits = true;
         foreach (TagRun run in runs)
         {
-            for (ulong tag = run.First; tag < run.First + run.Count; tag++)
+            for (ulong i = 0; i < run.Count && fits; i++, number++)
             {
-                ref IndexEntry entry = ref subscription.Queue.Index.Find(tag);
-                if (Unsafe.IsNullRef(ref entry) || !entry.IsReady)
+                ref IndexEntry entry = ref queue.Index.Find(run.First + i);
+                bool isThere = !Unsafe.IsNullRef(ref entry) && entry.IsReady && !queue.IsVoid(run.First + i, entry);
+                fits = number != end && (isThere || IsLenient);
+                if (fits && isThere)
                 {
-                    if (!IsLenient)
-                    {
-                        return false;
-                    }
-
-                    subscription.Window.Add(default);
-                    continue;
+                    HandOver(subscription, number, run.First + i, ref entry, delivered.LeaseEndMicros, ref handed);
                 }
-
-                HandOver(subscription, tag, ref entry, delivered.LeaseEndMicros);
             }
         }
 
+        Book(subscription, handed);
+        NoteLeaseEnd(subscription, delivered.LeaseEndMicros);
         _nextToken = Math.Max(_nextToken, delivered.FirstToken + delivered.Count);
-        DropGoneFromHeap(subscription.Queue);
-        MoveStragglers(subscription);
-        return true;
+        DropGoneFromHeap(queue);
+        return fits && number == end;
     }
 
-    /// <summary>One message goes to a consumer.</summary>
+    /// <summary>What a run of deliveries adds up to.</summary>
+    private struct HandedOver
+    {
+        public int Count;
+        public int Again;
+        public long RecordBytes;
+        public ulong LastTag;
+    }
+
+    /// <summary>One message goes to a consumer. <see cref="Book"/> follows.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void HandOver(Subscription subscription, ulong tag, ref IndexEntry entry, long leaseEnd)
+    private static void HandOver(Subscription subscription, ulong delivery, ulong tag, ref IndexEntry entry, long leaseEnd, ref HandedOver handed)
+    {
+        entry.State = EntryState.InFlight;
+        handed.Count++;
+        handed.Again += entry.Deliveries > 0 ? 1 : 0;
+        handed.RecordBytes += entry.LengthBytes;
+        handed.LastTag = Math.Max(handed.LastTag, tag);
+        entry.Deliveries = entry.Deliveries == ushort.MaxValue ? entry.Deliveries : (ushort)(entry.Deliveries + 1);
+        subscription.Window.Append(delivery, new OpenDelivery { Tag = tag, LeaseEndMicros = leaseEnd });
+    }
+
+    private static void Book(Subscription subscription, in HandedOver handed)
     {
         Queue queue = subscription.Queue;
-        entry.State = EntryState.InFlight;
-        queue.Redelivered += entry.Deliveries > 0 ? 1u : 0u;
-        entry.Deliveries = entry.Deliveries == ushort.MaxValue ? entry.Deliveries : (ushort)(entry.Deliveries + 1);
-        subscription.Window.Add(new OpenDelivery { Tag = tag, LeaseEndMicros = leaseEnd });
-        subscription.Open++;
-        subscription.OpenBytes += entry.LengthBytes;
-        subscription.EarliestLeaseEnd = Math.Min(subscription.EarliestLeaseEnd, leaseEnd);
-        queue.Ready--;
-        queue.InFlight++;
-        long bytes = entry.LengthBytes - MessageHeader.SizeBytes;
+        long bytes = handed.RecordBytes - (long)handed.Count * MessageHeader.SizeBytes;
+        subscription.OpenBytes += handed.RecordBytes;
+        queue.Redelivered += (ulong)handed.Again;
+        queue.Ready -= handed.Count;
+        queue.InFlight += handed.Count;
         queue.ReadyBytes -= bytes;
         queue.HeldBytes += bytes;
-        queue.Cursor = Math.Max(queue.Cursor, tag + 1);
+        queue.Cursor = Math.Max(queue.Cursor, handed.LastTag + 1);
     }
 
     private bool ApplyFact(in FactRecord fact, ReadOnlySpan<byte> payload, ulong block)
@@ -252,18 +264,16 @@ public sealed partial class QueueEngine
         switch (fact.Kind)
         {
             case RecordKind.NumberRefused:
-                _source?.Refusals.Add(new KeptRefusal(fact.First, (RefusalCode)fact.Small));
-                CountNumber();
-                return true;
+                return ApplyRefused(fact);
             case RecordKind.CommandDone:
                 CountNumber();
-                return true;
+                return fact.First == (_source?.Last ?? 0) || IsLenient;
             case RecordKind.QueueDeclared:
                 return ApplyDeclared(fact, payload);
             case RecordKind.QueueDeleted:
                 return FindQueue(fact.Subject) is Queue deleted && ApplyDeleted(deleted);
             case RecordKind.QueuePurged:
-                return FindQueue(fact.Subject) is Queue purged && ApplyPurged(purged, fact.First);
+                return FindQueue(fact.Subject) is Queue purged && ApplyPurged(purged, fact.First, block);
             case RecordKind.PurgeSlice:
                 return FindQueue(fact.Subject, withDeleted: true) is Queue sliced && ApplySlice(sliced, fact.Count, block);
             case RecordKind.Subscribed:
@@ -273,7 +283,7 @@ public sealed partial class QueueEngine
             case RecordKind.SubscriptionResumed:
                 return FindSubscription(fact.Subject) is Subscription resumed && GiveBack(resumed, fact.First, ulong.MaxValue, fact.First, orphan: false);
             case RecordKind.LeaseEnded:
-                return FindSubscription(fact.Subject) is Subscription expired && GiveBack(expired, fact.First, fact.First + fact.Count, ulong.MaxValue, orphan: true);
+                return FindSubscription(fact.Subject) is Subscription expired && IsRange(expired, fact.First, fact.Count) && GiveBack(expired, fact.First, fact.First + fact.Count, ulong.MaxValue, orphan: true);
             case RecordKind.ProducerOpened:
                 return ApplyOpened(fact);
             case RecordKind.ProducerForgotten:
@@ -287,17 +297,29 @@ public sealed partial class QueueEngine
         }
     }
 
+    private bool ApplyRefused(in FactRecord fact)
+    {
+        CountNumber();
+        if (_source is null || fact.First != _source.Last)
+        {
+            return false;
+        }
+
+        _source.Refusals.Add(new KeptRefusal(fact.First, (RefusalCode)fact.Small));
+        return true;
+    }
+
     private bool ApplyDeclared(in FactRecord fact, ReadOnlySpan<byte> payload)
     {
-        if (!FieldReader.TryBytes(payload, FieldTag.Name, out ReadOnlySpan<byte> name) || !Names.IsValid(name) || _queues.ContainsKey(fact.Subject) || fact.Subject < _nextQueue)
+        if (!FieldReader.TryBytes(payload, FieldTag.Name, out ReadOnlySpan<byte> name) || !Names.IsValid(name) || fact.Subject < _nextQueue || fact.Subject == uint.MaxValue)
         {
             return false;
         }
 
         QueueAttributes attributes = AttributesFrom(payload);
         string text = Encoding.UTF8.GetString(name);
-        Queue queue = new(fact.Subject, name.ToArray(), attributes, _pages);
-        if (!_byName.TryAdd(text, queue))
+        Queue queue = new(fact.Subject, name.ToArray(), attributes, _pages, _warm);
+        if (attributes.LeaseMilliseconds is < Limits.MinLeaseMilliseconds or > Limits.MaxLeaseMilliseconds || !_byName.TryAdd(text, queue))
         {
             return false;
         }
@@ -316,30 +338,41 @@ public sealed partial class QueueEngine
         {
             EndOpenAsOrphans(subscription);
             RemoveSubscription(subscription);
-            _ended.Enqueue(new EndedSubscription(subscription.Id, RefusalCode.QueueDeleted));
+            if (_isLive)
+            {
+                _ended.Enqueue(new EndedSubscription(subscription.Id, RefusalCode.QueueDeleted));
+            }
         }
 
+        queue.Ready = queue.InFlight = queue.Damaged = queue.ReadyBytes = queue.HeldBytes = 0;
         queue.PurgeNext = queue.Index.FirstTag;
         queue.PurgeEnd = queue.Index.NextTag;
-        queue.Returned.Clear();
+        queue.Returned.Dispose();
         _purging.Add(queue.Id);
         return true;
     }
 
-    private bool ApplyPurged(Queue queue, ulong end)
+    /// <summary>All that is ready is purged by the counts. A purge that was still under way is taken in: its walk begins anew.</summary>
+    private bool ApplyPurged(Queue queue, ulong end, ulong block)
     {
-        if (end > queue.Index.NextTag || queue.PurgeEnd != 0)
+        if (end != queue.Index.NextTag)
         {
             return false;
         }
 
+        if (queue.PurgeGeneration == ushort.MaxValue && queue.PurgeEnd != 0)
+        {
+            _ = ApplySlice(queue, uint.MaxValue, block); // Before the number begins again, nothing may hold an old one.
+        }
+
+        queue.PurgeGeneration++;
         queue.Purged += (ulong)queue.Ready;
         queue.Ready = 0;
         queue.ReadyBytes = 0;
         queue.PurgeNext = queue.Index.FirstTag;
         queue.PurgeEnd = end;
         queue.Cursor = Math.Max(queue.Cursor, end);
-        queue.Returned.Clear();
+        queue.Returned.Dispose();
         _purging.Add(queue.Id);
         return true;
     }
@@ -347,23 +380,19 @@ public sealed partial class QueueEngine
     /// <summary>Looks at the next <paramref name="count"/> tags of a purge or deletion. The counts have changed already.</summary>
     private bool ApplySlice(Queue queue, uint count, ulong block)
     {
+        if (queue.PurgeEnd == 0)
+        {
+            return false;
+        }
+
         ulong end = Math.Min(queue.PurgeNext + count, queue.PurgeEnd);
-        for (ulong tag = queue.PurgeNext; tag < end; tag++)
+        for (ulong tag = queue.Index.Next(queue.PurgeNext, end); tag < end; tag = queue.Index.Next(tag + 1, end))
         {
             ref IndexEntry entry = ref queue.Index.Find(tag);
-            if (Unsafe.IsNullRef(ref entry))
-            {
-                continue;
-            }
-
-            if (queue.IsDeleted || entry.State is EntryState.Ready or EntryState.Returned)
+            if (queue.IsDeleted || queue.IsVoid(tag, entry))
             {
                 Leave(entry.Slot, entry.LengthBytes, block);
-                queue.Index.Remove(tag);
-            }
-            else if (entry.State == EntryState.ReturnedAfterPurge)
-            {
-                entry.State = EntryState.Returned;
+                queue.Index.Remove(tag, ref entry);
             }
         }
 
@@ -386,14 +415,13 @@ public sealed partial class QueueEngine
 
     private bool ApplySubscribed(in FactRecord fact)
     {
-        if (FindQueue(fact.Count) is not Queue queue || fact.Subject < _nextSubscription)
+        if (FindQueue(fact.Count) is not Queue queue || fact.Subject < _nextSubscription || fact.Subject == uint.MaxValue || (long)fact.Second is < Limits.MinLeaseMilliseconds or > Limits.MaxLeaseMilliseconds)
         {
             return false;
         }
 
         Subscription subscription = new(fact.Subject, queue, fact.First, (long)fact.Second);
-        _subscriptions.Add(fact.Subject, subscription);
-        queue.Subscriptions.Add(subscription);
+        AddSubscription(subscription);
         _nextSubscription = fact.Subject + 1;
         return true;
     }
@@ -409,6 +437,11 @@ public sealed partial class QueueEngine
     {
         if (!_producers.TryGetValue(fact.First, out Producer? producer))
         {
+            if (fact.First < _nextProducer || fact.First == ulong.MaxValue)
+            {
+                return false; // A forgotten one never comes back.
+            }
+
             _producers[fact.First] = producer = new Producer(fact.First);
             _nextProducer = Math.Max(_nextProducer, fact.First + 1);
         }
@@ -428,6 +461,7 @@ public sealed partial class QueueEngine
 
         ulong floor = fact.Second;
         producer.RefusalFloor = floor;
+        producer.LastSeenMicros = IntervalMicros;
         producer.Refusals.RemoveAll(refusal => refusal.Number <= floor);
         return true;
     }
@@ -435,7 +469,7 @@ public sealed partial class QueueEngine
     private static bool ApplyDamaged(Queue queue, ulong tag)
     {
         ref IndexEntry entry = ref queue.Index.Find(tag);
-        if (Unsafe.IsNullRef(ref entry) || !entry.IsReady)
+        if (Unsafe.IsNullRef(ref entry) || !entry.IsReady || queue.IsVoid(tag, entry))
         {
             return false;
         }
@@ -452,18 +486,11 @@ public sealed partial class QueueEngine
     /// <summary>Ends open deliveries from <paramref name="first"/> up to <paramref name="end"/>: the messages go back to their places. From <paramref name="firstUncounted"/> on the delivery does not count.</summary>
     private bool GiveBack(Subscription subscription, ulong first, ulong end, ulong firstUncounted, bool orphan)
     {
-        foreach (ulong delivery in subscription.Stragglers.Keys.Where(number => number >= first && number < end).ToArray())
+        for (ulong delivery = subscription.Window.NextOccupied(first); delivery < end; delivery = subscription.Window.NextOccupied(delivery + 1))
         {
             GiveBackOne(subscription, delivery, firstUncounted, orphan);
         }
 
-        ulong last = Math.Min(end, subscription.Window.End);
-        for (ulong delivery = Math.Max(first, subscription.Window.First); delivery < last; delivery++)
-        {
-            GiveBackOne(subscription, delivery, firstUncounted, orphan);
-        }
-
-        DropClosed(subscription);
         if (!subscription.Queue.IsListed)
         {
             List(subscription.Queue);
@@ -474,11 +501,9 @@ public sealed partial class QueueEngine
 
     private void GiveBackOne(Subscription subscription, ulong delivery, ulong firstUncounted, bool orphan)
     {
-        if (!TryClose(subscription, delivery, out ulong tag))
-        {
-            return;
-        }
-
+        bool wasOpen = subscription.Window.TryTake(delivery, out OpenDelivery open);
+        Invariant.Holds(wasOpen);
+        ulong tag = open.Tag;
         Queue queue = subscription.Queue;
         ref IndexEntry entry = ref queue.Index.Find(tag);
         Invariant.Holds(!Unsafe.IsNullRef(ref entry) && entry.State == EntryState.InFlight);
@@ -489,7 +514,7 @@ public sealed partial class QueueEngine
             queue.Redelivered -= entry.Deliveries > 0 ? 1u : 0u;
         }
 
-        if (orphan)
+        if (orphan && _isLive)
         {
             subscription.Lost.Add(delivery);
             _orphans.Enqueue(new OrphanReference(subscription.Id, delivery, entry.Slot));
@@ -501,8 +526,8 @@ public sealed partial class QueueEngine
     /// <summary>A message in flight is ready again, at its place.</summary>
     private static void PutBack(Queue queue, ulong tag, ref IndexEntry entry)
     {
-        bool purgePending = queue.PurgeEnd != 0 && tag < queue.PurgeEnd && tag >= queue.PurgeNext;
-        entry.State = purgePending ? EntryState.ReturnedAfterPurge : EntryState.Returned;
+        entry.State = EntryState.Returned;
+        entry.Generation = queue.PurgeGeneration;
         long bytes = entry.LengthBytes - MessageHeader.SizeBytes;
         queue.InFlight--;
         queue.Ready++;
@@ -511,87 +536,44 @@ public sealed partial class QueueEngine
         queue.Returned.Push(tag);
     }
 
-    /// <summary>Closes a delivery if it is open.</summary>
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static bool TryClose(Subscription subscription, ulong delivery, out ulong tag)
-    {
-        if (delivery - subscription.Window.First < subscription.Window.Count)
-        {
-            ref OpenDelivery open = ref subscription.Window[delivery];
-            tag = open.Tag;
-            open.Tag = 0;
-            subscription.Open -= tag != 0 ? 1 : 0;
-            return tag != 0;
-        }
-
-        bool isStraggler = subscription.Stragglers.Remove(delivery, out OpenDelivery straggler);
-        tag = straggler.Tag;
-        subscription.Open -= isStraggler ? 1 : 0;
-        return isStraggler;
-    }
-
     /// <summary>A queue is deleted under a consumer: its deliveries end, the bytes may still be read.</summary>
     private void EndOpenAsOrphans(Subscription subscription)
     {
-        for (ulong delivery = subscription.Window.First; delivery < subscription.Window.End; delivery++)
+        SparseRing<OpenDelivery> window = subscription.Window;
+        for (ulong delivery = window.NextOccupied(0); _isLive && delivery != ulong.MaxValue; delivery = window.NextOccupied(delivery + 1))
         {
-            EndAsOrphan(subscription, delivery, subscription.Window[delivery].Tag);
-        }
-
-        foreach ((ulong delivery, OpenDelivery straggler) in subscription.Stragglers)
-        {
-            EndAsOrphan(subscription, delivery, straggler.Tag);
+            ref IndexEntry entry = ref subscription.Queue.Index.Find(window.Find(delivery).Tag);
+            Invariant.Holds(!Unsafe.IsNullRef(ref entry));
+            _orphans.Enqueue(new OrphanReference(subscription.Id, delivery, entry.Slot));
         }
     }
 
-    private void EndAsOrphan(Subscription subscription, ulong delivery, ulong tag)
+    private void AddSubscription(Subscription subscription)
     {
-        if (tag == 0)
+        _subscriptions.Add(subscription.Id, subscription);
+        subscription.Queue.Subscriptions.Add(subscription);
+        if (_producers.TryGetValue(subscription.Producer, out Producer? producer))
         {
-            return;
+            producer.Subscriptions++;
         }
-
-        ref IndexEntry entry = ref subscription.Queue.Index.Find(tag);
-        Invariant.Holds(!Unsafe.IsNullRef(ref entry));
-        _orphans.Enqueue(new OrphanReference(subscription.Id, delivery, entry.Slot));
     }
 
     private void RemoveSubscription(Subscription subscription)
     {
+        if (_producers.TryGetValue(subscription.Producer, out Producer? producer))
+        {
+            producer.Subscriptions--;
+        }
+
         _subscriptions.Remove(subscription.Id);
         subscription.Queue.Subscriptions.Remove(subscription);
         _lastSubscription = _lastSubscription == subscription ? null : _lastSubscription;
         subscription.Dispose();
     }
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void DropClosed(Subscription subscription)
-    {
-        NativeRing<OpenDelivery> window = subscription.Window;
-        while (window.Count > 0 && window[window.First].Tag == 0)
-        {
-            window.RemoveFirst();
-        }
-    }
-
-    private static void MoveStragglers(Subscription subscription)
-    {
-        NativeRing<OpenDelivery> window = subscription.Window;
-        while (window.Count > Subscription.MostSpan && window.Count > 4 * (ulong)subscription.Open)
-        {
-            OpenDelivery oldest = window[window.First];
-            if (oldest.Tag != 0)
-            {
-                subscription.Stragglers.Add(window.First, oldest);
-            }
-
-            window.RemoveFirst();
-        }
-    }
-
     private void AddLate(Subscription subscription, ulong delivery)
     {
-        bool lost = subscription.Lost.Remove(delivery) || subscription.IsRecovered;
+        bool lost = subscription.Lost.Remove(delivery) || delivery < subscription.RecoveredBelow;
         RefusalCode code = lost ? RefusalCode.LeaseLost : RefusalCode.AlreadySettled;
         if (_late.Count > 0 && _late[^1] is { } last && last.Code == code && last.First + last.Count == delivery)
         {
@@ -600,23 +582,5 @@ public sealed partial class QueueEngine
         }
 
         _late.Add(new LateRange(delivery, 1, code));
-    }
-
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private void Arrive(uint slot, uint lengthBytes)
-    {
-        SlotState state = _arrivalSlot?.Id == slot ? _arrivalSlot : _arrivalSlot = SlotOf(slot);
-        state.Live++;
-        state.LiveBytes += lengthBytes;
-    }
-
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private void Leave(uint slot, uint lengthBytes, ulong block)
-    {
-        SlotState state = _leaveSlot?.Id == slot ? _leaveSlot : _leaveSlot = SlotOf(slot);
-        state.Live--;
-        state.LiveBytes -= lengthBytes;
-        state.LastLeftBlock = block;
-        Invariant.Holds(state.Live >= 0);
     }
 }

@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using System.Text;
 using FastQ.Protocol;
 
@@ -75,14 +76,8 @@ public sealed partial class QueueEngine
             return Unknown(queue);
         }
 
-        // One purge at a time: the one under way is brought to its end first.
-        if (found.PurgeEnd != 0)
-        {
-            written = WriteSlice(found, uint.MaxValue, room, block);
-        }
-
         purged = (ulong)found.Ready;
-        written += Write(new FactRecord { Kind = RecordKind.QueuePurged, Subject = queue, First = found.Index.NextTag }, default, room[written..], block);
+        written = Write(new FactRecord { Kind = RecordKind.QueuePurged, Subject = queue, First = found.Index.NextTag }, default, room, block);
         return Decision.Taken;
     }
 
@@ -150,14 +145,22 @@ public sealed partial class QueueEngine
         Subscription found = _subscriptions[subscription];
         found.IsAttached = false;
         found.CreditMessages = 0;
+        NoteLeaseEnd(found, IntervalMicros);
         return firstNotTaken < found.NextDelivery ? Write(new FactRecord { Kind = RecordKind.SubscriptionResumed, Subject = subscription, First = firstNotTaken }, default, room, block) : 0;
     }
 
     /// <summary>Ends one open delivery: its message goes back to its place. Bytes written; 0 when it is not open.</summary>
-    public int EndDelivery(uint subscription, ulong delivery, Span<byte> room, ulong block) =>
-        TryFindDelivery(subscription, delivery, out _, out _, out _)
-            ? Write(new FactRecord { Kind = RecordKind.LeaseEnded, Subject = subscription, Count = 1, First = delivery }, default, room, block)
-            : 0;
+    public int EndDelivery(uint subscription, ulong delivery, Span<byte> room, ulong block)
+    {
+        if (!TryFindDelivery(subscription, delivery, out _, out _, out _))
+        {
+            return 0;
+        }
+
+        int written = Write(new FactRecord { Kind = RecordKind.LeaseEnded, Subject = subscription, Count = 1, First = delivery }, default, room, block);
+        LookIfDone(_subscriptions[subscription]);
+        return written;
+    }
 
     /// <summary>A ready message's record is rotten: it is kept, shown and never delivered.</summary>
     public bool TryMarkDamaged(uint queue, ulong tag, Span<byte> room, ulong block, out int written)
@@ -169,20 +172,13 @@ public sealed partial class QueueEngine
         }
 
         ref IndexEntry entry = ref found.Index.Find(tag);
-        if (System.Runtime.CompilerServices.Unsafe.IsNullRef(ref entry) || !entry.IsReady)
+        if (Unsafe.IsNullRef(ref entry) || !entry.IsReady || found.IsVoid(tag, entry))
         {
             return false;
         }
 
         written = Write(new FactRecord { Kind = RecordKind.MessageDamaged, Subject = queue, First = tag }, default, room, block);
         return true;
-    }
-
-    /// <summary>Applies a record that compaction wrote: the same message at another place. Its old bytes may still be read by who holds it.</summary>
-    public void Move(ReadOnlySpan<byte> record, Place place, ulong block)
-    {
-        bool fits = ApplyMoved(record, place, block);
-        Invariant.Holds(fits);
     }
 
     private static QueueAttributes AttributesFrom(ReadOnlySpan<byte> payload) =>

@@ -3,239 +3,224 @@ using System.Runtime.InteropServices;
 
 namespace FastQ.Engine;
 
-/// <summary>Pages of 16 KiB outside the managed heap, within a budget. One thread.</summary>
-/// <remarks>Chunks of 1 MiB, aligned to their size, so that a page finds its chunk by its address. A chunk whose pages are all free goes back to the system, but for one.</remarks>
+// Memory of the indexes: pages of 16 KiB, and pieces of 32 B, 128 B, 512 B and 4 KiB for pages in which little lives.
+//
+//   chunk (1 MiB, aligned) | page | page | ... 64 of them
+//   a page cut into pieces | header | piece | piece | ...     the free ones hold a list: each names the next
+//
+// Invariants: a page's chunk and a piece's page are found by rounding its address down. Pages with a free piece stand in a list per size.
+// A chunk whose pages are all free goes back to the system, but for one.
+
+/// <summary>Pages and pieces outside the managed heap, within a budget. One thread.</summary>
 internal sealed unsafe class PageAllocator(long budgetBytes) : IDisposable
 {
     public const int PageBytes = 16 * 1024;
     private const int ChunkBytes = 1024 * 1024;
-    private readonly Dictionary<nint, ulong> _free = []; // chunk -> its free pages, one bit each
-    private readonly Stack<nint> _withRoom = new();
+    private readonly Dictionary<nint, Chunk> _chunks = [];
+    private readonly Stack<nint> _withRoom = new(); // Each chunk at most once; full ones may be in it.
+    private readonly PieceHeader*[] _cut = new PieceHeader*[s_pieceBytes.Length]; // by size: pages that have a free piece
+    private int _emptyChunks;
 
-    /// <summary>Bytes of pages in use.</summary>
+    private static readonly int[] s_pieceBytes = [32, 128, 512, 4096];
+
+    /// <summary>Bytes of pages in use, those cut into pieces included.</summary>
     public long UsedBytes { get; private set; }
 
-    /// <summary>May a page be taken within the budget? Recovery takes beyond it (DESIGN-REVIEW R49).</summary>
+    /// <summary>Bytes taken from the system.</summary>
+    public long ReservedBytes => (long)_chunks.Count * ChunkBytes;
+
+    /// <summary>May a page be taken within the budget? Recovery and settlements take beyond it (DESIGN-REVIEW R49).</summary>
     public bool HasRoom => UsedBytes + PageBytes <= budgetBytes;
 
-    /// <summary>A zeroed page.</summary>
-    public byte* Take()
+    /// <summary>Zeroed memory of one of the sizes, aligned to 16 bytes.</summary>
+    public byte* Take(int bytes)
     {
-        nint chunk = ChunkWithRoom();
-        ulong free = _free[chunk];
-        int index = BitOperations.TrailingZeroCount(free);
-        _free[chunk] = free & (free - 1);
-        UsedBytes += PageBytes;
-        byte* page = (byte*)chunk + (long)index * PageBytes;
-        NativeMemory.Clear(page, PageBytes);
-        return page;
+        byte* memory = bytes == PageBytes ? TakePage() : TakePiece(Array.IndexOf(s_pieceBytes, bytes));
+        NativeMemory.Clear(memory, (nuint)bytes);
+        return memory;
     }
 
-    public void Return(byte* page)
+    /// <param name="bytes">As it was taken.</param>
+    public void Return(byte* memory, int bytes)
     {
-        nint chunk = (nint)page & ~(nint)(ChunkBytes - 1);
-        ulong bit = 1ul << (int)((page - (byte*)chunk) / PageBytes);
-        ulong free = _free[chunk];
-        Invariant.Holds((free & bit) == 0);
-        UsedBytes -= PageBytes;
-        if ((free | bit) == ulong.MaxValue && UsedBytes > 0 && _withRoom.Count > 1)
+        if (bytes == PageBytes)
         {
-            _free.Remove(chunk);
-            NativeMemory.AlignedFree((void*)chunk);
+            ReturnPage(memory);
             return;
         }
 
-        _free[chunk] = free | bit;
-        if (free == 0)
-        {
-            _withRoom.Push(chunk);
-        }
+        ReturnPiece(memory, Array.IndexOf(s_pieceBytes, bytes));
     }
 
     public void Dispose()
     {
-        foreach (nint chunk in _free.Keys)
+        foreach (nint chunk in _chunks.Keys)
         {
             NativeMemory.AlignedFree((void*)chunk);
         }
 
-        _free.Clear();
+        _chunks.Clear();
         _withRoom.Clear();
+        Array.Clear(_cut);
     }
 
-    /// <summary>The stack may name chunks that are full or gone by now: they are dropped here.</summary>
+    private byte* TakePage()
+    {
+        nint address = ChunkWithRoom();
+        Chunk chunk = _chunks[address];
+        int index = BitOperations.TrailingZeroCount(chunk.Free);
+        _emptyChunks -= chunk.Free == ulong.MaxValue ? 1 : 0;
+        chunk.Free &= chunk.Free - 1;
+        UsedBytes += PageBytes;
+        return (byte*)address + (long)index * PageBytes;
+    }
+
+    private void ReturnPage(byte* page)
+    {
+        nint address = (nint)page & ~(nint)(ChunkBytes - 1);
+        Chunk chunk = _chunks[address];
+        ulong bit = 1ul << (int)((page - (byte*)address) / PageBytes);
+        Invariant.Holds((chunk.Free & bit) == 0);
+        chunk.Free |= bit;
+        UsedBytes -= PageBytes;
+        if (chunk.Free == ulong.MaxValue)
+        {
+            if (_emptyChunks > 0)
+            {
+                _chunks.Remove(address);
+                NativeMemory.AlignedFree((void*)address); // Its place in the stack is dropped when it is met there.
+                return;
+            }
+
+            _emptyChunks++;
+        }
+
+        if (!chunk.IsStacked)
+        {
+            chunk.IsStacked = true;
+            _withRoom.Push(address);
+        }
+    }
+
     private nint ChunkWithRoom()
     {
-        while (_withRoom.TryPeek(out nint chunk))
+        while (_withRoom.TryPeek(out nint address))
         {
-            if (_free.TryGetValue(chunk, out ulong free) && free != 0)
+            if (_chunks.TryGetValue(address, out Chunk? chunk) && chunk.Free != 0)
             {
-                return chunk;
+                return address;
             }
 
             _withRoom.Pop();
+            if (chunk is not null)
+            {
+                chunk.IsStacked = false;
+            }
         }
 
         nint made = (nint)NativeMemory.AlignedAlloc(ChunkBytes, ChunkBytes);
-        _free.Add(made, ulong.MaxValue);
+        _chunks.Add(made, new Chunk());
         _withRoom.Push(made);
+        _emptyChunks++;
         return made;
     }
-}
 
-/// <summary>A growable array of plain values outside the managed heap, used as a power-of-two ring by absolute index.</summary>
-internal sealed unsafe class NativeRing<T> : IDisposable
-    where T : unmanaged
-{
-    private T* _items;
-    private ulong _mask;
-
-    /// <summary>Index of the first kept item.</summary>
-    public ulong First { get; private set; }
-
-    /// <summary>One past the last.</summary>
-    public ulong End { get; private set; }
-
-    public ulong Count => End - First;
-
-    public long Bytes => _items == null ? 0 : (long)((_mask + 1) * (ulong)sizeof(T));
-
-    public ref T this[ulong index]
+    private byte* TakePiece(int size)
     {
-        get
+        PieceHeader* page = _cut[size];
+        if (page == null)
         {
-            Invariant.Holds(index - First < End - First);
-            return ref _items[index & _mask];
+            page = Cut(size);
+        }
+
+        byte* piece = page->FirstFree;
+        page->FirstFree = *(byte**)piece;
+        page->Used++;
+        if (page->FirstFree == null)
+        {
+            Unlink(page, size);
+        }
+
+        return piece;
+    }
+
+    private void ReturnPiece(byte* piece, int size)
+    {
+        PieceHeader* page = (PieceHeader*)((nint)piece & ~(nint)(PageBytes - 1));
+        Invariant.Holds(page->Used > 0);
+        if (page->FirstFree == null)
+        {
+            Link(page, size);
+        }
+
+        *(byte**)piece = page->FirstFree;
+        page->FirstFree = piece;
+        if (--page->Used == 0)
+        {
+            Unlink(page, size);
+            ReturnPage((byte*)page);
         }
     }
 
-    /// <summary>Begins anew at an index; only when empty.</summary>
-    public void StartAt(ulong index)
+    private PieceHeader* Cut(int size)
     {
-        Invariant.Holds(Count == 0);
-        First = End = index;
-    }
-
-    public void Add(T item)
-    {
-        if (_items == null || Count > _mask)
+        byte* page = TakePage();
+        PieceHeader* header = (PieceHeader*)page;
+        *header = default;
+        int bytes = s_pieceBytes[size];
+        for (int at = Math.Max(bytes, sizeof(PieceHeader)); at + bytes <= PageBytes; at += bytes)
         {
-            Grow();
+            *(byte**)(page + at) = header->FirstFree;
+            header->FirstFree = page + at;
         }
 
-        _items[End & _mask] = item;
-        End++;
+        Link(header, size);
+        return header;
     }
 
-    public void RemoveFirst()
+    private void Link(PieceHeader* page, int size)
     {
-        Invariant.Holds(Count > 0);
-        First++;
-        if (Count == 0 && _mask >= 4096)
+        page->Previous = null;
+        page->Next = _cut[size];
+        if (page->Next != null)
         {
-            Dispose(); // A burst has passed: the memory goes back.
-        }
-    }
-
-    public void Clear()
-    {
-        First = End;
-        Dispose();
-    }
-
-    public void Dispose()
-    {
-        NativeMemory.Free(_items);
-        _items = null;
-        _mask = 0;
-    }
-
-    private void Grow()
-    {
-        ulong count = Math.Max(16, Count * 2);
-        T* larger = (T*)NativeMemory.Alloc((nuint)count, (nuint)sizeof(T));
-        for (ulong i = First; i < End; i++)
-        {
-            larger[i & (count - 1)] = _items[i & _mask];
+            page->Next->Previous = page;
         }
 
-        NativeMemory.Free(_items);
-        _items = larger;
-        _mask = count - 1;
+        _cut[size] = page;
     }
-}
 
-/// <summary>Numbers, the smallest first: a binary heap outside the managed heap. The same number may be in it twice.</summary>
-internal sealed unsafe class NativeHeap : IDisposable
-{
-    private ulong* _items;
-    private int _capacity;
-
-    public int Count { get; private set; }
-
-    public ulong Top
+    private void Unlink(PieceHeader* page, int size)
     {
-        get
+        if (page->Next != null)
         {
-            Invariant.Holds(Count > 0);
-            return _items[0];
+            page->Next->Previous = page->Previous;
+        }
+
+        if (page->Previous != null)
+        {
+            page->Previous->Next = page->Next;
+        }
+        else
+        {
+            _cut[size] = page->Next;
         }
     }
 
-    public void Push(ulong item)
+    private sealed class Chunk
     {
-        if (Count == _capacity)
-        {
-            _capacity = Math.Max(64, _capacity * 2);
-            _items = (ulong*)NativeMemory.Realloc(_items, (nuint)_capacity * sizeof(ulong));
-        }
+        /// <summary>A bit for each free page.</summary>
+        public ulong Free { get; set; } = ulong.MaxValue;
 
-        int at = Count++;
-        while (at > 0 && _items[(at - 1) / 2] > item)
-        {
-            _items[at] = _items[(at - 1) / 2];
-            at = (at - 1) / 2;
-        }
-
-        _items[at] = item;
+        public bool IsStacked { get; set; } = true;
     }
 
-    public void Pop()
+    [StructLayout(LayoutKind.Sequential)]
+    private struct PieceHeader
     {
-        Invariant.Holds(Count > 0);
-        ulong last = _items[--Count];
-        int at = 0;
-        while (2 * at + 1 < Count)
-        {
-            int child = 2 * at + 1;
-            child += child + 1 < Count && _items[child + 1] < _items[child] ? 1 : 0;
-            if (_items[child] >= last)
-            {
-                break;
-            }
-
-            _items[at] = _items[child];
-            at = child;
-        }
-
-        _items[at] = last;
-        if (Count == 0 && _capacity > 4096)
-        {
-            Dispose();
-        }
-    }
-
-    public void Clear()
-    {
-        Count = 0;
-        Dispose();
-    }
-
-    public void Dispose()
-    {
-        NativeMemory.Free(_items);
-        _items = null;
-        _capacity = 0;
-        Count = 0;
+        public byte* FirstFree;
+        public PieceHeader* Next;
+        public PieceHeader* Previous;
+        public long Used;
     }
 }

@@ -18,8 +18,12 @@ public sealed partial class QueueEngine : IDisposable
     /// <summary>Room that every method which writes a fact needs at most, in bytes (a name and attributes included).</summary>
     public const int MaxFactBytes = 512;
 
+    /// <summary>Times beyond are not ours: sums of times must not overflow.</summary>
+    private const long LatestMicros = long.MaxValue / 4;
+
     private readonly EngineLimits _limits;
     private readonly PageAllocator _pages;
+    private readonly WarmTails _warm = new();
     private readonly Dictionary<uint, Queue> _queues = [];
     private readonly Dictionary<string, Queue> _byName = new(StringComparer.Ordinal);
     private readonly Dictionary<uint, Subscription> _subscriptions = [];
@@ -38,6 +42,7 @@ public sealed partial class QueueEngine : IDisposable
     private uint _nextSubscription = 1;
     private ulong _nextProducer = 1;
     private ulong _nextToken = 1;
+    private bool _isLive; // The first batch was begun: recovery is over.
 
     public QueueEngine(EngineLimits limits)
     {
@@ -51,8 +56,12 @@ public sealed partial class QueueEngine : IDisposable
     /// <summary>Wall time of the last batch.</summary>
     public long WallMicros { get; private set; }
 
-    /// <summary>Memory of the indexes, in bytes.</summary>
+    /// <summary>About what a snapshot will hold, in bytes. Cheap: may be asked each turn.</summary>
     public long StateBytes => _pages.UsedBytes + _subscriptions.Count * 256L + _queues.Count * 512L + _producers.Count * 64L;
+
+    /// <summary>Memory outside the managed heap, in bytes: indexes, open deliveries, what came back. Its cost is that of all queues and subscriptions.</summary>
+    public long MeasureNativeBytes() =>
+        _pages.UsedBytes + _queues.Values.Sum(queue => queue.Index.TableBytes + queue.Returned.Bytes) + _subscriptions.Values.Sum(subscription => subscription.Window.Bytes);
 
     /// <summary>For repair: records whose ground is lost are counted in <see cref="Lost"/> instead of being contradictions.</summary>
     public bool IsLenient { get; set; }
@@ -124,7 +133,11 @@ public sealed partial class QueueEngine : IDisposable
         MemoryMarshal.Write(room, record);
         bool fits = ApplySource(record);
         Invariant.Holds(fits);
-        _nextForgetMicros = _nextForgetMicros == 0 ? IntervalMicros + ForgetMicros : _nextForgetMicros;
+        if (!_isLive)
+        {
+            StartTimers();
+        }
+
         return SourceRecord.SizeBytes;
     }
 
@@ -152,16 +165,17 @@ public sealed partial class QueueEngine : IDisposable
             return Decision.Refuse(RefusalCode.TooLarge, (ulong)_limits.MaxMessageBytes);
         }
 
-        if (queue.Index.NeedsPage && !_pages.HasRoom)
+        if (queue.Index.NeedsMemory && !_pages.HasRoom)
         {
             return Decision.Refuse(RefusalCode.LimitReached, (ulong)_limits.IndexBytes);
         }
 
+        Invariant.Holds((place.Offset & 7) == 0 && header.LengthBytes >= MessageHeader.SizeBytes);
         header.NumberOrTimeMicros = (ulong)WallMicros;
         header.Tag = queue.Index.NextTag;
         header.Flags = 0; // Who waits for which confirm is the session's business.
-        bool fits = ApplyMessage(record, place);
-        Invariant.Holds(fits);
+        CountNumber();
+        Enqueue(queue, header.Tag, header.LengthBytes, place);
         return Decision.Taken;
     }
 
@@ -182,7 +196,7 @@ public sealed partial class QueueEngine : IDisposable
         }
 
         bool isExtension = settle.Kind == RecordKind.Extend;
-        bool isValid = settle.Count is > 0 and <= Limits.MaxSettleRange && settle.FirstDelivery > 0 && settle.FirstDelivery + settle.Count <= subscription.NextDelivery
+        bool isValid = settle.Count > 0 && IsRange(subscription, settle.FirstDelivery, settle.Count)
             && (isExtension ? settle.LeaseMilliseconds is >= Limits.MinLeaseMilliseconds and <= Limits.MaxLeaseMilliseconds : settle.Outcome <= Outcome.Reject);
         if (!isValid)
         {
@@ -191,6 +205,7 @@ public sealed partial class QueueEngine : IDisposable
 
         bool fits = isExtension ? ApplyExtend(settle) : ApplySettle(settle, block);
         Invariant.Holds(fits);
+        LookIfDone(subscription);
         return Decision.Taken;
     }
 
@@ -263,39 +278,6 @@ public sealed partial class QueueEngine : IDisposable
 
     public bool TryTakeEnded(out EndedSubscription ended) => _ended.TryDequeue(out ended);
 
-    /// <summary>What lives in a slot.</summary>
-    public SlotLive Slot(uint slot) => _slots.TryGetValue(slot, out SlotState? state) ? new SlotLive(state.Live, state.LiveBytes, state.LastLeftBlock) : default;
-
-    /// <summary>The slot's file is gone.</summary>
-    public void ForgetSlot(uint slot)
-    {
-        if (_slots.TryGetValue(slot, out SlotState? state) && state.Live == 0)
-        {
-            _slots.Remove(slot);
-            _arrivalSlot = _arrivalSlot == state ? null : _arrivalSlot;
-            _leaveSlot = _leaveSlot == state ? null : _leaveSlot;
-        }
-    }
-
-    /// <summary>Does this record still hold the message? For compaction.</summary>
-    public bool IsLiveAt(uint queue, ulong tag, Place place, out bool isInFlight)
-    {
-        isInFlight = false;
-        if (FindQueue(queue, withDeleted: true) is not Queue found)
-        {
-            return false;
-        }
-
-        ref IndexEntry entry = ref found.Index.Find(tag);
-        if (Unsafe.IsNullRef(ref entry) || entry.Slot != place.Slot || entry.Offset != place.Offset)
-        {
-            return false;
-        }
-
-        isInFlight = entry.State == EntryState.InFlight;
-        return true;
-    }
-
     public void Dispose()
     {
         foreach (Queue queue in _queues.Values)
@@ -346,15 +328,5 @@ public sealed partial class QueueEngine : IDisposable
         bool fits = ApplyFact(record, payload, block);
         Invariant.Holds(fits);
         return aligned;
-    }
-
-    private SlotState SlotOf(uint id)
-    {
-        if (!_slots.TryGetValue(id, out SlotState? state))
-        {
-            _slots[id] = state = new SlotState(id);
-        }
-
-        return state;
     }
 }

@@ -1,14 +1,20 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
+using FastQ.Protocol;
 
 namespace FastQ.Engine;
 
 // The index of a queue: where each message lies and how it stands, 16 bytes each, addressed by its tag.
 //
-//   tag 1 .. 1023 | 1024 .. 2047 | 2048 ...            page = tag / 1024
-//   [ page ]        [ none: all gone ]  [ page ]       a page whose entries are all gone is given back
+//   tag 1 .. 1022 | 1023 .. 2045 | 2046 ...            page = tag / 1023
+//   [ full page ]   [ none ]       [ packed page ]      none: all gone
 //
-// Tags rise by one; the table of pages begins at the page of the oldest message that is there.
+//   full page    | live (8) | - | entry of each tag ... 1,023
+//   packed page  | used, live, capacity (2 each) | tag's number in the page, 2 each, rising | entries |      for 1, 6, 28 or 227 messages
+//
+// A page is packed while little lives in it: at the start of a small queue, and when all but a few of its messages have gone. So an
+// unsettled message costs 32 bytes, not 16 KiB (DESIGN-REVIEW R41). The page that the next message goes to (the tail) stays full for a
+// while when it empties: a queue that stays short would else unpack it for each burst.
 
 /// <summary>How a message stands.</summary>
 internal enum EntryState : uint
@@ -27,9 +33,6 @@ internal enum EntryState : uint
 
     /// <summary>Came back; waits in the heap.</summary>
     Returned = 4,
-
-    /// <summary>Came back while a purge was under way that does not concern it.</summary>
-    ReturnedAfterPurge = 5,
 }
 
 /// <summary>One message. The three low bits of the offset, a multiple of 8, hold the state.</summary>
@@ -42,13 +45,11 @@ internal struct IndexEntry
     [FieldOffset(4)] private uint _offsetAndState;
     [FieldOffset(8)] public uint LengthBytes;
     [FieldOffset(12)] public ushort Deliveries;
-    [FieldOffset(14)] public ushort Reserved;
 
-    public uint Offset
-    {
-        readonly get => _offsetAndState & ~7u;
-        set => _offsetAndState = value | (_offsetAndState & 7);
-    }
+    /// <summary>Of a message that came back: the queue's purge generation then. An older one is purged by the newest purge.</summary>
+    [FieldOffset(14)] public ushort Generation;
+
+    public readonly uint Offset => _offsetAndState & ~7u;
 
     public EntryState State
     {
@@ -56,76 +57,199 @@ internal struct IndexEntry
         set => _offsetAndState = (_offsetAndState & ~7u) | (uint)value;
     }
 
-    public readonly bool IsReady => State is EntryState.Ready or EntryState.Returned or EntryState.ReturnedAfterPurge;
+    public void Place(Place place, EntryState state) => (Slot, _offsetAndState) = (place.Slot, place.Offset | (uint)state);
+
+    public readonly bool IsReady => State is EntryState.Ready or EntryState.Returned;
+}
+
+/// <summary>The memory of a page; its low bits say how it is laid out. Memory is aligned to 16 bytes.</summary>
+internal readonly unsafe struct PageRef(nint value) : IVacant
+{
+    // By layout: packed pages of 1, 6, 28, 227 entries, then the full page.
+    private static readonly int[] s_bytes = [32, 128, 512, 4096, PageAllocator.PageBytes];
+    private static readonly int[] s_capacity = [1, 6, 28, 227, QueueIndex.EntriesAPage];
+
+    public const int Small = 2, Full = 4;
+
+    public bool IsVacant => value == 0;
+
+    public bool IsFull => (value & 15) == 0;
+
+    public int Layout => IsFull ? Full : (int)(value & 15) - 1;
+
+    public byte* Memory => (byte*)(value & ~(nint)15);
+
+    public long Live => IsFull ? *(long*)Memory : ((ushort*)Memory)[1];
+
+    public int Used
+    {
+        get => *(ushort*)Memory;
+        set => *(ushort*)Memory = (ushort)value;
+    }
+
+    public int Capacity => s_capacity[Layout];
+
+    /// <summary>Packed: the numbers in the page of its entries.</summary>
+    public ushort* Numbers => (ushort*)(Memory + 6);
+
+    public IndexEntry* Entries => (IndexEntry*)(Memory + (IsFull ? 16 : (6 + 2 * Capacity + 15) & ~15));
+
+    public static PageRef Make(PageAllocator pages, int layout) => new((nint)pages.Take(s_bytes[layout]) | (layout == Full ? 0 : layout + 1));
+
+    public static int CapacityOf(int layout) => s_capacity[layout];
+
+    public void Free(PageAllocator pages) => pages.Return(Memory, s_bytes[Layout]);
+
+    public void AddLive(int change)
+    {
+        if (IsFull)
+        {
+            *(long*)Memory += change;
+        }
+        else
+        {
+            ((ushort*)Memory)[1] = (ushort)(((ushort*)Memory)[1] + change);
+        }
+    }
+
+    /// <summary>Where the number stands or would stand in a packed page.</summary>
+    public int LowerBound(int number)
+    {
+        ushort* numbers = Numbers;
+        (int low, int high) = (0, Used);
+        while (low < high)
+        {
+            int middle = (low + high) / 2;
+            (low, high) = numbers[middle] < number ? (middle + 1, high) : (low, middle);
+        }
+
+        return low;
+    }
+}
+
+/// <summary>Full pages at the end of queues that are nearly empty, the latest few only: they may stay as they are, for speed.</summary>
+internal sealed class WarmTails
+{
+    private const int Most = 64;
+    private readonly Queue<QueueIndex> _warm = new(Most + 1);
+
+    public void Add(QueueIndex index)
+    {
+        _warm.Enqueue(index);
+        if (_warm.Count > Most)
+        {
+            _warm.Dequeue().Cool();
+        }
+    }
 }
 
 /// <summary>The entries of one queue. One thread.</summary>
-internal sealed unsafe class QueueIndex(PageAllocator pages) : IDisposable
+internal sealed unsafe class QueueIndex(PageAllocator pages, WarmTails warm) : IDisposable
 {
-    public const int EntriesAPage = PageAllocator.PageBytes / IndexEntry.SizeBytes - 1; // The first 16 bytes of a page count its live entries.
-    private readonly NativeRing<nint> _table = new();
+    public const int EntriesAPage = PageAllocator.PageBytes / IndexEntry.SizeBytes - 1;
+
+    /// <summary>A full page with so few live entries is packed.</summary>
+    private const int SparseLive = 113;
+
+    private readonly SparseRing<PageRef> _table = new();
+    private ulong _tail;      // Number of the page made last.
+    private nint _tailFull;   // Its memory when it is there and full; else 0, and _tailEnd is 0.
+    private ulong _tailStart; // Its first tag.
+    private ulong _tailEnd;
+    private bool _isWarm;
+    private nint _hot;       // The full page that was looked at last: neighbours need no division and no table.
+    private ulong _hotStart; // Its first tag.
+    private ulong _hotCount; // Its entries; 0: there is none.
 
     /// <summary>The next message's tag. Tags start at 1.</summary>
     public ulong NextTag { get; private set; } = 1;
 
     /// <summary>No tag below this one is there.</summary>
-    public ulong FirstTag => _table.Count == 0 ? NextTag : Math.Max(1, _table.First * EntriesAPage);
+    public ulong FirstTag => _table.Live == 0 ? NextTag : Math.Max(1, _table.First * EntriesAPage);
 
     public long TableBytes => _table.Bytes;
 
-    /// <summary>Would the next message need a page?</summary>
-    public bool NeedsPage => NextTag / EntriesAPage >= _table.End || _table.Count == 0 || _table[NextTag / EntriesAPage] == 0;
+    /// <summary>May the next message need memory?</summary>
+    public bool NeedsMemory => NextTag >= _tailEnd && MayGrow();
 
-    /// <summary>The entry of a tag, or a null reference when it is not there (or its page is not).</summary>
+    /// <summary>The entry of a tag, or a null reference when it is not there.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public ref IndexEntry Find(ulong tag)
     {
-        ulong page = tag / EntriesAPage;
-        if (page - _table.First >= _table.Count)
+        if (tag - _hotStart >= _hotCount)
         {
-            return ref Unsafe.NullRef<IndexEntry>();
+            return ref FindSlowly(tag);
         }
 
-        nint memory = _table[page];
-        if (memory == 0)
-        {
-            return ref Unsafe.NullRef<IndexEntry>();
-        }
-
-        ref IndexEntry entry = ref ((IndexEntry*)memory)[1 + (tag - page * EntriesAPage)];
+        ref IndexEntry entry = ref ((IndexEntry*)_hot)[1 + (tag - _hotStart)];
         return ref entry.State == EntryState.Gone ? ref Unsafe.NullRef<IndexEntry>() : ref entry;
     }
 
-    /// <summary>Adds the next message (or, in repair, one at a later tag).</summary>
+    /// <summary>Adds the next message (or, at a load and in repair, one at a later tag). The caller gives it a state other than gone.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public ref IndexEntry Add(ulong tag)
     {
         Invariant.Holds(tag >= NextTag);
-        ulong page = tag / EntriesAPage;
-        if (page >= _table.End || _table.Count == 0 || _table[page] == 0)
+        NextTag = tag + 1;
+        if (tag < _tailEnd)
         {
-            MakePage(page);
+            ++*(long*)_tailFull;
+            return ref ((IndexEntry*)_tailFull)[1 + (tag - _tailStart)];
         }
 
-        nint memory = _table[page];
-        ++*(long*)memory;
-        NextTag = tag + 1;
-        return ref ((IndexEntry*)memory)[1 + (tag - page * EntriesAPage)];
+        return ref AddSlowly(tag);
     }
 
-    /// <summary>The message is gone.</summary>
+    /// <summary>The message, whose entry was found just now, is gone. References to entries are void after it.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public void Remove(ulong tag)
+    public void Remove(ulong tag, ref IndexEntry entry)
     {
-        ulong page = tag / EntriesAPage;
-        nint memory = _table[page];
-        ref IndexEntry entry = ref ((IndexEntry*)memory)[1 + (tag - page * EntriesAPage)];
-        Invariant.Holds(entry.State != EntryState.Gone);
         entry = default;
-        if (--*(long*)memory == 0)
+        if (tag - _hotStart >= _hotCount || --*(long*)_hot == SparseLive)
         {
-            FreePage(page);
+            OnFew(tag / EntriesAPage);
         }
+    }
+
+    /// <summary>The first tag from <paramref name="tag"/> on that is there, or <paramref name="end"/>. Pages that are not there cost nothing.</summary>
+    public ulong Next(ulong tag, ulong end)
+    {
+        while (tag < end)
+        {
+            ulong page = _table.NextOccupied(tag / EntriesAPage);
+            if (page == ulong.MaxValue)
+            {
+                return end;
+            }
+
+            ulong start = page * EntriesAPage;
+            ulong found = start + NextIn(_table.Find(page), (int)(Math.Max(tag, start) - start));
+            if (found < start + EntriesAPage)
+            {
+                return Math.Min(found, end);
+            }
+
+            tag = start + EntriesAPage;
+        }
+
+        return end;
+    }
+
+    /// <summary>The tag at which a walk from <paramref name="tag"/> has passed so many pages that are there; at most <paramref name="end"/>.</summary>
+    public ulong AfterPages(ulong tag, int count, ulong end)
+    {
+        while (count-- > 0)
+        {
+            ulong page = _table.NextOccupied(tag / EntriesAPage);
+            if (page == ulong.MaxValue || (page + 1) * EntriesAPage >= end)
+            {
+                return end;
+            }
+
+            tag = (page + 1) * EntriesAPage;
+        }
+
+        return tag;
     }
 
     /// <summary>Jumps over tags that were used and are gone: for loading.</summary>
@@ -135,89 +259,237 @@ internal sealed unsafe class QueueIndex(PageAllocator pages) : IDisposable
         NextTag = tag;
     }
 
-    /// <summary>Pages that are there, in order: number and memory.</summary>
-    public IEnumerable<(ulong Page, nint Memory)> Pages()
+    /// <summary>Others are warm now: a nearly empty tail is packed.</summary>
+    public void Cool()
     {
-        for (ulong page = _table.First; page < _table.End; page++)
+        _isWarm = false;
+        ref PageRef tail = ref _table.Find(_tail);
+        if (!Unsafe.IsNullRef(ref tail) && tail.IsFull && tail.Live <= SparseLive)
         {
-            if (_table[page] != 0)
-            {
-                yield return (page, _table[page]);
-            }
+            Repack(ref tail, LayoutFor(tail.Live, PageRef.Small));
+            NoteTail();
         }
-    }
-
-    /// <summary>The 16 KiB of a page.</summary>
-    public static Span<byte> BytesOf(nint page) => new((void*)page, PageAllocator.PageBytes);
-
-    /// <summary>For loading: a page with this number, to be filled by the caller and counted by <see cref="Recount"/>. Pages come in rising order.</summary>
-    public Span<byte> LoadPage(ulong page)
-    {
-        MakePage(page);
-        return BytesOf(_table[page]);
-    }
-
-    /// <summary>Counts a loaded page's live entries.</summary>
-    public long Recount(ulong page)
-    {
-        IndexEntry* entries = (IndexEntry*)_table[page];
-        long live = 0;
-        for (int i = 1; i <= EntriesAPage; i++)
-        {
-            live += entries[i].State != EntryState.Gone ? 1 : 0;
-        }
-
-        *(long*)entries = live;
-        ((long*)entries)[1] = 0;
-        return live;
     }
 
     public void Dispose()
     {
-        for (ulong page = _table.First; page < _table.End; page++)
+        for (ulong page = _table.NextOccupied(0); page != ulong.MaxValue; page = _table.NextOccupied(page + 1))
         {
-            if (_table[page] != 0)
+            _table.Find(page).Free(pages);
+        }
+
+        _hotCount = 0;
+        _table.Dispose();
+        NoteTail();
+    }
+
+    private ref IndexEntry FindSlowly(ulong tag)
+    {
+        ulong number = tag / EntriesAPage;
+        ref PageRef page = ref _table.Find(number);
+        if (Unsafe.IsNullRef(ref page))
+        {
+            return ref Unsafe.NullRef<IndexEntry>();
+        }
+
+        if (!page.IsFull)
+        {
+            return ref FindPacked(page, (int)(tag - number * EntriesAPage));
+        }
+
+        (_hot, _hotStart, _hotCount) = ((nint)page.Memory, number * EntriesAPage, EntriesAPage);
+        ref IndexEntry entry = ref ((IndexEntry*)_hot)[1 + (tag - _hotStart)];
+        return ref entry.State == EntryState.Gone ? ref Unsafe.NullRef<IndexEntry>() : ref entry;
+    }
+
+    private static ref IndexEntry FindPacked(PageRef page, int number)
+    {
+        int at = page.LowerBound(number);
+        if (at == page.Used || page.Numbers[at] != number)
+        {
+            return ref Unsafe.NullRef<IndexEntry>();
+        }
+
+        ref IndexEntry entry = ref page.Entries[at];
+        return ref entry.State == EntryState.Gone ? ref Unsafe.NullRef<IndexEntry>() : ref entry;
+    }
+
+    /// <summary>The number in the page of the first live entry from <paramref name="number"/> on; the page's span when there is none.</summary>
+    private static ulong NextIn(PageRef page, int number)
+    {
+        int end = page.IsFull ? EntriesAPage : page.Used;
+        for (int at = page.IsFull ? number : page.LowerBound(number); at < end; at++)
+        {
+            if (page.Entries[at].State != EntryState.Gone)
             {
-                pages.Return((byte*)_table[page]);
+                return page.IsFull ? (ulong)at : page.Numbers[at];
             }
         }
 
-        _table.Dispose();
+        return EntriesAPage;
     }
 
-    private void MakePage(ulong page)
+    private static int LayoutFor(long live, int least)
     {
-        if (_table.Count == 0)
+        int layout = least;
+        while (PageRef.CapacityOf(layout) < live)
         {
-            _table.StartAt(page);
+            layout++;
         }
 
-        while (_table.End <= page)
+        return layout;
+    }
+
+    private bool MayGrow()
+    {
+        ref PageRef page = ref _table.Find(NextTag / EntriesAPage);
+        return Unsafe.IsNullRef(ref page) || (!page.IsFull && page.Used == page.Capacity);
+    }
+
+    private ref IndexEntry AddSlowly(ulong tag)
+    {
+        ulong number = tag / EntriesAPage;
+        ref PageRef page = ref _table.Find(number);
+        if (Unsafe.IsNullRef(ref page))
         {
-            _table.Add(0);
+            MakePage(number);
+            page = ref _table.Find(number);
         }
 
-        Invariant.Holds(_table[page] == 0);
-        _table[page] = (nint)pages.Take();
-        if (page > _table.First && _table[page - 1] != 0 && *(long*)_table[page - 1] == 0)
+        if (!page.IsFull && page.Used == page.Capacity)
         {
-            FreePage(page - 1); // It emptied while it was the page of the next message.
+            Repack(ref page, page.Live <= page.Capacity / 2 ? page.Layout : page.Layout + 1);
+            NoteTail();
+        }
+
+        int at = (int)(tag - number * EntriesAPage);
+        if (!page.IsFull)
+        {
+            int used = page.Used;
+            page.Numbers[used] = (ushort)at;
+            page.Used = used + 1;
+            at = used;
+        }
+
+        page.AddLive(1);
+        return ref page.Entries[at];
+    }
+
+    private void MakePage(ulong number)
+    {
+        int layout = 0;
+        ref PageRef before = ref _table.Find(_tail);
+        if (!Unsafe.IsNullRef(ref before))
+        {
+            layout = _tail + 1 == number && before.IsFull ? PageRef.Full : 0;
+            ulong old = _tail;
+            _tail = number;
+            if (!before.IsFull || before.Live <= SparseLive)
+            {
+                Pack(old, ref before);
+            }
+        }
+
+        _tail = number;
+        _table.Append(number, PageRef.Make(pages, layout));
+        NoteTail();
+    }
+
+    /// <summary>An entry has gone from a packed page, or from a full one (and is counted there) that is sparse now.</summary>
+    private void OnFew(ulong number)
+    {
+        ref PageRef page = ref _table.Find(number);
+        if (!page.IsFull)
+        {
+            page.AddLive(-1);
+            Tidy(number, ref page);
+        }
+        else if (number != _tail)
+        {
+            Pack(number, ref page);
+        }
+        else if (!_isWarm)
+        {
+            _isWarm = true;
+            warm.Add(this);
         }
     }
 
-    private void FreePage(ulong page)
+    /// <summary>A packed page has lost an entry.</summary>
+    private void Tidy(ulong number, ref PageRef page)
     {
-        // The page that the next message goes to stays: a queue that stays short would else give back and take the same page for each message.
-        if (page == NextTag / EntriesAPage && page + 1 == _table.End)
+        if (number != _tail)
         {
+            if (page.Live <= Math.Max(1, page.Layout == 0 ? 0 : PageRef.CapacityOf(page.Layout - 1) / 2))
+            {
+                Pack(number, ref page);
+            }
+        }
+        else if (page.Live == 0)
+        {
+            // Empty, but the next message comes here: small, and as new.
+            if (page.Layout > PageRef.Small)
+            {
+                Repack(ref page, PageRef.Small);
+            }
+
+            page.Used = 0;
+        }
+    }
+
+    /// <summary>Gives a page the smallest layout that holds it; none when it is empty.</summary>
+    private void Pack(ulong number, ref PageRef page)
+    {
+        if (page.Live == 0)
+        {
+            _hotCount = 0;
+            page.Free(pages);
+            _table.Vacate(number);
             return;
         }
 
-        pages.Return((byte*)_table[page]);
-        _table[page] = 0;
-        while (_table.Count > 0 && _table[_table.First] == 0)
+        int layout = LayoutFor(page.Live, 0);
+        if (layout != page.Layout)
         {
-            _table.RemoveFirst();
+            Repack(ref page, layout);
         }
+    }
+
+    /// <summary>Lays a page out anew, without the entries that are gone.</summary>
+    private void Repack(ref PageRef page, int layout)
+    {
+        PageRef made = PageRef.Make(pages, layout);
+        int used = 0;
+        for (ulong number = NextIn(page, 0); number < EntriesAPage; number = NextIn(page, (int)number + 1))
+        {
+            IndexEntry entry = page.IsFull ? page.Entries[number] : FindPacked(page, (int)number);
+            if (made.IsFull)
+            {
+                made.Entries[number] = entry;
+                used++;
+                continue;
+            }
+
+            made.Numbers[used] = (ushort)number;
+            made.Entries[used++] = entry;
+        }
+
+        Invariant.Holds(used == page.Live && used <= made.Capacity);
+        made.AddLive(used);
+        if (!made.IsFull)
+        {
+            made.Used = used;
+        }
+
+        _hotCount = 0;
+        page.Free(pages);
+        page = made;
+    }
+
+    private void NoteTail()
+    {
+        ref PageRef tail = ref _table.Find(_tail);
+        bool isFull = !Unsafe.IsNullRef(ref tail) && tail.IsFull;
+        (_tailFull, _tailStart, _tailEnd) = isFull ? ((nint)tail.Memory, _tail * EntriesAPage, (_tail + 1) * EntriesAPage) : (0, 0, 0);
     }
 }

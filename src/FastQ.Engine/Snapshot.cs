@@ -10,12 +10,15 @@ namespace FastQ.Engine;
 // The persistent state as bytes, and back. A snapshot is as hostile as any file: every count, link and length is checked, and what can
 // be counted again is counted again.
 //
-//   | version, clocks, next ids | producers | queues: attributes, counts, index pages | subscriptions: open deliveries | slots | end mark |
+//   | version, clocks, next ids | producers | queues: attributes, counts, entries by page | subscriptions: open deliveries | slots | end mark |
 
 public sealed partial class QueueEngine
 {
-    private const ulong SnapshotVersion = 1;
+    private const ulong SnapshotVersion = 2;
     private const ulong EndMark = 0x444E452051455441;
+
+    /// <summary>Tags, delivery numbers and tokens never come near: sums of them must not overflow.</summary>
+    private const ulong MostTag = 1ul << 62;
 
     /// <summary>Writes the persistent state.</summary>
     public void Save(IBufferWriter<byte> to)
@@ -67,10 +70,16 @@ public sealed partial class QueueEngine
 
         IntervalMicros = (long)loader.Number();
         WallMicros = (long)loader.Number();
-        _nextQueue = (uint)loader.Number();
-        _nextSubscription = (uint)loader.Number();
+        ulong nextQueue = loader.Number();
+        ulong nextSubscription = loader.Number();
         _nextProducer = loader.Number();
         _nextToken = loader.Number();
+        if (IntervalMicros is < 0 or > LatestMicros || nextQueue is 0 or > uint.MaxValue || nextSubscription is 0 or > uint.MaxValue || _nextProducer is 0 or > MostTag || _nextToken is 0 or > MostTag)
+        {
+            return false;
+        }
+
+        (_nextQueue, _nextSubscription) = ((uint)nextQueue, (uint)nextSubscription);
         return LoadProducers(loader) && LoadQueues(loader) && LoadSubscriptions(loader) && LoadSlots(loader) && loader.Number() == EndMark && !loader.HasFailed && TryRecount();
     }
 
@@ -84,7 +93,7 @@ public sealed partial class QueueEngine
         _sourceNumber = 0;
         foreach (Subscription subscription in _subscriptions.Values)
         {
-            subscription.IsRecovered = true;
+            subscription.RecoveredBelow = subscription.NextDelivery;
             subscription.Lost.Clear();
         }
     }
@@ -95,19 +104,16 @@ public sealed partial class QueueEngine
         to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"time {IntervalMicros} {WallMicros} next {_nextQueue} {_nextSubscription} {_nextProducer} {_nextToken}"));
         foreach (Producer p in _producers.Values.OrderBy(p => p.Id))
         {
-            to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"producer {p.Id} last {p.Last} epoch {p.Epoch} floor {p.RefusalFloor} refused {string.Join(',', p.Refusals.Select(r => $"{r.Number}:{r.Code}"))}"));
+            to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"producer {p.Id} last {p.Last} epoch {p.Epoch} instance {p.InstanceLow:x} {p.InstanceHigh:x} seen {p.LastSeenMicros} subscriptions {p.Subscriptions} floor {p.RefusalFloor} refused {string.Join(',', p.Refusals.Select(r => $"{r.Number}:{r.Code}"))}"));
         }
 
         foreach (Queue q in _queues.Values.OrderBy(q => q.Id))
         {
-            to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"queue {q.Id} {Encoding.UTF8.GetString(q.Name)} {q.Attributes} next {q.Index.NextTag} ready {q.Ready} inflight {q.InFlight} damaged {q.Damaged} bytes {q.ReadyBytes}+{q.HeldBytes} published {q.Published} accepted {q.Accepted} rejected {q.Rejected} purged {q.Purged} redelivered {q.Redelivered} purge {q.PurgeNext}..{q.PurgeEnd} deleted {q.IsDeleted}"));
-            for (ulong tag = q.Index.FirstTag; tag < q.Index.NextTag; tag++)
+            to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"queue {q.Id} {Encoding.UTF8.GetString(q.Name)} {q.Attributes} next {q.Index.NextTag} cursor {q.Cursor} ready {q.Ready} inflight {q.InFlight} damaged {q.Damaged} bytes {q.ReadyBytes}+{q.HeldBytes} published {q.Published} accepted {q.Accepted} rejected {q.Rejected} purged {q.Purged} redelivered {q.Redelivered} purge {q.PurgeGeneration}: {q.PurgeNext}..{q.PurgeEnd} deleted {q.IsDeleted}"));
+            for (ulong tag = q.Index.Next(0, q.Index.NextTag); tag < q.Index.NextTag; tag = q.Index.Next(tag + 1, q.Index.NextTag))
             {
-                ref IndexEntry e = ref q.Index.Find(tag);
-                if (!Unsafe.IsNullRef(ref e))
-                {
-                    to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"  {tag} {e.State} at {e.Slot}:{e.Offset} length {e.LengthBytes} deliveries {e.Deliveries}"));
-                }
+                IndexEntry e = q.Index.Find(tag);
+                to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"  {tag} {e.State} at {e.Slot}:{e.Offset} length {e.LengthBytes} deliveries {e.Deliveries} generation {e.Generation}"));
             }
         }
 
@@ -159,6 +165,7 @@ public sealed partial class QueueEngine
         Number(to, queue.Cursor);
         Number(to, queue.PurgeNext);
         Number(to, queue.PurgeEnd);
+        Number(to, queue.PurgeGeneration);
         Number(to, queue.IsDeleted ? 1u : 0u);
         Number(to, (ulong)queue.Ready);
         Number(to, (ulong)queue.InFlight);
@@ -168,10 +175,29 @@ public sealed partial class QueueEngine
         Number(to, queue.Rejected);
         Number(to, queue.Purged);
         Number(to, queue.Redelivered);
-        foreach ((ulong page, nint memory) in queue.Index.Pages())
+        SaveEntries(to, queue.Index);
+    }
+
+    /// <summary>| tag, 16 bytes of the entry | ... | 0 |, the tags rising.</summary>
+    private static void SaveEntries(IBufferWriter<byte> to, QueueIndex index)
+    {
+        const int EntryBytes = sizeof(ulong) + IndexEntry.SizeBytes;
+        const int AtOnce = 1024;
+        ulong end = index.NextTag;
+        ulong tag = index.Next(0, end);
+        while (tag < end)
         {
-            Number(to, page + 1);
-            to.Write(QueueIndex.BytesOf(memory));
+            Span<byte> room = to.GetSpan(AtOnce * EntryBytes);
+            int used = 0;
+            for (int i = 0; i < AtOnce && tag < end; i++)
+            {
+                MemoryMarshal.Write(room[used..], tag);
+                MemoryMarshal.Write(room[(used + sizeof(ulong))..], index.Find(tag));
+                used += EntryBytes;
+                tag = index.Next(tag + 1, end);
+            }
+
+            to.Advance(used);
         }
 
         Number(to, 0);
@@ -195,18 +221,10 @@ public sealed partial class QueueEngine
 
     private static IEnumerable<(ulong Delivery, OpenDelivery Open)> OpenOf(Subscription subscription)
     {
-        foreach ((ulong delivery, OpenDelivery open) in subscription.Stragglers)
+        SparseRing<OpenDelivery> window = subscription.Window;
+        for (ulong delivery = window.NextOccupied(0); delivery != ulong.MaxValue; delivery = window.NextOccupied(delivery + 1))
         {
-            yield return (delivery, open);
-        }
-
-        for (ulong delivery = subscription.Window.First; delivery < subscription.Window.End; delivery++)
-        {
-            OpenDelivery open = subscription.Window[delivery];
-            if (open.Tag != 0)
-            {
-                yield return (delivery, open);
-            }
+            yield return (delivery, window.Find(delivery));
         }
     }
 
@@ -217,14 +235,20 @@ public sealed partial class QueueEngine
         {
             Producer producer = new(loader.Number()) { Last = loader.Number(), Epoch = loader.Number(), InstanceLow = loader.Number(), InstanceHigh = loader.Number(), RefusalFloor = loader.Number(), LastSeenMicros = (long)loader.Number() };
             ulong refusals = loader.Number();
-            if (refusals > Limits.MaxKeptRefusals * 2 || producer.Id == 0 || producer.Id >= _nextProducer || !_producers.TryAdd(producer.Id, producer))
+            if (refusals > Limits.MaxKeptRefusals * 2 || producer.Id == 0 || producer.Id >= _nextProducer || producer.Last > MostTag || producer.LastSeenMicros < 0 || producer.LastSeenMicros > IntervalMicros || !_producers.TryAdd(producer.Id, producer))
             {
                 return false;
             }
 
             for (ulong r = 0; r < refusals && !loader.HasFailed; r++)
             {
-                producer.Refusals.Add(new KeptRefusal(loader.Number(), (RefusalCode)loader.Number()));
+                KeptRefusal refusal = new(loader.Number(), (RefusalCode)loader.Number());
+                if (refusal.Number <= producer.RefusalFloor || refusal.Number > producer.Last)
+                {
+                    return false;
+                }
+
+                producer.Refusals.Add(refusal);
             }
         }
 
@@ -245,8 +269,8 @@ public sealed partial class QueueEngine
 
             byte[] name = new byte[nameBytes];
             loader.Bytes(name);
-            Queue queue = new(id, name, new QueueAttributes((long)loader.Number()), _pages);
-            if (!Names.IsValid(name) || !_queues.TryAdd(id, queue) || !LoadQueue(loader, queue))
+            Queue queue = new(id, name, new QueueAttributes((long)loader.Number()), _pages, _warm);
+            if (!Names.IsValid(name) || queue.Attributes.LeaseMilliseconds is < Limits.MinLeaseMilliseconds or > Limits.MaxLeaseMilliseconds || !_queues.TryAdd(id, queue) || !LoadQueue(loader, queue))
             {
                 return false;
             }
@@ -275,7 +299,10 @@ public sealed partial class QueueEngine
         queue.Cursor = loader.Number();
         queue.PurgeNext = loader.Number();
         queue.PurgeEnd = loader.Number();
-        queue.IsDeleted = loader.Number() == 1;
+        ulong generation = loader.Number();
+        ulong isDeleted = loader.Number();
+        queue.PurgeGeneration = (ushort)generation;
+        queue.IsDeleted = isDeleted == 1;
         queue.Ready = (long)loader.Number();
         queue.InFlight = (long)loader.Number();
         queue.Damaged = (long)loader.Number();
@@ -284,23 +311,22 @@ public sealed partial class QueueEngine
         queue.Rejected = loader.Number();
         queue.Purged = loader.Number();
         queue.Redelivered = loader.Number();
-        if (loader.HasFailed || nextTag == 0 || queue.Cursor > nextTag || queue.PurgeEnd > nextTag || queue.PurgeNext > queue.PurgeEnd)
+        if (loader.HasFailed || nextTag is 0 or > MostTag || queue.Cursor == 0 || queue.Cursor > nextTag || generation > ushort.MaxValue || isDeleted > 1 || (queue.IsDeleted ? queue.PurgeEnd != nextTag : queue.PurgeEnd > queue.Cursor) || queue.PurgeEnd > nextTag || queue.PurgeNext > queue.PurgeEnd)
         {
             return false;
         }
 
-        ulong last = 0;
-        for (ulong page = loader.Number(); page != 0; page = loader.Number())
+        Span<byte> bytes = stackalloc byte[IndexEntry.SizeBytes];
+        for (ulong tag = loader.Number(); tag != 0; tag = loader.Number())
         {
-            // Pages rise, and none lies beyond the next tag's: so a forged number cannot make the table large.
-            if (loader.HasFailed || page <= last || page - 1 > nextTag / QueueIndex.EntriesAPage)
+            loader.Bytes(bytes);
+            IndexEntry entry = MemoryMarshal.Read<IndexEntry>(bytes);
+            if (loader.HasFailed || tag < queue.Index.NextTag || tag >= nextTag || entry.State is < EntryState.Ready or > EntryState.Returned || entry.LengthBytes < MessageHeader.SizeBytes || (entry.State is EntryState.InFlight && entry.Deliveries == 0))
             {
                 return false;
             }
 
-            loader.Bytes(queue.Index.LoadPage(page - 1));
-            queue.Index.Recount(page - 1);
-            last = page;
+            queue.Index.Add(tag) = entry;
         }
 
         queue.Index.SetNextTag(nextTag);
@@ -309,6 +335,7 @@ public sealed partial class QueueEngine
 
     private bool LoadSubscriptions(Loader loader)
     {
+        HashSet<(uint Queue, ulong Tag)> owned = []; // One owner a message.
         ulong count = loader.Number();
         for (ulong i = 0; i < count && !loader.HasFailed; i++)
         {
@@ -318,37 +345,30 @@ public sealed partial class QueueEngine
             long lease = (long)loader.Number();
             ulong next = loader.Number();
             ulong open = loader.Number();
-            if (!known || queue!.IsDeleted || id == 0 || id >= _nextSubscription || next == 0)
+            if (!known || queue!.IsDeleted || id == 0 || id >= _nextSubscription || next is 0 or > MostTag || lease is < Limits.MinLeaseMilliseconds or > Limits.MaxLeaseMilliseconds || _subscriptions.ContainsKey(id))
             {
                 return false;
             }
 
             Subscription subscription = new(id, queue, producer, lease);
-            if (!_subscriptions.TryAdd(id, subscription))
-            {
-                return false;
-            }
-
-            queue.Subscriptions.Add(subscription);
+            AddSubscription(subscription);
             ulong last = 0;
             for (ulong k = 0; k < open; k++)
             {
                 ulong delivery = loader.Number();
                 OpenDelivery one = new() { Tag = loader.Number(), LeaseEndMicros = (long)loader.Number() };
                 ref IndexEntry entry = ref queue.Index.Find(one.Tag);
-                if (loader.HasFailed || delivery <= last || delivery >= next || Unsafe.IsNullRef(ref entry) || entry.State != EntryState.InFlight)
+                if (loader.HasFailed || delivery <= last || delivery >= next || one.LeaseEndMicros is < 0 or > LatestMicros || Unsafe.IsNullRef(ref entry) || entry.State != EntryState.InFlight || !owned.Add((queue.Id, one.Tag)))
                 {
                     return false;
                 }
 
-                subscription.Stragglers.Add(delivery, one);
-                subscription.Open++;
+                subscription.Window.Append(delivery, one);
                 subscription.OpenBytes += entry.LengthBytes;
-                subscription.EarliestLeaseEnd = Math.Min(subscription.EarliestLeaseEnd, one.LeaseEndMicros);
                 last = delivery;
             }
 
-            subscription.Window.StartAt(next);
+            subscription.Window.Reach(next);
         }
 
         return !loader.HasFailed;
@@ -359,8 +379,13 @@ public sealed partial class QueueEngine
         ulong count = loader.Number();
         for (ulong i = 0; i < count && !loader.HasFailed; i++)
         {
-            uint id = (uint)loader.Number();
-            SlotOf(id).LastLeftBlock = loader.Number();
+            ulong id = loader.Number();
+            if (id > uint.MaxValue || _slots.ContainsKey((uint)id))
+            {
+                return false;
+            }
+
+            SlotOf((uint)id).LastLeftBlock = loader.Number();
         }
 
         return !loader.HasFailed;
@@ -372,21 +397,21 @@ public sealed partial class QueueEngine
         foreach (Queue queue in _queues.Values)
         {
             (long ready, long inFlight, long damaged) = (0, 0, 0);
-            for (ulong tag = queue.Index.FirstTag; tag < queue.Index.NextTag; tag++)
+            ulong end = queue.Index.NextTag;
+            for (ulong tag = queue.Index.Next(0, end); tag < end; tag = queue.Index.Next(tag + 1, end))
             {
                 ref IndexEntry entry = ref queue.Index.Find(tag);
-                if (Unsafe.IsNullRef(ref entry))
-                {
-                    continue;
-                }
-
-                if (entry.LengthBytes < MessageHeader.SizeBytes || entry.Slot == 0 || entry.State > EntryState.ReturnedAfterPurge)
+                if (!_slots.ContainsKey(entry.Slot))
                 {
                     return false;
                 }
 
                 Arrive(entry.Slot, entry.LengthBytes);
-                bool isVoid = queue.IsDeleted || queue.IsVoid(tag, entry.State);
+                if (queue.IsDeleted || queue.IsVoid(tag, entry))
+                {
+                    continue;
+                }
+
                 long bytes = entry.LengthBytes - MessageHeader.SizeBytes;
                 switch (entry.State)
                 {
@@ -399,9 +424,10 @@ public sealed partial class QueueEngine
                         queue.HeldBytes += bytes;
                         break;
                     default:
-                        if (isVoid)
+                        // What was never delivered lies from the cursor on, what came back before it: else dispatch would pass it by.
+                        if ((entry.State == EntryState.Ready) != (tag >= queue.Cursor))
                         {
-                            break;
+                            return false;
                         }
 
                         ready++;
@@ -416,7 +442,7 @@ public sealed partial class QueueEngine
             }
 
             bool adds = queue.Published == queue.Accepted + queue.Rejected + queue.Purged + (ulong)(queue.Ready + queue.InFlight + queue.Damaged);
-            if (!queue.IsDeleted && (ready != queue.Ready || inFlight != queue.InFlight || damaged != queue.Damaged || !adds))
+            if (ready != queue.Ready || inFlight != queue.InFlight || damaged != queue.Damaged || (!queue.IsDeleted && !adds))
             {
                 return false;
             }

@@ -15,7 +15,7 @@ public readonly record struct QueueAttributes(long LeaseMilliseconds)
 }
 
 /// <summary>A queue.</summary>
-internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, PageAllocator pages) : IDisposable
+internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, PageAllocator pages, WarmTails warm) : IDisposable
 {
     public uint Id => id;
 
@@ -23,7 +23,7 @@ internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, Pa
 
     public QueueAttributes Attributes => attributes;
 
-    public QueueIndex Index { get; } = new(pages);
+    public QueueIndex Index { get; } = new(pages, warm);
 
     /// <summary>No message at or above this tag was ever delivered.</summary>
     public ulong Cursor { get; set; } = 1;
@@ -33,6 +33,9 @@ internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, Pa
 
     /// <summary>Next tag that its slices look at.</summary>
     public ulong PurgeNext { get; set; }
+
+    /// <summary>Rises with every purge: what came back before the newest one is purged too.</summary>
+    public ushort PurgeGeneration { get; set; }
 
     /// <summary>The queue is gone for everybody; its entries are being freed.</summary>
     public bool IsDeleted { get; set; }
@@ -60,9 +63,12 @@ internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, Pa
     public ulong Redelivered { get; set; }
 
     /// <summary>Purged already by the counts; its entry waits for a slice to free it.</summary>
-    public bool IsVoid(ulong tag, EntryState state) => PurgeEnd != 0 && tag >= PurgeNext && tag < PurgeEnd && (state is EntryState.Ready or EntryState.Returned);
+    public bool IsVoid(ulong tag, in IndexEntry entry) => tag < PurgeEnd && tag >= PurgeNext && (entry.State == EntryState.Ready || (entry.State == EntryState.Returned && entry.Generation != PurgeGeneration));
 
     // ---- ephemeral
+
+    /// <summary>Where the search for the first message never delivered goes on: at the cursor or past what is damaged there.</summary>
+    public ulong Search { get; set; } = 1;
 
     /// <summary>Tags of messages that came back, with leftovers of those that have gone since.</summary>
     public NativeHeap Returned { get; } = new();
@@ -81,20 +87,19 @@ internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, Pa
 }
 
 /// <summary>A delivery that is open.</summary>
-internal struct OpenDelivery
+internal struct OpenDelivery : IVacant
 {
     /// <summary>0: not open any more.</summary>
     public ulong Tag;
 
     public long LeaseEndMicros;
+
+    public readonly bool IsVacant => Tag == 0;
 }
 
 /// <summary>A consumer's claim on a queue.</summary>
 internal sealed class Subscription(uint id, Queue queue, ulong producer, long leaseMilliseconds) : IDisposable
 {
-    /// <summary>Span of the ring beyond which the oldest open deliveries move to <see cref="Stragglers"/>: one long task must not keep all that came after it.</summary>
-    public const ulong MostSpan = 64 * 1024;
-
     public uint Id => id;
 
     public Queue Queue => queue;
@@ -104,16 +109,13 @@ internal sealed class Subscription(uint id, Queue queue, ulong producer, long le
 
     public long LeaseMilliseconds => leaseMilliseconds;
 
-    /// <summary>Deliveries by their number; closed ones at the start are dropped.</summary>
-    public NativeRing<OpenDelivery> Window { get; } = new();
-
-    /// <summary>Old open deliveries, by number.</summary>
-    public SortedDictionary<ulong, OpenDelivery> Stragglers { get; } = [];
+    /// <summary>Open deliveries by their number.</summary>
+    public SparseRing<OpenDelivery> Window { get; } = new();
 
     public ulong NextDelivery => Math.Max(1, Window.End);
 
-    /// <summary>Open deliveries.</summary>
-    public long Open { get; set; }
+    /// <summary>How many are open.</summary>
+    public long Open => Window.Live;
 
     public long OpenBytes { get; set; }
 
@@ -128,11 +130,17 @@ internal sealed class Subscription(uint id, Queue queue, ulong producer, long le
     /// <summary>A session speaks for it.</summary>
     public bool IsAttached { get; set; }
 
-    /// <summary>No lease ends before this; a lower bound.</summary>
-    public long EarliestLeaseEnd { get; set; } = long.MaxValue;
+    /// <summary>No lease ends before this that a walk under way has not passed.</summary>
+    public long LookAtMicros { get; set; } = long.MaxValue;
 
-    /// <summary>Known from before a recovery: what is not open may have been lost then.</summary>
-    public bool IsRecovered { get; set; }
+    /// <summary>Next delivery that a walk over its leases looks at.</summary>
+    public ulong WalkNext { get; set; }
+
+    /// <summary>Earliest lease end that the walk has passed.</summary>
+    public long WalkEarliest { get; set; }
+
+    /// <summary>Deliveries below this one are from before a recovery: what is not open may have been lost then.</summary>
+    public ulong RecoveredBelow { get; set; }
 
     /// <summary>Numbers whose lease ended and whose client has not said a word of them since.</summary>
     public HashSet<ulong> Lost { get; } = [];
@@ -162,10 +170,13 @@ internal sealed class Producer(ulong id)
     /// <summary>Refusals up to here were taken by the client.</summary>
     public ulong RefusalFloor { get; set; }
 
-    public List<KeptRefusal> Refusals { get; } = [];
+    public List<KeptRefusal> Refusals { get; } = new(0);
 
-    /// <summary>Interval time of its last record.</summary>
+    /// <summary>Interval time of its last record; renewed each day while a session has it.</summary>
     public long LastSeenMicros { get; set; }
+
+    /// <summary>How many subscriptions are its own.</summary>
+    public int Subscriptions { get; set; }
 
     // ---- ephemeral
 

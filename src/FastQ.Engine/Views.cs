@@ -53,14 +53,8 @@ public sealed partial class QueueEngine
             return false;
         }
 
-        OpenDelivery open = default;
-        bool inWindow = delivery - found.Window.First < found.Window.Count;
-        if (inWindow)
-        {
-            open = found.Window[delivery];
-        }
-
-        if (!inWindow && !found.Stragglers.TryGetValue(delivery, out open) || open.Tag == 0)
+        ref OpenDelivery open = ref found.Window.Find(delivery);
+        if (Unsafe.IsNullRef(ref open))
         {
             return false;
         }
@@ -79,17 +73,13 @@ public sealed partial class QueueEngine
         foreach (Queue queue in _queues.Values)
         {
             (long ready, long inFlight, long damaged, long bytes) = (0, 0, 0, 0);
-            for (ulong tag = queue.Index.FirstTag; tag < queue.Index.NextTag; tag++)
+            ulong end = queue.Index.NextTag;
+            for (ulong tag = queue.Index.Next(0, end); tag < end; tag = queue.Index.Next(tag + 1, end))
             {
                 ref IndexEntry entry = ref queue.Index.Find(tag);
-                if (Unsafe.IsNullRef(ref entry))
-                {
-                    continue;
-                }
-
                 (long live, long slotBytes) = slots.GetValueOrDefault(entry.Slot);
                 slots[entry.Slot] = (live + 1, slotBytes + entry.LengthBytes);
-                if (queue.IsVoid(tag, entry.State))
+                if (queue.IsVoid(tag, entry))
                 {
                     continue;
                 }

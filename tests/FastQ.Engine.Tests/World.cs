@@ -1,0 +1,346 @@
+using System.Buffers;
+using System.Runtime.InteropServices;
+using System.Text;
+using FastQ.Protocol;
+using Xunit;
+
+namespace FastQ.Engine.Tests;
+
+// An engine with the smallest broker around it: it keeps every record with its place and block, as a journal would.
+//
+//   a test -> World -> engine          live
+//                  '-> Log -> replay   a second engine that gets the records alone
+//
+// After each step a test may ask for Check: the counts add up, and the replay's state is the live state, word for word.
+
+/// <summary>A delivery as a client would see it.</summary>
+internal readonly record struct Delivered(uint Subscription, uint Queue, ulong Delivery, ulong Tag, ulong Token, int Count, bool IsRedelivered, Place Place);
+
+/// <summary>A record as the journal holds it.</summary>
+internal readonly record struct Logged(byte[] Record, Place Place, ulong Block);
+
+internal sealed class World : IDisposable
+{
+    private const uint SlotBytes = 64 * 1024;
+    private readonly byte[] _room = new byte[QueueEngine.MaxFactBytes];
+    private readonly DeliveryEntry[] _entries = new DeliveryEntry[Limits.MaxRunEntries];
+    private readonly EngineLimits _limits;
+    private readonly QueueEngine _replay;
+    private int _replayed;
+    private uint _slot = 1;
+    private uint _offset;
+
+    public World(EngineLimits? limits = null, bool isLogging = true)
+    {
+        _limits = limits ?? new EngineLimits();
+        IsLogging = isLogging;
+        Engine = new QueueEngine(_limits);
+        _replay = new QueueEngine(_limits);
+        Begin(0);
+    }
+
+    public QueueEngine Engine { get; private set; }
+
+    public List<Logged> Log { get; } = [];
+
+    public bool IsLogging { get; }
+
+    public ulong Block { get; private set; } = 1;
+
+    public long IntervalMicros { get; set; } = 1_000_000;
+
+    public void Dispose()
+    {
+        Engine.Dispose();
+        _replay.Dispose();
+    }
+
+    public static string DumpOf(QueueEngine engine)
+    {
+        using StringWriter text = new();
+        engine.Dump(text);
+        return text.ToString();
+    }
+
+    /// <summary>The counts add up, and what the records alone give is what is there.</summary>
+    public void Check()
+    {
+        Engine.CheckConservation();
+        for (; _replayed < Log.Count; _replayed++)
+        {
+            Assert.Equal(ApplyVerdict.Applied, Apply(_replay, Log[_replayed]));
+        }
+
+        _replay.CheckConservation();
+        Assert.Equal(DumpOf(Engine), DumpOf(_replay));
+    }
+
+    public static ApplyVerdict Apply(QueueEngine engine, Logged logged) => engine.Apply(logged.Record, logged.Place, logged.Block);
+
+    /// <summary>The broker dies and comes back: a new engine from the records alone.</summary>
+    public void Restart(bool fromSnapshot = false)
+    {
+        QueueEngine next = new(_limits);
+        if (fromSnapshot)
+        {
+            Assert.True(next.TryLoad(new MemoryStream(Saved())));
+        }
+        else
+        {
+            foreach (Logged logged in Log)
+            {
+                Assert.Equal(ApplyVerdict.Applied, Apply(next, logged));
+            }
+        }
+
+        next.EndRecovery();
+        Assert.Equal(DumpOf(Engine), DumpOf(next));
+        Engine.Dispose();
+        Engine = next;
+        Begin(0);
+    }
+
+    public byte[] Saved()
+    {
+        ArrayBufferWriter<byte> to = new();
+        Engine.Save(to);
+        return to.WrittenSpan.ToArray();
+    }
+
+    public void Begin(ulong producer)
+    {
+        Block++;
+        Keep(Engine.Begin(producer, new Now(IntervalMicros, IntervalMicros + 1_700_000_000_000_000), _room));
+    }
+
+    public uint Declare(string name, long leaseMilliseconds = Limits.DefaultLeaseMilliseconds)
+    {
+        Decision decision = Engine.DeclareQueue(Encoding.UTF8.GetBytes(name), new QueueAttributes(leaseMilliseconds), _room, Block, out int written, out uint queue, out _, out _);
+        Assert.True(decision.IsTaken);
+        Keep(written);
+        return queue;
+    }
+
+    public ulong Open(ulong wanted = 0, ulong instance = 1)
+    {
+        Decision decision = Engine.OpenProducer(wanted, instance, 0, _room, Block, out int written, out ulong producer);
+        Assert.True(decision.IsTaken);
+        Keep(written);
+        return producer;
+    }
+
+    public uint Subscribe(uint queue, ulong producer, uint credit = 1000, ulong creditBytes = ulong.MaxValue, long leaseMilliseconds = 0)
+    {
+        Decision decision = Engine.Subscribe(queue, producer, leaseMilliseconds, _room, Block, out int written, out uint subscription);
+        Assert.True(decision.IsTaken);
+        Keep(written);
+        Engine.SetCredit(subscription, credit, creditBytes);
+        return subscription;
+    }
+
+    /// <summary>Sends one message under the producer's next number; a refusal is journaled as the broker does.</summary>
+    public Decision Publish(ulong producer, uint queue, int bodyBytes = 100, ulong number = 0)
+    {
+        Begin(producer);
+        return PublishHere(producer, queue, bodyBytes, number);
+    }
+
+    /// <summary>As <see cref="Publish"/>, in the batch that was begun.</summary>
+    public Decision PublishHere(ulong producer, uint queue, int bodyBytes, ulong number = 0)
+    {
+        int length = MessageHeader.SizeBytes + bodyBytes;
+        byte[] record = new byte[length];
+        number = number == 0 ? Engine.ViewProducer(producer).LastNumber + 1 : number;
+        MemoryMarshal.Write(record, new MessageHeader { LengthBytes = (uint)length, Kind = RecordKind.Message, NumberOrTimeMicros = number, Queue = queue });
+        Place place = NextPlace(length);
+        Decision decision = Engine.Publish(record, place);
+        KeepOrRefuse(decision, number, record, place);
+        return decision;
+    }
+
+    public void PublishMany(ulong producer, uint queue, int count, int bodyBytes = 100)
+    {
+        Begin(producer);
+        for (int i = 0; i < count; i++)
+        {
+            Assert.True(PublishHere(producer, queue, bodyBytes).IsTaken);
+        }
+    }
+
+    public Decision Settle(ulong producer, uint subscription, ulong first, uint count = 1, Outcome outcome = Outcome.Accept, ulong number = 0) =>
+        SettleOrExtend(producer, new SettleRecord { Kind = RecordKind.Settle, Flags = SettleRecord.FlagsOf(outcome, ConfirmLevel.None), Subscription = subscription, FirstDelivery = first, Count = count, Number = number });
+
+    public Decision Extend(ulong producer, uint subscription, ulong first, uint count, long leaseMilliseconds) =>
+        SettleOrExtend(producer, new SettleRecord { Kind = RecordKind.Extend, Subscription = subscription, FirstDelivery = first, Count = count, LeaseMilliseconds = leaseMilliseconds });
+
+    /// <summary>One run, to whom the engine says; nothing when nobody can take anything.</summary>
+    public List<Delivered> DispatchOnce(int most = Limits.MaxRunEntries)
+    {
+        List<Delivered> delivered = [];
+        if (!Engine.TryNextDispatch(out uint subscription))
+        {
+            return delivered;
+        }
+
+        Keep(Engine.Dispatch(subscription, _room, _entries.AsSpan(0, most), out DispatchedRun run));
+        for (int i = 0; i < run.Count; i++)
+        {
+            DeliveryEntry entry = _entries[i];
+            delivered.Add(new Delivered(run.Subscription, run.Queue, run.FirstDelivery + (ulong)i, run.FirstTag + (ulong)i, run.FirstToken + (ulong)i, entry.DeliveryCount, (entry.Flags & DeliveryEntry.Redelivered) != 0, new Place(entry.Slot, entry.Offset)));
+        }
+
+        return delivered;
+    }
+
+    public List<Delivered> DispatchAll(int most = Limits.MaxRunEntries)
+    {
+        Begin(0);
+        List<Delivered> all = [];
+        for (List<Delivered> run = DispatchOnce(most); run.Count > 0; run = DispatchOnce(most))
+        {
+            all.AddRange(run);
+        }
+
+        return all;
+    }
+
+    /// <summary>Time passes; everything due happens. Returns how many records that took.</summary>
+    public int Advance(long milliseconds, int mostRecords = int.MaxValue)
+    {
+        IntervalMicros += milliseconds * 1000;
+        Begin(0);
+        int records = 0;
+        while (records < mostRecords && Engine.RunTimer(_room, Block) is int written and > 0)
+        {
+            Keep(written);
+            records++;
+        }
+
+        return records;
+    }
+
+    public ulong Purge(uint queue)
+    {
+        Begin(0);
+        Assert.True(Engine.PurgeQueue(queue, _room, Block, out int written, out ulong purged).IsTaken);
+        Keep(written);
+        return purged;
+    }
+
+    public void Delete(uint queue)
+    {
+        Begin(0);
+        Assert.True(Engine.DeleteQueue(queue, _room, Block, out int written).IsTaken);
+        Keep(written);
+    }
+
+    public void Unsubscribe(uint subscription, ulong producer, ulong firstNotTaken)
+    {
+        Begin(0);
+        Assert.True(Engine.Unsubscribe(subscription, producer, firstNotTaken, _room, Block, out int written).IsTaken);
+        Keep(written);
+    }
+
+    public Decision Resume(uint subscription, ulong producer, ulong firstNotTaken)
+    {
+        Begin(0);
+        Decision decision = Engine.ResumeSubscription(subscription, producer, firstNotTaken, _room, Block, out int written);
+        Keep(written);
+        return decision;
+    }
+
+    public void Detach(uint subscription, ulong firstNotTaken)
+    {
+        Begin(0);
+        Keep(Engine.Detach(subscription, firstNotTaken, _room, Block));
+    }
+
+    public bool MarkDamaged(uint queue, ulong tag)
+    {
+        Begin(0);
+        bool isMarked = Engine.TryMarkDamaged(queue, tag, _room, Block, out int written);
+        Keep(written);
+        return isMarked;
+    }
+
+    public void EndDelivery(uint subscription, ulong delivery)
+    {
+        Begin(0);
+        Keep(Engine.EndDelivery(subscription, delivery, _room, Block));
+    }
+
+    public void AcknowledgeRefusals(ulong producer, ulong upTo)
+    {
+        Begin(0);
+        Keep(Engine.AcknowledgeRefusals(producer, upTo, _room, Block));
+    }
+
+    public void FinishCommand(ulong producer)
+    {
+        Begin(producer);
+        Keep(Engine.FinishCommand(Engine.ViewProducer(producer).LastNumber + 1, _room, Block));
+    }
+
+    /// <summary>Compaction writes a message again elsewhere.</summary>
+    public Place Move(uint queue, ulong tag, int bodyBytes)
+    {
+        byte[] record = new byte[MessageHeader.SizeBytes + bodyBytes];
+        MemoryMarshal.Write(record, new MessageHeader { LengthBytes = (uint)record.Length, Kind = RecordKind.MovedMessage, Queue = queue, Tag = tag });
+        Place place = NextPlace(record.Length);
+        Engine.Move(record, place, Block);
+        Log.Add(new Logged(record, place, Block));
+        return place;
+    }
+
+    private Decision SettleOrExtend(ulong producer, SettleRecord settle)
+    {
+        Begin(producer);
+        settle.LengthBytes = SettleRecord.SizeBytes;
+        settle.Number = settle.Number == 0 ? Engine.ViewProducer(producer).LastNumber + 1 : settle.Number;
+        byte[] record = new byte[SettleRecord.SizeBytes];
+        MemoryMarshal.Write(record, settle);
+        Decision decision = Engine.Settle(record, Block);
+        KeepOrRefuse(decision, settle.Number, record, NextPlace(record.Length));
+        return decision;
+    }
+
+    private void KeepOrRefuse(Decision decision, ulong number, byte[] record, Place place)
+    {
+        if (decision.IsTaken && IsLogging)
+        {
+            Log.Add(new Logged(record, place, Block));
+        }
+
+        if (decision.Kind == DecisionKind.Refused)
+        {
+            Keep(Engine.Refuse(number, decision.Code, _room, Block));
+        }
+    }
+
+    /// <summary>One record that the engine wrote into the room.</summary>
+    private void Keep(int written)
+    {
+        if (written > 0)
+        {
+            int length = (int)MemoryMarshal.Read<RecordPrefix>(_room).LengthBytes;
+            Assert.Equal(written, Limits.Align(length));
+            if (IsLogging)
+            {
+                Log.Add(new Logged(_room[..length], NextPlace(length), Block));
+            }
+        }
+    }
+
+    private Place NextPlace(int length)
+    {
+        if (_offset + (uint)length > SlotBytes)
+        {
+            _slot++;
+            _offset = 0;
+        }
+
+        Place place = new(_slot, _offset);
+        _offset += (uint)Limits.Align(length);
+        return place;
+    }
+}
