@@ -152,7 +152,7 @@ run_tests() {
 
 # Adds up the runner's summaries. Nothing run is not a success.
 closing_line() {
-    awk '/^ *succeeded: [0-9]+/ { passed += $2 } /^ *failed: [0-9]+/ { failed += $2 }
+    awk '/^  succeeded: [0-9]+$/ { passed += $2 } /^  failed: [0-9]+$/ { failed += $2 }
         END { printf "%d passed, %d failed\n", passed, failed; exit passed + failed == 0 }' "$1"
 }
 
@@ -173,9 +173,9 @@ run_format() {
     need_sdk
     need git
     dotnet restore FastQ.sln -v q </dev/null
-    dotnet format FastQ.sln --no-restore "${check[@]}" </dev/null
 
     local code=0
+    dotnet format FastQ.sln --no-restore "${check[@]}" </dev/null || code=1
     refuse_lines 'a tab in C#' $'\t' '*.cs' || code=1
     refuse_lines 'blanks at the end of a line, or CRLF' '[[:blank:]\r]+$' || code=1
     return "$code"
