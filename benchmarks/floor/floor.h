@@ -62,6 +62,21 @@ static inline void end_within(unsigned seconds) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
 }
 
+static inline void on_child_end(int number, siginfo_t *what, void *unused) {
+    (void)number;
+    (void)unused;
+    if (what->si_code != CLD_EXITED || what->si_status != 0) {
+        static const char text[] = "FAILED: a child process ended with an error\n";
+        _exit(write(STDERR_FILENO, text, sizeof text - 1) < 0 ? 2 : 1);
+    }
+}
+
+// Else a parent would wait in vain for what a failed child should have sent.
+static inline void fail_with_children(void) {
+    struct sigaction action = {.sa_sigaction = on_child_end, .sa_flags = SA_SIGINFO | SA_RESTART | SA_NOCLDSTOP};
+    MUST(sigaction(SIGCHLD, &action, NULL));
+}
+
 // ---- samples
 
 static inline int by_value(const void *left, const void *right) {

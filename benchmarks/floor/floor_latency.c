@@ -145,6 +145,7 @@ int main(int argc, char **argv) {
         }
     }
     end_within(180);
+    fail_with_children();
     uint64_t *samples = malloc(trips * sizeof *samples);
     if (!samples) {
         fail("no memory");

@@ -545,6 +545,7 @@ static void read_options(int argc, char **argv) {
 int main(int argc, char **argv) {
     read_options(argc, argv);
     set_up();
+    fail_with_children();
     pid_t producer = start(produce), consumer = start(consume);
     end_within(LONGEST_RUN_SECONDS);
     run_broker();
