@@ -63,9 +63,9 @@ need() {
         sudo -n true 2>/dev/null || fail "$remedy"
         as_root=(sudo -n)
     fi
-    printf 'Installing %s\n' "${missing[*]}"
-    "${as_root[@]}" apt-get update -qq </dev/null || fail "apt-get update failed; $remedy"
-    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" </dev/null \
+    printf 'Installing %s\n' "${missing[*]}" >&2
+    "${as_root[@]}" apt-get update -qq </dev/null >&2 || fail "apt-get update failed; $remedy"
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" </dev/null >&2 \
         || fail "apt-get install failed; $remedy"
 }
 
@@ -82,15 +82,16 @@ stamp_of() {
 }
 
 # build_once NAME PRODUCT STAMP COMMAND...: runs the command unless it made PRODUCT from the same STAMP before.
+# What a build says goes to standard error: standard output belongs to what is built, as in demo --json.
 build_once() {
     local name=$1 product=$2 stamp=$3 kept=artifacts/stamps/$1
     shift 3
     if [[ -e $product && -e $kept && $(<"$kept") == "$stamp" ]]; then
-        printf '%s: up to date\n' "$name"
+        printf '%s: up to date\n' "$name" >&2
         return
     fi
     rm -f "$kept"
-    "$@"
+    "$@" >&2
     mkdir -p artifacts/stamps
     printf '%s\n' "$stamp" >"$kept"
 }
@@ -124,9 +125,10 @@ run_tests() {
     local rounds=1 filter=()
     while (($#)); do
         case $1 in
-            --rounds) rounds=${2:?--rounds needs a number} ;;
+            --rounds | --filter-class) (($# > 1)) || fail "$1 needs a value" 2 ;;&
+            --rounds) rounds=$2 ;;
             # Projects without the class run no test, which the runner would call a failure (8).
-            --filter-class) filter=(--filter-class "${2:?--filter-class needs a name}" --ignore-exit-code 8) ;;
+            --filter-class) filter=(--filter-class "$2" --ignore-exit-code 8) ;;
             *) fail "test has no option '$1'; see ./build.sh help" 2 ;;
         esac
         shift 2
