@@ -1,0 +1,210 @@
+#!/usr/bin/env bash
+# One way to build, test and try FastQ, for people and for CI alike: ./build.sh help
+#
+#   sources --publish--> artifacts/bin/fastq --demo, bench--> a table, perf-results/
+#      |                        |
+#      '------build-------> test programs --test--> "N passed, N failed"
+#
+# What was built from the same bytes is not built again: each step keeps a stamp (a hash of all that it reads) under artifacts/stamps.
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+cd "$root"
+export DOTNET_CLI_TELEMETRY_OPTOUT=1 DOTNET_NOLOGO=1 DOTNET_SKIP_FIRST_TIME_EXPERIENCE=1
+export MSBUILDDISABLENODEREUSE=1 # a build leaves no process behind
+# In a container the checkout often belongs to another user, and git would refuse to list it.
+export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0="$root"
+
+usage() {
+    cat <<'TEXT'
+Usage: ./build.sh VERB [OPTIONS]
+
+  demo [--file FILE] [--json]        publish real text, consume it, kill the broker halfway, count what came
+  test [--rounds N] [--filter-class NAME]
+                                     build everything, run every test; ends with "N passed, N failed"
+  publish                            build the native binary artifacts/bin/fastq
+  bench [--quick]                    measure speed and memory against the machine's floor, into perf-results/
+  format [--check]                   format the sources, or only say what is not formatted
+  clean                              remove artifacts/
+  help                               this text
+
+A second run builds only what has changed. The .NET SDK that global.json names must be there; what else a bare Debian
+lacks is installed with apt-get where the user may do that. CI=true restores exactly what the lock files say.
+TEXT
+}
+
+fail() {
+    printf 'build.sh: %s\n' "$1" >&2
+    exit "${2:-1}"
+}
+
+has_header() { printf '#include <%s>\n' "$1" | gcc -fsyntax-only -x c - 2>/dev/null; }
+
+# Is the tool or header of this Debian package there?
+has() {
+    case $1 in
+        libc6-dev) has_header stdio.h ;;
+        libxxhash-dev) has_header xxhash.h ;;
+        *) command -v "$1" >/dev/null ;;
+    esac
+}
+
+# Installs those of the named Debian packages that are missing, or says what to do.
+need() {
+    local package missing=() as_root=()
+    for package in "$@"; do
+        has "$package" || missing+=("$package")
+    done
+    ((${#missing[@]})) || return 0
+
+    local remedy="missing: ${missing[*]}. Install with: apt-get install ${missing[*]}"
+    command -v apt-get >/dev/null || fail "$remedy (or what your system calls them)"
+    if ((EUID != 0)); then
+        sudo -n true 2>/dev/null || fail "$remedy"
+        as_root=(sudo -n)
+    fi
+    printf 'Installing %s\n' "${missing[*]}" >&2
+    "${as_root[@]}" apt-get update -qq </dev/null >&2 || fail "apt-get update failed; $remedy"
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" </dev/null >&2 \
+        || fail "apt-get install failed; $remedy"
+}
+
+need_sdk() {
+    command -v dotnet >/dev/null || fail "missing: the .NET SDK that global.json names. See https://dot.net/download"
+}
+
+# One hash over the contents of the given files and folders, the SDK and the kind of build.
+stamp_of() {
+    {
+        printf '%s %s\n' "$(dotnet --version)" "${CI:-}"
+        find "$@" -type f -not -name '*.md' -print0 | LC_ALL=C sort -z | xargs -0 sha256sum
+    } | sha256sum
+}
+
+# build_once NAME PRODUCT STAMP COMMAND...: runs the command unless it made PRODUCT from the same STAMP before.
+# What a build says goes to standard error: standard output belongs to what is built, as in demo --json.
+build_once() {
+    local name=$1 product=$2 stamp=$3 kept=artifacts/stamps/$1
+    shift 3
+    if [[ -e $product && -e $kept && $(<"$kept") == "$stamp" ]]; then
+        printf '%s: up to date\n' "$name" >&2
+        return
+    fi
+    rm -f "$kept"
+    "$@" >&2
+    mkdir -p artifacts/stamps
+    printf '%s\n' "$stamp" >"$kept"
+}
+
+compile_binary() {
+    dotnet publish src/FastQ.Server -c Release -o artifacts/publish/fastq -v q -clp:NoSummary </dev/null
+    mkdir -p artifacts/bin artifacts/symbols
+    # The symbols lie apart: beside the binary they make valgrind stop.
+    mv artifacts/publish/fastq/fastq.dbg artifacts/symbols/fastq.dbg
+    # Renamed into place, so that a broker that runs from the old file keeps it.
+    cp artifacts/publish/fastq/fastq artifacts/bin/fastq.new
+    mv artifacts/bin/fastq.new artifacts/bin/fastq
+}
+
+compile_solution() {
+    dotnet build FastQ.sln -v q -clp:NoSummary </dev/null
+}
+
+publish() {
+    need_sdk
+    need gcc libc6-dev
+    build_once publish artifacts/bin/fastq "$(stamp_of src ./Directory.*.props global.json)" compile_binary
+}
+
+run_demo() {
+    publish
+    exec artifacts/bin/fastq demo "$@"
+}
+
+run_tests() {
+    local rounds=1 filter=()
+    while (($#)); do
+        case $1 in
+            --rounds | --filter-class) (($# > 1)) || fail "$1 needs a value" 2 ;;&
+            --rounds) rounds=$2 ;;
+            # Projects without the class run no test, which the runner would call a failure (8).
+            --filter-class) filter=(--filter-class "$2" --ignore-exit-code 8) ;;
+            *) fail "test has no option '$1'; see ./build.sh help" 2 ;;
+        esac
+        shift 2
+    done
+    [[ $rounds =~ ^[1-9][0-9]*$ ]] || fail "--rounds needs a number from 1 on, not '$rounds'" 2
+
+    need git strace
+    publish
+    build_once build artifacts/bin/FastQ.House.Tests/debug/FastQ.House.Tests \
+        "$(stamp_of src tests benchmarks ./Directory.*.props global.json FastQ.sln .editorconfig)" compile_solution
+
+    local log round code=0
+    log=$(mktemp)
+    # shellcheck disable=SC2064 # the name as it is now
+    trap "rm -f '$log'" EXIT
+    for ((round = 1; round <= rounds; round++)); do
+        dotnet test --solution FastQ.sln --no-build --no-progress --max-parallel-test-modules 1 "${filter[@]}" </dev/null 2>&1 \
+            | tee -a "$log" || code=$?
+    done
+    closing_line "$log" || code=1
+    exit "$code"
+}
+
+# Adds up the runner's summaries. Nothing run is not a success.
+closing_line() {
+    awk '/^  succeeded: [0-9]+$/ { passed += $2 } /^  failed: [0-9]+$/ { failed += $2 }
+        END { printf "%d passed, %d failed\n", passed, failed; exit passed + failed == 0 }' "$1"
+}
+
+run_bench() {
+    need gcc libc6-dev libxxhash-dev make python3
+    publish
+    make --silent -C benchmarks/floor
+    exec python3 benchmarks/measure.py "$@"
+}
+
+run_format() {
+    local check=()
+    case ${1:-} in
+        '') ;;
+        --check) check=(--verify-no-changes) ;;
+        *) fail "format has no option '$1'; see ./build.sh help" 2 ;;
+    esac
+    need_sdk
+    need git
+    dotnet restore FastQ.sln -v q </dev/null
+
+    local code=0
+    dotnet format FastQ.sln --no-restore "${check[@]}" </dev/null || code=1
+    refuse_lines 'a tab in C#' $'\t' '*.cs' || code=1
+    refuse_lines 'blanks at the end of a line, or CRLF' '[[:blank:]\r]+$' || code=1
+    return "$code"
+}
+
+# refuse_lines WHAT PATTERN [FILES...]: shows the lines of tracked text files that match, and fails when there are any.
+refuse_lines() {
+    local what=$1 pattern=$2
+    shift 2
+    if git grep -I -n -P -e "$pattern" -- "$@"; then
+        printf 'build.sh: the lines above have %s\n' "$what" >&2
+        return 1
+    fi
+}
+
+verb=${1:-help}
+shift || true
+case $verb in
+    demo) run_demo "$@" ;;
+    test) run_tests "$@" ;;
+    publish) publish ;;
+    bench) run_bench "$@" ;;
+    format) run_format "$@" ;;
+    clean) rm -rf artifacts ;;
+    help | --help | -h) usage ;;
+    *)
+        usage >&2
+        fail "no verb '$verb'" 2
+        ;;
+esac
