@@ -184,4 +184,20 @@ public sealed unsafe class RingReader
     /// <summary>Tells the writer how far this side has read: one release-store.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public void Publish() => Volatile.Write(ref *_published, _position);
+
+    /// <summary>Tells the writer that only what lies before <paramref name="position"/> may be overwritten; the rest stays readable by <see cref="At"/>.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public void PublishUpTo(ulong position)
+    {
+        Invariant.Holds(position <= _position);
+        Volatile.Write(ref *_published, position);
+    }
+
+    /// <summary>Bytes at a position that was passed and not published yet.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public ReadOnlySpan<byte> At(ulong position, int bytes)
+    {
+        Invariant.Holds(position <= _position && _position - position <= (ulong)RingBytes && (uint)bytes <= (uint)RingBytes);
+        return new ReadOnlySpan<byte>(_ring + (position & _mask), bytes);
+    }
 }
