@@ -39,6 +39,7 @@ public sealed partial class Broker
         facts.Add(_engine.FinishCommand(command.Number, facts.Rest, _journal.OpenBlock));
         _journal.Commit(facts.Bytes, facts.Records + (source > 0 ? 1u : 0u));
         session.Decided = command.Number;
+        _waitingForDurable += (command.Flags & MessageHeader.ConfirmMask) == (int)ConfirmLevel.Durable ? 1 : 0;
         TakeOrphansAndEnds();
         _ = PumpAnswers(session);
         session.RefusalHead = session.Rings.Deliveries.Head; // An answer, too, comes before its number counts as decided.
@@ -80,8 +81,7 @@ public sealed partial class Broker
             case CommandKind.PurgeQueue:
                 FieldReader.TryNumber(fields, FieldTag.Queue, out ulong toPurge);
                 Decision purge = _engine.PurgeQueue((uint)toPurge, facts.Rest, _journal.OpenBlock, out written, out ulong purged);
-                facts.Add(written > FactRecord.SizeBytes ? FactRecord.SizeBytes : written);
-                facts.Add(written > FactRecord.SizeBytes ? written - FactRecord.SizeBytes : 0);
+                facts.Add(written);
                 Answer(session, command, purge, "", (ref FieldWriter writer) => writer.Number(FieldTag.Purged, purged));
                 break;
             case CommandKind.FindQueue:
@@ -99,6 +99,9 @@ public sealed partial class Broker
                 break;
             case CommandKind.Unsubscribe:
                 Unsubscribe(session, command, fields, ref facts);
+                break;
+            case CommandKind.Sync:
+                Answer(session, command, Decision.Taken, "", static (ref FieldWriter _) => { });
                 break;
             case CommandKind.Statistics:
                 AnswerJson(session, command, StatisticsJson());

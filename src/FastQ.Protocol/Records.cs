@@ -162,6 +162,9 @@ public enum CommandKind : ushort
     Unsubscribe = 8,
     ResumeSubscription = 9,
     Statistics = 10,
+
+    /// <summary>Everything sent so far is to become durable now; a sync follows by itself only within 100 ms.</summary>
+    Sync = 11,
 }
 
 /// <summary>Control submissions that need no more than two numbers: credit, done, acknowledgements, ring moves, damage, bye.</summary>

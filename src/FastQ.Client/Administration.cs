@@ -1,0 +1,228 @@
+using System.Runtime.InteropServices;
+using System.Text;
+using FastQ.Protocol;
+
+namespace FastQ.Client;
+
+// Commands: one at a time, each waits for its answer. One whose answer was lost with the broker is asked again.
+
+public sealed unsafe partial class Session
+{
+    private delegate void WriteFields(ref FieldWriter writer);
+
+    private ulong _awaited;
+    private bool _isAnswered;
+    private RefusalCode _answerCode;
+    private ulong _answerValue;
+    private readonly List<byte[]> _answers = [];
+
+    /// <summary>Makes a queue; one that exists with the same attributes is fine.</summary>
+    /// <param name="name">1 to 255 bytes of UTF-8.</param>
+    /// <param name="lease">How long a delivery is held; null: 30 s.</param>
+    public QueueInfo DeclareQueue(string name, TimeSpan? lease = null) => QueueInfo.From(Ask(CommandKind.DeclareQueue, (ref FieldWriter writer) =>
+    {
+        writer.Text(FieldTag.Name, name);
+        if (lease is TimeSpan wanted)
+        {
+            writer.Number(FieldTag.LeaseMilliseconds, (ulong)wanted.TotalMilliseconds);
+        }
+    })[0]);
+
+    /// <summary>A queue by its name.</summary>
+    public QueueInfo GetQueue(string name) => QueueInfo.From(Ask(CommandKind.ShowQueue, (ref FieldWriter writer) => writer.Text(FieldTag.Name, name))[0]);
+
+    /// <summary>All queues, by name.</summary>
+    public IReadOnlyList<QueueInfo> ListQueues() => [.. Ask(CommandKind.ListQueues, static (ref FieldWriter _) => { }).Where(fields => fields.Length > 0).Select(fields => QueueInfo.From(fields))];
+
+    /// <summary>Deletes a queue with all that it holds.</summary>
+    public void DeleteQueue(string name)
+    {
+        uint id = GetQueue(name).Id;
+        _ = Ask(CommandKind.DeleteQueue, (ref FieldWriter writer) => writer.Number(FieldTag.Queue, id));
+    }
+
+    /// <summary>Empties a queue of what is ready; what is in flight stays.</summary>
+    /// <returns>How many messages that was.</returns>
+    public long PurgeQueue(string name)
+    {
+        uint id = GetQueue(name).Id;
+        byte[] fields = Ask(CommandKind.PurgeQueue, (ref FieldWriter writer) => writer.Number(FieldTag.Queue, id))[0];
+        return (long)Connector.Number(fields, FieldTag.Purged);
+    }
+
+    /// <summary>The broker's statistics, as JSON.</summary>
+    public string GetStatistics()
+    {
+        List<byte[]> parts = Ask(CommandKind.Statistics, static (ref FieldWriter _) => { });
+        byte[] json = [.. parts.SelectMany(part => FieldReader.TryBytes(part, FieldTag.Json, out ReadOnlySpan<byte> value) ? value.ToArray() : [])];
+        return Encoding.UTF8.GetString(json);
+    }
+
+    /// <summary>Subscribes to a queue.</summary>
+    public Subscription Subscribe(string queue, SubscribeOptions? options = null)
+    {
+        Subscription subscription = new(this, OpenQueue(queue).Id, options ?? new SubscribeOptions());
+        subscription.SetCreditInForce((uint)subscription.Options.Credit);
+        Subscribe(subscription);
+        return subscription;
+    }
+
+    private void Subscribe(Subscription subscription)
+    {
+        byte[] fields = Ask(CommandKind.Subscribe, (ref FieldWriter writer) =>
+        {
+            writer.Number(FieldTag.Queue, subscription.Queue);
+            writer.Number(FieldTag.LeaseMilliseconds, (ulong)(subscription.Options.Lease?.TotalMilliseconds ?? 0));
+            writer.Number(FieldTag.CreditMessages, subscription.Credit);
+            writer.Number(FieldTag.CreditBytes, (ulong)subscription.Options.CreditBytes);
+        }, beforeRuns: answer =>
+        {
+            subscription.Restart((uint)Connector.Number(answer, FieldTag.Subscription), Connector.Number(answer, FieldTag.FirstDelivery));
+            subscription.Lease = TimeSpan.FromMilliseconds(Connector.Number(answer, FieldTag.LeaseMilliseconds));
+            _subscriptions[subscription.Id] = subscription;
+        })[0];
+        _ = fields;
+    }
+
+    internal void Close(Subscription subscription)
+    {
+        subscription.FlushSettles();
+        GiveUpRuns(subscription);
+        if (!_subscriptions.ContainsKey(subscription.Id) || subscription.Ended is not null)
+        {
+            return;
+        }
+
+        _ = Ask(CommandKind.Unsubscribe, (ref FieldWriter writer) =>
+        {
+            writer.Number(FieldTag.Subscription, subscription.Id);
+            writer.Number(FieldTag.FirstDelivery, subscription.NextDelivery);
+        });
+        _subscriptions.Remove(subscription.Id);
+        subscription.Ended = new FastQException(RefusalCode.Closed);
+        GiveUpRuns(subscription);
+    }
+
+    /// <summary>Runs that came and were not handed out go back to their places.</summary>
+    private void GiveUpRuns(Subscription subscription)
+    {
+        while (subscription.Waiting.TryDequeue(out DeliveryRun? run))
+        {
+            run.IsTaken = true;
+            End(run);
+        }
+
+        if (subscription.Current is DeliveryRun current)
+        {
+            subscription.Current = null;
+            End(current);
+        }
+    }
+
+    private void CloseOrderly()
+    {
+        TimeSpan patience = TimeSpan.FromSeconds(5);
+        foreach (Subscription subscription in _subscriptions.Values.ToArray())
+        {
+            Close(subscription);
+        }
+
+        FlushAllSettles();
+        ulong last = LastNumber;
+        Deadline deadline = new(patience);
+        while (Counter(ConfirmLevel.Written) < last && WaitForNews(deadline))
+        {
+        }
+
+        SendControl(new ControlRecord { Kind = RecordKind.Bye });
+    }
+
+    /// <summary>Sends a command and waits for its answer; asks again when the broker died with the answer.</summary>
+    /// <param name="kind">What.</param>
+    /// <param name="write">Writes its fields.</param>
+    /// <param name="beforeRuns">Called with a good answer before anything that comes after it in the ring is looked at.</param>
+    private List<byte[]> Ask(CommandKind kind, WriteFields write, Action<byte[]>? beforeRuns = null)
+    {
+        ObjectDisposedException.ThrowIf(IsClosed, this);
+        bool isRepeated = false;
+        while (true)
+        {
+            byte[] room = new byte[4096];
+            FieldWriter writer = new(room);
+            write(ref writer);
+            if (writer.Overflowed)
+            {
+                throw new FastQException(RefusalCode.BadArgument, "The command does not fit in its record");
+            }
+
+            _answers.Clear();
+            (_isAnswered, _onAnswer) = (false, beforeRuns);
+            _awaited = SendCommand(kind, writer.Written, ConfirmLevel.Written);
+            int reconnects = Reconnects;
+            Deadline forEver = new(Timeout.InfiniteTimeSpan);
+            while (!_isAnswered && !WasLost(reconnects))
+            {
+                _ = WaitForNews(forEver);
+            }
+
+            _onAnswer = null;
+            if (!_isAnswered)
+            {
+                isRepeated = true;
+                continue;
+            }
+
+            bool wasDone = isRepeated && kind == CommandKind.DeleteQueue && _answerCode is RefusalCode.UnknownQueue or RefusalCode.QueueDeleted;
+            if (_answerCode != RefusalCode.None && !wasDone)
+            {
+                string text = _answers.Count > 0 && FieldReader.TryBytes(_answers[^1], FieldTag.Text, out ReadOnlySpan<byte> words) ? Encoding.UTF8.GetString(words) : "";
+                throw new FastQException(_answerCode, text, _answerValue);
+            }
+
+            return _answers;
+        }
+    }
+
+    private Action<byte[]>? _onAnswer;
+
+    /// <summary>The broker had decided the command, and died with its answer.</summary>
+    private bool WasLost(int reconnectsBefore) => Reconnects != reconnectsBefore && _awaited < _resumedAt;
+
+    private ulong SendCommand(CommandKind kind, ReadOnlySpan<byte> fields, ConfirmLevel level)
+    {
+        int length = CommandRecord.SizeBytes + fields.Length;
+        EnsureRoom(length);
+        Span<byte> room = _outbox.Ring.Next(length);
+        MemoryMarshal.Write(room, new CommandRecord { LengthBytes = (uint)length, Kind = RecordKind.Command, Flags = (byte)level, Command = kind, Number = _nextNumber });
+        fields.CopyTo(room[CommandRecord.SizeBytes..]);
+        return Commit(length, level);
+    }
+
+    private void TakeAnswer(ReadOnlySpan<byte> record)
+    {
+        if (record.Length < AnswerRecord.SizeBytes)
+        {
+            return;
+        }
+
+        AnswerRecord answer = MemoryMarshal.Read<AnswerRecord>(record);
+        byte[] payload = record[AnswerRecord.SizeBytes..].ToArray();
+        if (answer.Number != _awaited || _isAnswered)
+        {
+            TakeResumeAnswer(answer, payload);
+            return;
+        }
+
+        _answers.Add(payload);
+        if ((answer.Flags & AnswerRecord.More) != 0)
+        {
+            return;
+        }
+
+        (_answerCode, _answerValue, _isAnswered) = (answer.Code, answer.Value, true);
+        if (answer.Code == RefusalCode.None)
+        {
+            _onAnswer?.Invoke(payload);
+        }
+    }
+}

@@ -1,0 +1,83 @@
+using System.Runtime.CompilerServices;
+using FastQ.Protocol;
+
+namespace FastQ.Client;
+
+// The submission ring as resend buffer (DESIGN-REVIEW R20): its space comes back when the broker has read a record and the level that its
+// sender waits for is reached.
+//
+//   freed            read by the broker       head
+//     |  confirmed at the level  |  ...          |         marks: (end, number, level), neighbours of one level merged up to 1/16 of the ring
+
+/// <summary>A submission ring with what of it is still needed. One thread.</summary>
+internal sealed class Outbox(ClientRings rings)
+{
+    private readonly Mark[] _marks = new Mark[64];
+    private uint _first;
+    private uint _end;
+
+    private struct Mark
+    {
+        public ulong Start;
+        public ulong End;
+        public ulong Number;
+        public ConfirmLevel Level;
+    }
+
+    public ClientRings Rings => rings;
+
+    public RingWriter Ring => rings.Submissions;
+
+    /// <summary>What lies before may be overwritten.</summary>
+    public ulong Freed { get; private set; }
+
+    /// <summary>Nothing in it is needed any more.</summary>
+    public bool IsEmpty => _first == _end;
+
+    public long Room => Ring.Room(Freed);
+
+    /// <summary>More marks may be added.</summary>
+    public bool HasMarkRoom => _end - _first < _marks.Length;
+
+    /// <summary>A record was committed: it begins at <paramref name="start"/>, the ring's head is its end.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public void Add(ulong start, ulong number, ConfirmLevel level)
+    {
+        if (_first != _end)
+        {
+            ref Mark last = ref _marks[(_end - 1) & 63];
+            if (last.Level == level && start - last.Start < (ulong)Ring.RingBytes / 16)
+            {
+                (last.End, last.Number) = (Ring.Head, number);
+                return;
+            }
+        }
+
+        Invariant.Holds(HasMarkRoom);
+        _marks[_end & 63] = new Mark { Start = start, End = Ring.Head, Number = number, Level = level };
+        _end++;
+    }
+
+    /// <summary>Gives back what is read and confirmed.</summary>
+    public void Free(ulong readPosition, ulong decided, ulong written, ulong durable)
+    {
+        while (_first != _end)
+        {
+            ref Mark mark = ref _marks[_first & 63];
+            ulong reached = mark.Level switch
+            {
+                ConfirmLevel.None => ulong.MaxValue,
+                ConfirmLevel.Accepted => decided,
+                ConfirmLevel.Written => written,
+                _ => durable,
+            };
+            if (mark.End > readPosition || mark.Number > reached)
+            {
+                return;
+            }
+
+            Freed = mark.End;
+            _first++;
+        }
+    }
+}

@@ -1,0 +1,379 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
+using System.Text;
+using FastQ.Protocol;
+
+namespace FastQ.Client;
+
+// Ring B, in order. Notices and answers are taken at once; runs of deliveries stay in the ring until their consumer begins them: what was
+// begun counts as delivered, what was not goes back uncounted if this program dies.
+//
+//   published position          read up to
+//      |  run (waits) | notice | run (waits) |          the position is that of the first run that waits
+
+public sealed unsafe partial class Session
+{
+    private readonly Queue<DeliveryRun> _runs = new();
+    private readonly Stack<DeliveryRun> _pool = new();
+    private int _emptyLooks;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal bool TryReceive(Subscription subscription, out Delivery delivery)
+    {
+        while (true)
+        {
+            DeliveryRun? run = subscription.Current;
+            if (run is null)
+            {
+                if (!TryBegin(subscription))
+                {
+                    delivery = default;
+                    return false;
+                }
+
+                continue;
+            }
+
+            DeliveryEntry entry = run.Entries[run.Next];
+            ulong index = (ulong)run.Next;
+            ulong number = run.Header.FirstDelivery + index;
+            ulong tag = run.Header.FirstTag + index;
+            ulong token = run.Header.FirstToken + index;
+            byte[]? copy = run.Record;
+            run.Next++;
+            if (run.Next == run.Header.Count)
+            {
+                subscription.Current = null;
+                End(run);
+            }
+
+            byte* record = copy is null ? RecordAt(entry) : null;
+            bool mustVerify = (entry.Flags & DeliveryEntry.Cold) != 0 || _options.VerifiesAll;
+            if (mustVerify && copy is null && !IsSound(record, entry.LengthBytes))
+            {
+                SendControl(new ControlRecord { Kind = RecordKind.Damaged, Subject = subscription.Id, Value = number });
+                continue;
+            }
+
+            subscription.Open(number);
+            delivery = new Delivery(subscription, number, tag, token, entry.DeliveryCount, (entry.Flags & DeliveryEntry.Redelivered) != 0, record, (int)entry.LengthBytes, copy);
+            return true;
+        }
+    }
+
+    internal bool Receive(Subscription subscription, TimeSpan wait, out Delivery delivery)
+    {
+        if (TryReceive(subscription, out delivery))
+        {
+            return true;
+        }
+
+        Deadline deadline = new(wait);
+        do
+        {
+            if (subscription.Ended is FastQException ended)
+            {
+                throw ended;
+            }
+
+            bool news = WaitForNews(deadline);
+            if (TryReceive(subscription, out delivery))
+            {
+                return true;
+            }
+
+            if (!news)
+            {
+                return false;
+            }
+        }
+        while (!deadline.IsOver);
+        return false;
+    }
+
+    /// <summary>Begins the next run of a subscription. False: none is there.</summary>
+    private bool TryBegin(Subscription subscription)
+    {
+        if (subscription.Waiting.Count == 0)
+        {
+            Drain();
+            if (subscription.Waiting.Count == 0)
+            {
+                LookAround(subscription);
+                return false;
+            }
+        }
+
+        DeliveryRun run = subscription.Waiting.Dequeue();
+        TakeOut(run);
+        subscription.Current = run;
+        PublishPosition();
+        return true;
+    }
+
+    /// <summary>Nothing is there: what was gathered is sent, so that credit comes back, and now and then the connection is looked at.</summary>
+    private void LookAround(Subscription subscription)
+    {
+        const int LooksBeforeSocket = 1000;
+        subscription.FlushSettles();
+        if (++_emptyLooks >= LooksBeforeSocket)
+        {
+            _emptyLooks = 0;
+            LookAtSocket();
+        }
+    }
+
+    /// <summary>Reads ring B as far as it goes.</summary>
+    private void Drain()
+    {
+        RingReader ring = _rings.Deliveries;
+        bool any = false;
+        while (true)
+        {
+            RingVerdict verdict = ring.Next(out RecordPrefix prefix);
+            if (verdict == RingVerdict.Empty)
+            {
+                break;
+            }
+
+            if (verdict == RingVerdict.Violation)
+            {
+                throw new FastQException(RefusalCode.RingViolation, "The broker's ring does not hold to the protocol");
+            }
+
+            any = true;
+            ulong position = ring.Position;
+            ReadOnlySpan<byte> record = ring.Bytes((int)prefix.LengthBytes);
+            ring.Advance((int)prefix.LengthBytes);
+            if (prefix.Kind is RecordKind.Deliveries or RecordKind.DeliveryCopy)
+            {
+                AddRun(position, record);
+            }
+            else if (prefix.Kind == RecordKind.BrokerMovesRing)
+            {
+                MoveDeliveries();
+                ring = _rings.Deliveries;
+            }
+            else
+            {
+                TakeNotice(prefix.Kind, record);
+            }
+        }
+
+        if (!any)
+        {
+            return;
+        }
+
+        if (ring.Position - _publishedPosition >= (ulong)ring.RingBytes * 3 / 4)
+        {
+            TakeAllOut(); // Refusals and answers must never wait for a consumer that does not look (DESIGN-REVIEW R21).
+        }
+
+        PublishPosition();
+    }
+
+    private ulong _publishedPosition;
+
+    private void PublishPosition()
+    {
+        while (_runs.TryPeek(out DeliveryRun? run) && run.IsTaken)
+        {
+            _runs.Dequeue();
+            run.IsListed = false;
+            if (run.IsOver)
+            {
+                Free(run);
+            }
+        }
+
+        ulong position = _runs.TryPeek(out DeliveryRun? waiting) ? waiting.Position : _rings.Deliveries.Position;
+        if (position != _publishedPosition)
+        {
+            _publishedPosition = position;
+            _rings.Deliveries.PublishUpTo(position);
+            if (_rings.BrokerRinger.MustRing())
+            {
+                _bell.Signal(); // It may wait for room.
+            }
+        }
+    }
+
+    /// <summary>Handed out to its end: back to the pool, once it has left the queue, too.</summary>
+    private void End(DeliveryRun run)
+    {
+        run.IsOver = true;
+        if (!run.IsListed)
+        {
+            Free(run);
+        }
+    }
+
+    private void Free(DeliveryRun run)
+    {
+        run.Record = null;
+        _pool.Push(run);
+    }
+
+    private void AddRun(ulong position, ReadOnlySpan<byte> record)
+    {
+        if (record.Length < DeliveriesHeader.SizeBytes + DeliveryEntry.SizeBytes)
+        {
+            throw new FastQException(RefusalCode.RingViolation, "A run of deliveries is too short");
+        }
+
+        DeliveriesHeader header = MemoryMarshal.Read<DeliveriesHeader>(record);
+        bool fits = header.Count is > 0 and <= Limits.MaxRunEntries && record.Length >= DeliveriesHeader.SizeBytes + header.Count * DeliveryEntry.SizeBytes;
+        if (!fits)
+        {
+            throw new FastQException(RefusalCode.RingViolation, "A run of deliveries has a count that does not fit");
+        }
+
+        if (!_subscriptions.TryGetValue(header.Subscription, out Subscription? subscription))
+        {
+            return; // Of one that was closed meanwhile: it goes back to its place.
+        }
+
+        DeliveryRun run = _pool.TryPop(out DeliveryRun? pooled) ? pooled : new DeliveryRun();
+        run.Position = position;
+        run.Header = header;
+        (run.Next, run.IsTaken, run.IsOver, run.IsListed, run.Record) = (0, false, false, true, null);
+        _runs.Enqueue(run);
+        subscription.Waiting.Enqueue(run);
+    }
+
+    /// <summary>Copies a run out of the ring: 16 bytes a delivery; of a copy the record, too.</summary>
+    private void TakeOut(DeliveryRun run)
+    {
+        if (run.IsTaken)
+        {
+            return;
+        }
+
+        ReadOnlySpan<byte> record = _rings.Deliveries.At(run.Position, (int)run.Header.LengthBytes);
+        int entriesBytes = run.Header.Count * DeliveryEntry.SizeBytes;
+        MemoryMarshal.Cast<byte, DeliveryEntry>(record.Slice(DeliveriesHeader.SizeBytes, entriesBytes)).CopyTo(run.Entries);
+        if (run.Header.Kind == RecordKind.DeliveryCopy)
+        {
+            run.Record = record[(DeliveriesHeader.SizeBytes + entriesBytes)..].ToArray();
+            bool sound;
+            fixed (byte* bytes = run.Record)
+            {
+                sound = IsSound(bytes, (uint)run.Record.Length);
+            }
+
+            if (!sound)
+            {
+                throw new FastQException(RefusalCode.Corrupt, "A copy of a message does not have its check");
+            }
+        }
+
+        run.IsTaken = true;
+    }
+
+    private void TakeAllOut()
+    {
+        foreach (DeliveryRun run in _runs)
+        {
+            TakeOut(run);
+        }
+    }
+
+    private void TakeNotice(RecordKind kind, ReadOnlySpan<byte> record)
+    {
+        if (kind == RecordKind.Answer)
+        {
+            TakeAnswer(record);
+            return;
+        }
+
+        if (record.Length < NoticeRecord.SizeBytes)
+        {
+            return;
+        }
+
+        NoticeRecord notice = MemoryMarshal.Read<NoticeRecord>(record);
+        switch (kind)
+        {
+            case RecordKind.Refused:
+                string text = Encoding.UTF8.GetString(record[NoticeRecord.SizeBytes..]);
+                for (ulong number = notice.Number; number < notice.Number + notice.Count; number++)
+                {
+                    if (number > _refusalsTaken)
+                    {
+                        FastQException refusal = new(notice.Code, text, notice.Value, number);
+                        _refused[number] = refusal;
+                        Refused?.Invoke(refusal);
+                        _refusalsTaken = number;
+                    }
+                }
+
+                TellRefusals();
+                break;
+            case RecordKind.LateSettle:
+                TakeLateSettle(notice);
+                break;
+            case RecordKind.SubscriptionEnded when _subscriptions.Remove(notice.Subject, out Subscription? ended):
+                ended.Ended = new FastQException(notice.Code);
+                break;
+            case RecordKind.SlotRetired:
+                _retiredSlots.Add(notice.Subject);
+                break;
+        }
+    }
+
+    private readonly List<uint> _retiredSlots = [];
+
+    /// <summary>Deliveries that were no longer ours when they were settled. Their bytes are not looked at any more.</summary>
+    private void TakeLateSettle(in NoticeRecord notice)
+    {
+        if (_subscriptions.TryGetValue(notice.Subject, out Subscription? subscription))
+        {
+            subscription.LateSettles += notice.Count;
+            FastQException late = new(notice.Code, $"Deliveries {notice.Value} to {notice.Value + notice.Count - 1} of queue {subscription.Queue}", 0, notice.Number);
+            _refused[notice.Number] = late;
+            Refused?.Invoke(late);
+        }
+    }
+
+    /// <summary>Now and then the broker is told which refusals it may forget.</summary>
+    private void TellRefusals()
+    {
+        const ulong RefusalsBetween = 64;
+        if (_refusalsTaken - _refusalsTold >= RefusalsBetween && _outbox.Room > 2 * ControlRecord.SizeBytes && _outbox.HasMarkRoom)
+        {
+            _refusalsTold = _refusalsTaken;
+            WriteControl(new ControlRecord { Kind = RecordKind.RefusalsSeen, Value = _refusalsTaken });
+            RingBroker();
+        }
+    }
+
+    /// <summary>Where a record lies; waits for the slot's descriptor, which was sent before the record that names it.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private byte* RecordAt(in DeliveryEntry entry)
+    {
+        byte* record = _slots.Find(entry.Slot, entry.Offset, entry.LengthBytes);
+        return record != null ? record : FetchSlot(entry);
+    }
+
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private byte* FetchSlot(in DeliveryEntry entry)
+    {
+        ReadSocketUntil(entry.Slot);
+        byte* record = _slots.Find(entry.Slot, entry.Offset, entry.LengthBytes);
+        return record != null ? record : throw new FastQException(RefusalCode.RingViolation, $"A delivery lies outside slot {entry.Slot}");
+    }
+
+    /// <summary>Is this a whole message with the right check? Reads only what the entry said.</summary>
+    private static bool IsSound(byte* record, uint length)
+    {
+        if (length < MessageHeader.SizeBytes)
+        {
+            return false;
+        }
+
+        ReadOnlySpan<byte> bytes = new(record, (int)length);
+        MessageHeader header = MemoryMarshal.Read<MessageHeader>(bytes);
+        return header.LengthBytes == length && header.PropertyBytes <= length - MessageHeader.SizeBytes && header.Check == RecordCheck.Of(bytes[MessageHeader.SizeBytes..]);
+    }
+}

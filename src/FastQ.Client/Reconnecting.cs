@@ -1,0 +1,207 @@
+using System.Runtime.InteropServices;
+using FastQ.Linux;
+using FastQ.Protocol;
+
+namespace FastQ.Client;
+
+// The broker is gone, or ended the session. What was not confirmed stands in the outboxes; it is copied into the new ring under the same
+// numbers, and the broker drops what it has decided already. Subscriptions are resumed: what is in hand stays ours while its lease runs.
+
+public sealed unsafe partial class Session
+{
+    private readonly Dictionary<ulong, Subscription> _resuming = [];
+    private ulong _resumedAt;
+
+    private void Reconnect()
+    {
+        if (LastWord is { Code: RefusalCode.RingViolation or RefusalCode.OutOfOrder or RefusalCode.UnknownRecord or RefusalCode.Fenced or RefusalCode.LimitReached } fatal)
+        {
+            IsClosed = true;
+            throw fatal;
+        }
+
+        Drain(); // The old ring B is still ours to read.
+        TakeAllOut();
+        PublishPosition();
+        FreeRead();
+        int submissionBytes = _outbox.Ring.RingBytes;
+        int deliveryBytes = _rings.Deliveries.RingBytes;
+        Deadline deadline = new(_options.Patience);
+        Welcome? welcome;
+        while ((welcome = TryAgain(submissionBytes, deliveryBytes, out string why)) is null)
+        {
+            if (!deadline.TryPause())
+            {
+                throw new FastQException(RefusalCode.Disconnected, LastWord is FastQException said ? $"{why} (the broker's last word: {said.Message})" : why);
+            }
+        }
+
+        Reconnects++;
+        _resumedAt = welcome.NextNumber;
+        ulong known = welcome.NextNumber - 1;
+        Outbox[] unconfirmed = [.. _older, _outbox];
+        ClientRings oldDeliveries = _rings;
+        UnixSocket oldSocket = _socket;
+        (EventDescriptor oldBell, FileHandle oldPipe) = (_bell, _pipe);
+        (_socket, _bell, _pipe, _rings) = (welcome.Socket, welcome.Bell, welcome.Pipe, welcome.Rings);
+        _outbox = new Outbox(_rings);
+        _older.Clear();
+        (_publishedPosition, _seen, _isGrowing, _slotsToAcknowledge) = (0, default, false, 0);
+        Take(welcome);
+        ForgetRunsInRing();
+
+        Resend(unconfirmed);
+        foreach (Outbox outbox in unconfirmed)
+        {
+            if (outbox.Rings != oldDeliveries && outbox.Rings != _nextRings)
+            {
+                outbox.Rings.Dispose();
+            }
+        }
+
+        _nextRings?.Dispose();
+        _nextRings = null;
+        oldDeliveries.Dispose();
+        oldBell.Dispose();
+        oldPipe.Dispose();
+        oldSocket.Dispose();
+        if (_durableSeen > known)
+        {
+            throw new FastQException(RefusalCode.DataLost, $"Submission {_durableSeen} was confirmed as durable, the broker knows {known}");
+        }
+
+        foreach (Subscription subscription in _subscriptions.Values.ToArray())
+        {
+            Resume(subscription);
+        }
+    }
+
+    private Welcome? TryAgain(int submissionBytes, int deliveryBytes, out string why)
+    {
+        ulong producer = _producer;
+        return Connector.TryConnect(_options, _instance, producer, _durableSeen, submissionBytes, deliveryBytes, out why);
+    }
+
+    /// <summary>Runs that were taken out of the old ring stay; their place in it is no matter any more.</summary>
+    private void ForgetRunsInRing()
+    {
+        while (_runs.TryDequeue(out DeliveryRun? run))
+        {
+            Invariant.Holds(run.IsTaken);
+            run.IsListed = false;
+            if (run.IsOver)
+            {
+                Free(run);
+            }
+        }
+    }
+
+    /// <summary>Copies what was not confirmed from the old rings, in order, under the same numbers.</summary>
+    private void Resend(Outbox[] unconfirmed)
+    {
+        foreach (Outbox old in unconfirmed)
+        {
+            for (ulong at = old.Freed; at < old.Ring.Head;)
+            {
+                RecordPrefix prefix = MemoryMarshal.Read<RecordPrefix>(old.Ring.Written(at, RecordPrefix.SizeBytes));
+                int length = (int)prefix.LengthBytes;
+                if (prefix.Kind < RecordKind.Credit)
+                {
+                    ResendOne(old.Ring.Written(at, length), prefix);
+                }
+
+                at += (ulong)Limits.Align(length);
+            }
+        }
+    }
+
+    private void ResendOne(ReadOnlySpan<byte> record, RecordPrefix prefix)
+    {
+        ulong number = MemoryMarshal.Read<ulong>(record[8..]);
+        ConfirmLevel level = (ConfirmLevel)(prefix.Flags & MessageHeader.ConfirmMask);
+        level = level == ConfirmLevel.None && prefix.Kind != RecordKind.Message ? ConfirmLevel.Written : level;
+        Deadline forEver = new(Timeout.InfiniteTimeSpan);
+        while (_outbox.Room < record.Length + 2 * ControlRecord.SizeBytes || !_outbox.HasMarkRoom)
+        {
+            Processor.Yield(); // The new ring is as large as the old one: the broker reads it as we go.
+            FreeRead();
+            if (forEver.IsOver)
+            {
+                return;
+            }
+        }
+
+        RingWriter ring = _outbox.Ring;
+        ulong start = ring.Head;
+        record.CopyTo(ring.Next(record.Length));
+        ring.Advance(record.Length);
+        _outbox.Add(start, number, level);
+        ring.Publish();
+        RingBroker();
+        Resent++;
+    }
+
+    /// <summary>Says that a subscription is still ours; the answer comes with the others (<see cref="TakeResumeAnswer"/>).</summary>
+    private void Resume(Subscription subscription)
+    {
+        // What came and lies here is ours, as far as it was taken out of the ring: all of it.
+        ulong firstNotTaken = subscription.NextDelivery;
+        if (subscription.Current is DeliveryRun current)
+        {
+            firstNotTaken = Math.Max(firstNotTaken, current.Header.FirstDelivery + current.Header.Count);
+        }
+
+        foreach (DeliveryRun run in subscription.Waiting)
+        {
+            firstNotTaken = Math.Max(firstNotTaken, run.Header.FirstDelivery + run.Header.Count);
+        }
+
+        Span<byte> room = stackalloc byte[256];
+        FieldWriter writer = new(room);
+        writer.Number(FieldTag.Subscription, subscription.Id);
+        writer.Number(FieldTag.FirstDelivery, firstNotTaken);
+        writer.Number(FieldTag.CreditMessages, subscription.Credit);
+        writer.Number(FieldTag.CreditBytes, (ulong)subscription.Options.CreditBytes);
+        _resuming[SendCommand(CommandKind.ResumeSubscription, writer.Written, ConfirmLevel.Written)] = subscription;
+    }
+
+    /// <summary>An answer that nobody waits for: that of a resumed subscription. One that the broker does not know any more is made anew.</summary>
+    private void TakeResumeAnswer(in AnswerRecord answer, byte[] payload)
+    {
+        if (!_resuming.Remove(answer.Number, out Subscription? subscription))
+        {
+            return;
+        }
+
+        if (answer.Code == RefusalCode.None)
+        {
+            if (Connector.Number(payload, FieldTag.Subscription) is ulong id && id != subscription.Id)
+            {
+                _subscriptions.Remove(subscription.Id);
+                GiveUpRuns(subscription);
+                subscription.Restart((uint)id, Connector.Number(payload, FieldTag.FirstDelivery));
+                _subscriptions[subscription.Id] = subscription;
+            }
+
+            return;
+        }
+
+        if (answer.Code != RefusalCode.UnknownSubscription)
+        {
+            _subscriptions.Remove(subscription.Id);
+            subscription.Ended = new FastQException(answer.Code);
+            return;
+        }
+
+        // What was in hand has gone to others: settling it is answered as late by nobody, so it is not sent.
+        GiveUpRuns(subscription);
+        subscription.Restart(subscription.Id, 1);
+        Span<byte> room = stackalloc byte[256];
+        FieldWriter writer = new(room);
+        writer.Number(FieldTag.Queue, subscription.Queue);
+        writer.Number(FieldTag.LeaseMilliseconds, (ulong)(subscription.Options.Lease?.TotalMilliseconds ?? 0));
+        writer.Number(FieldTag.CreditMessages, subscription.Credit);
+        writer.Number(FieldTag.CreditBytes, (ulong)subscription.Options.CreditBytes);
+        _resuming[SendCommand(CommandKind.Subscribe, writer.Written, ConfirmLevel.Written)] = subscription;
+    }
+}

@@ -1,0 +1,194 @@
+using FastQ.Protocol;
+
+namespace FastQ.Client;
+
+// A consumer's claim on a queue, on the client's side: which deliveries are in hand, and what is to be said of them.
+//
+//   delivery   17 18 19 20 21 22 23        one byte each: open, settled; those at the start that are settled are dropped
+//   state       o  s  s  o  o  o  -
+
+/// <summary>A subscription of a session. For the session's thread.</summary>
+public sealed class Subscription
+{
+    private readonly Session _session;
+    private byte[] _states = new byte[2048];
+    private ulong _firstKept = 1;
+    private ulong _next = 1;
+    private ulong _settleFirst;
+    private uint _settleCount;
+    private Outcome _settleOutcome;
+    private ConfirmLevel _settleLevel;
+
+    internal Subscription(Session session, uint queue, SubscribeOptions options)
+    {
+        (_session, Queue, Options) = (session, queue, options);
+    }
+
+    /// <summary>Id of its queue.</summary>
+    public uint Queue { get; }
+
+    /// <summary>As given at the subscribing.</summary>
+    public SubscribeOptions Options { get; }
+
+    /// <summary>The broker's number of it; another after a reconnect that found it gone.</summary>
+    public uint Id { get; internal set; }
+
+    /// <summary>How long a delivery is held.</summary>
+    public TimeSpan Lease { get; internal set; }
+
+    /// <summary>The broker's life: the first half of fencing tokens.</summary>
+    public ulong Epoch => _session.Epoch;
+
+    /// <summary>Deliveries handed out and not settled.</summary>
+    public int InHand { get; private set; }
+
+    /// <summary>Why the broker ended it; null while it lives.</summary>
+    public FastQException? Ended { get; internal set; }
+
+    /// <summary>Deliveries whose lease had ended, or that had been settled, when this side settled them.</summary>
+    public long LateSettles { get; internal set; }
+
+    /// <summary>Runs of deliveries that came and were not begun.</summary>
+    internal Queue<DeliveryRun> Waiting { get; } = new();
+
+    /// <summary>The run that is being handed out.</summary>
+    internal DeliveryRun? Current { get; set; }
+
+    /// <summary>The next delivery that was not handed out.</summary>
+    internal ulong NextDelivery => _next;
+
+    /// <summary>The credit in force: <see cref="SubscribeOptions.Credit"/> unless <see cref="SetCredit"/> changed it.</summary>
+    internal uint Credit { get; private set; }
+
+    /// <summary>Takes the next delivery if one is there. Never waits; no system call when there is none, but for one look at the connection in a thousand.</summary>
+    public bool TryReceive(out Delivery delivery) => _session.TryReceive(this, out delivery);
+
+    /// <summary>Takes the next delivery, waiting for it at most so long.</summary>
+    /// <exception cref="FastQException">The subscription has ended, or the broker was away for longer than the patience.</exception>
+    public bool Receive(TimeSpan wait, out Delivery delivery) => _session.Receive(this, wait, out delivery);
+
+    /// <summary>Done with it: gone for good.</summary>
+    public void Accept(in Delivery delivery, ConfirmLevel level = ConfirmLevel.None) => Settle(delivery.Number, Outcome.Accept, level);
+
+    /// <summary>Again, to anybody, at its place.</summary>
+    public void Release(in Delivery delivery, ConfirmLevel level = ConfirmLevel.None) => Settle(delivery.Number, Outcome.Release, level);
+
+    /// <summary>Never again.</summary>
+    public void Reject(in Delivery delivery, ConfirmLevel level = ConfirmLevel.None) => Settle(delivery.Number, Outcome.Reject, level);
+
+    /// <summary>Settles one delivery by its number. Gathered with its neighbours; sent at the latest when the session waits or flushes.</summary>
+    public void Settle(ulong number, Outcome outcome, ConfirmLevel level = ConfirmLevel.None)
+    {
+        ThrowUnlessOpen(number);
+        Close(number);
+        bool continues = _settleCount > 0 && number == _settleFirst + _settleCount && outcome == _settleOutcome && level == _settleLevel;
+        if (!continues)
+        {
+            FlushSettles();
+            (_settleFirst, _settleOutcome, _settleLevel) = (number, outcome, level);
+        }
+
+        _settleCount++;
+        if (_settleCount >= (uint)Options.SettleBatch)
+        {
+            FlushSettles();
+        }
+    }
+
+    /// <summary>The lease of a delivery begins anew with this length.</summary>
+    public void Extend(in Delivery delivery, TimeSpan lease, ConfirmLevel level = ConfirmLevel.None)
+    {
+        ThrowUnlessOpen(delivery.Number);
+        FlushSettles();
+        _session.SendSettle(new SettleRecord { Kind = RecordKind.Extend, Flags = SettleRecord.FlagsOf(Outcome.Accept, level), Subscription = Id, FirstDelivery = delivery.Number, Count = 1, LeaseMilliseconds = (long)lease.TotalMilliseconds }, level);
+    }
+
+    /// <summary>Sends what was gathered. Gives the submission's number; the last one when there was nothing.</summary>
+    public ulong FlushSettles()
+    {
+        if (_settleCount == 0)
+        {
+            return _session.LastNumber;
+        }
+
+        SettleRecord record = new() { Kind = RecordKind.Settle, Flags = SettleRecord.FlagsOf(_settleOutcome, _settleLevel), Subscription = Id, FirstDelivery = _settleFirst, Count = _settleCount };
+        _settleCount = 0;
+        return _session.SendSettle(record, _settleLevel);
+    }
+
+    /// <summary>Changes the window: most deliveries unsettled at once. Zero: no more come.</summary>
+    public void SetCredit(int messages)
+    {
+        Credit = (uint)messages;
+        _session.SendControl(new ControlRecord { Kind = RecordKind.Credit, Subject = Id, Count = Credit, Value = (ulong)Options.CreditBytes });
+    }
+
+    /// <summary>Ends it in order: what is in hand and unsettled, or was not handed out, goes back to its place.</summary>
+    public void Close() => _session.Close(this);
+
+    internal void SetCreditInForce(uint credit) => Credit = credit;
+
+    internal void ThrowUnlessOpen(ulong number)
+    {
+        if (!IsOpen(number))
+        {
+            throw Ended ?? new FastQException(RefusalCode.AlreadySettled, $"Delivery {number} is not in hand.");
+        }
+    }
+
+    internal bool IsOpen(ulong number) => number >= _firstKept && number < _next && _states[number & (ulong)(_states.Length - 1)] == 1 && !_session.IsClosed;
+
+    /// <summary>A delivery is handed out.</summary>
+    internal void Open(ulong number)
+    {
+        if (InHand == 0 && _firstKept == _next)
+        {
+            _firstKept = number;
+        }
+
+        if (number - _firstKept >= (ulong)_states.Length)
+        {
+            Grow(number);
+        }
+
+        for (ulong skipped = _next; skipped < number; skipped++)
+        {
+            _states[skipped & (ulong)(_states.Length - 1)] = 0; // It went elsewhere (damaged, or given back).
+        }
+
+        _states[number & (ulong)(_states.Length - 1)] = 1;
+        _next = number + 1;
+        InHand++;
+    }
+
+    /// <summary>The broker knows this subscription no more: what was in hand is lost to others.</summary>
+    internal void Restart(uint id, ulong nextDelivery)
+    {
+        Id = id;
+        (_firstKept, _next, _settleCount) = (nextDelivery, nextDelivery, 0);
+        InHand = 0;
+        Array.Clear(_states);
+    }
+
+    private void Close(ulong number)
+    {
+        _states[number & (ulong)(_states.Length - 1)] = 0;
+        InHand--;
+        while (_firstKept < _next && _states[_firstKept & (ulong)(_states.Length - 1)] == 0)
+        {
+            _firstKept++;
+        }
+    }
+
+    private void Grow(ulong number)
+    {
+        int length = (int)System.Numerics.BitOperations.RoundUpToPowerOf2((uint)(number - _firstKept + 1) * 2);
+        byte[] larger = new byte[length];
+        for (ulong i = _firstKept; i < _next; i++)
+        {
+            larger[i & (ulong)(length - 1)] = _states[i & (ulong)(_states.Length - 1)];
+        }
+
+        _states = larger;
+    }
+}
