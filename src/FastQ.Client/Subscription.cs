@@ -126,6 +126,9 @@ public sealed class Subscription
     /// <summary>Ends it in order: what is in hand and unsettled, or was not handed out, goes back to its place.</summary>
     public void Close() => _session.Close(this);
 
+    /// <summary>Is this delivery still in hand? It is not after its settling, and not when a restarted broker gave it to others.</summary>
+    public bool Holds(in Delivery delivery) => IsOpen(delivery.Number);
+
     internal void SetCreditInForce(uint credit) => Credit = credit;
 
     internal void ThrowUnlessOpen(ulong number)

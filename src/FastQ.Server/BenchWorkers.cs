@@ -1,0 +1,338 @@
+using System.Buffers.Binary;
+using System.CommandLine;
+using System.Diagnostics;
+using System.Text.Json;
+using FastQ.Client;
+using FastQ.Linux;
+using FastQ.Protocol;
+
+namespace FastQ.Server;
+
+// The processes of a benchmark: producers and consumers. Each connects, prints "ready", waits for a line, works, and prints one JSON object.
+// A message's body: | producer: 16 bits, sequence: 48 bits | send time in ns, each 64th message | filling |
+
+/// <summary>fastq bench-producer, bench-consumer, bench-echo: not for people, hence hidden.</summary>
+internal static class BenchWorkers
+{
+    private const int MarkBytes = 16;
+    private const int TimedEach = 64;
+
+    public static Command CreateProducer()
+    {
+        (Option<string> socket, Option<string> queue, Option<int> size, Option<long> count, Option<string> confirm, Option<int> id) = Options();
+        Command command = new("bench-producer") { socket, queue, size, count, confirm, id };
+        command.Hidden = true;
+        command.SetAction(parsed => Produce(parsed.GetRequiredValue(socket), parsed.GetRequiredValue(queue), parsed.GetValue(size), parsed.GetValue(count), PublishCommand.LevelOf(parsed.GetRequiredValue(confirm)), parsed.GetValue(id)));
+        return command;
+    }
+
+    public static Command CreateConsumer()
+    {
+        (Option<string> socket, Option<string> queue, Option<int> size, Option<long> count, Option<string> confirm, Option<int> id) = Options();
+        Command command = new("bench-consumer") { socket, queue, size, count, confirm, id };
+        command.Hidden = true;
+        command.SetAction(parsed => Consume(parsed.GetRequiredValue(socket), parsed.GetRequiredValue(queue), parsed.GetValue(size)));
+        return command;
+    }
+
+    public static Command CreateEcho()
+    {
+        (Option<string> socket, Option<string> queue, Option<int> size, Option<long> count, Option<string> confirm, Option<int> id) = Options();
+        Command command = new("bench-echo") { socket, queue, size, count, confirm, id };
+        command.Hidden = true;
+        command.SetAction(parsed => Echo(parsed.GetRequiredValue(socket), parsed.GetRequiredValue(queue), PublishCommand.LevelOf(parsed.GetRequiredValue(confirm))));
+        return command;
+    }
+
+    /// <summary>Round trips from this process through the broker to the echo and back.</summary>
+    /// <param name="pause">Between two, so that all sleep; zero: traffic is recent.</param>
+    public static long[] RoundTrips(string socket, string request, string reply, int size, long count, ConfirmLevel level, TimeSpan pause, out long allocated)
+    {
+        using Session session = Session.Connect(new SessionOptions { Path = socket, ClientName = "bench" });
+        QueueHandle to = session.OpenQueue(request);
+        Subscription replies = session.Subscribe(reply);
+        byte[] body = new byte[size];
+        long[] nanoseconds = new long[count];
+        const int Warm = 2000;
+        long before = 0;
+        for (long i = -Warm; i < count; i++)
+        {
+            before = i == 0 ? GC.GetAllocatedBytesForCurrentThread() : before;
+            if (pause > TimeSpan.Zero && i >= 0)
+            {
+                Thread.Sleep(pause);
+            }
+
+            BinaryPrimitives.WriteInt64LittleEndian(body, i);
+            long start = Clock.MonotonicNanoseconds();
+            session.Publish(to, body, level);
+            Delivery delivery;
+            while (!replies.Receive(TimeSpan.FromSeconds(30), out delivery))
+            {
+            }
+
+            long took = Clock.MonotonicNanoseconds() - start;
+            if (BinaryPrimitives.ReadInt64LittleEndian(delivery.Body) != i)
+            {
+                throw new IOException($"Round trip {i}: another message came back.");
+            }
+
+            replies.Accept(delivery);
+            if (i >= 0)
+            {
+                nanoseconds[i] = took;
+            }
+        }
+
+        allocated = GC.GetAllocatedBytesForCurrentThread() - before;
+        return nanoseconds;
+    }
+
+    private static (Option<string> Socket, Option<string> Queue, Option<int> Size, Option<long> Count, Option<string> Confirm, Option<int> Id) Options() =>
+        (new("--socket"), new("--queue"), new("--size"), new("--count"), PublishCommand.Confirm("written"), new("--id"));
+
+    private static void AwaitStart()
+    {
+        ThisProcess.DieWithParent();
+        Console.Out.WriteLine("ready");
+        Console.Out.Flush();
+        _ = Console.In.ReadLine();
+    }
+
+    private static int Produce(string socket, string queue, int size, long count, ConfirmLevel level, int id)
+    {
+        using Session session = Session.Connect(new SessionOptions { Path = socket, ClientName = $"bench producer {id}" });
+        QueueHandle to = session.OpenQueue(queue);
+        byte[] filling = new byte[Math.Max(size, MarkBytes)];
+        for (int i = 0; i < filling.Length; i++)
+        {
+            filling[i] = (byte)(i * 31);
+        }
+
+        AwaitStart();
+        TimeSpan cpu = Process.GetCurrentProcess().TotalProcessorTime;
+        long allocated = GC.GetAllocatedBytesForCurrentThread();
+        long start = Clock.MonotonicNanoseconds();
+        for (long i = 0; i < count; i++)
+        {
+            Session.Reservation reservation = session.Reserve(to, size);
+            Span<byte> body = reservation.Body;
+            filling.AsSpan(0, size).CopyTo(body);
+            if (size >= 8)
+            {
+                BinaryPrimitives.WriteUInt64LittleEndian(body, ((ulong)id << 48) | (ulong)i);
+            }
+
+            if (size >= MarkBytes)
+            {
+                BinaryPrimitives.WriteInt64LittleEndian(body[8..], i % TimedEach == 0 ? Clock.MonotonicNanoseconds() : 0);
+            }
+
+            reservation.Commit(level);
+        }
+
+        long sent = Clock.MonotonicNanoseconds();
+        allocated = GC.GetAllocatedBytesForCurrentThread() - allocated;
+        session.Flush(level == ConfirmLevel.None ? ConfirmLevel.Accepted : level);
+        long end = Clock.MonotonicNanoseconds();
+        double seconds = (Process.GetCurrentProcess().TotalProcessorTime - cpu).TotalSeconds;
+        Shared.PrintJson(json =>
+        {
+            json.WriteStartObject();
+            json.WriteNumber("startNanoseconds", start);
+            json.WriteNumber("sentNanoseconds", sent);
+            json.WriteNumber("endNanoseconds", end);
+            json.WriteNumber("cpuSeconds", seconds);
+            json.WriteNumber("allocated", allocated);
+            json.WriteEndObject();
+        });
+        return 0;
+    }
+
+    private static int Consume(string socket, string queue, int size)
+    {
+        const int MostProducers = 64;
+        using Session session = Session.Connect(new SessionOptions { Path = socket, ClientName = "bench consumer" });
+        AwaitStart();
+        TimeSpan cpu = Process.GetCurrentProcess().TotalProcessorTime;
+        Subscription subscription = session.Subscribe(queue, new SubscribeOptions { Credit = 16 * 1024, CreditBytes = 256L * 1024 * 1024 });
+        long[] next = new long[MostProducers];
+        ulong[] sums = new ulong[MostProducers];
+        long[] counts = new long[MostProducers];
+        Latencies latencies = new();
+        long total = 0, outOfOrder = 0, redelivered = 0, last = 0;
+        bool isEnded = false;
+        Task<string?> stopAsked = Task.Run(Console.In.ReadLine);
+        long allocated = GC.GetAllocatedBytesForCurrentThread();
+        while (!isEnded || subscription.InHand > 0)
+        {
+            if (!subscription.TryReceive(out Delivery delivery) && !subscription.Receive(TimeSpan.FromMilliseconds(50), out delivery))
+            {
+                isEnded = stopAsked.IsCompleted;
+                continue;
+            }
+
+            ReadOnlySpan<byte> body = delivery.Body;
+            if (body.Length != size || (size > MarkBytes && body[^1] != (byte)((size - 1) * 31)))
+            {
+                throw new IOException("A message has another length or other contents than it was sent with.");
+            }
+
+            if (size >= 8)
+            {
+                ulong mark = BinaryPrimitives.ReadUInt64LittleEndian(body);
+                int producer = (int)(mark >> 48);
+                long sequence = (long)(mark & 0xFFFF_FFFF_FFFF);
+                outOfOrder += sequence < next[producer] && !delivery.IsRedelivered ? 1 : 0;
+                next[producer] = sequence + 1;
+                sums[producer] += (ulong)sequence;
+                counts[producer]++;
+            }
+
+            if (size >= MarkBytes && BinaryPrimitives.ReadInt64LittleEndian(body[8..]) is var sentAt and not 0)
+            {
+                latencies.Add(Clock.MonotonicNanoseconds() - sentAt);
+            }
+
+            redelivered += delivery.IsRedelivered ? 1 : 0;
+            total++;
+            subscription.Accept(delivery);
+            if ((total & 1023) == 0)
+            {
+                last = Clock.MonotonicNanoseconds();
+            }
+        }
+
+        last = Math.Max(last, latencies.LastNanoseconds);
+        allocated = GC.GetAllocatedBytesForCurrentThread() - allocated;
+        session.Flush(ConfirmLevel.Written);
+        double seconds = (Process.GetCurrentProcess().TotalProcessorTime - cpu).TotalSeconds;
+        Shared.PrintJson(json => Report(json, total, outOfOrder, redelivered, last, seconds, allocated, counts, sums, latencies));
+        return 0;
+    }
+
+    private static void Report(Utf8JsonWriter json, long total, long outOfOrder, long redelivered, long last, double seconds, long allocated, long[] counts, ulong[] sums, Latencies latencies)
+    {
+        json.WriteStartObject();
+        json.WriteNumber("total", total);
+        json.WriteNumber("outOfOrder", outOfOrder);
+        json.WriteNumber("redelivered", redelivered);
+        json.WriteNumber("lastNanoseconds", last);
+        json.WriteNumber("cpuSeconds", seconds);
+        json.WriteNumber("allocated", allocated);
+        json.WriteStartArray("counts");
+        Array.ForEach(counts, json.WriteNumberValue);
+        json.WriteEndArray();
+        json.WriteStartArray("sums");
+        Array.ForEach(sums, json.WriteNumberValue);
+        json.WriteEndArray();
+        json.WriteStartArray("latencies");
+        latencies.Write(json);
+        json.WriteEndArray();
+        json.WriteEndObject();
+    }
+
+    private static int Echo(string socket, string queue, ConfirmLevel level)
+    {
+        using Session session = Session.Connect(new SessionOptions { Path = socket, ClientName = "bench echo" });
+        QueueHandle reply = session.OpenQueue(queue + "-reply");
+        Subscription subscription = session.Subscribe(queue);
+        AwaitStart();
+        Task<string?> stopAsked = Task.Run(Console.In.ReadLine);
+        while (!stopAsked.IsCompleted)
+        {
+            if (subscription.Receive(TimeSpan.FromMilliseconds(200), out Delivery delivery))
+            {
+                session.Publish(reply, delivery.Body, level);
+                subscription.Accept(delivery);
+            }
+        }
+
+        return 0;
+    }
+}
+
+/// <summary>A histogram of times with 1.5 % of error: 64 cells an octave, in nanoseconds. Merged by adding.</summary>
+internal sealed class Latencies
+{
+    private const int CellsAnOctave = 64;
+    private readonly long[] _cells = new long[48 * CellsAnOctave];
+    private long _count;
+
+    public long Max { get; private set; }
+
+    /// <summary>When the last one was added.</summary>
+    public long LastNanoseconds { get; private set; }
+
+    public void Add(long nanoseconds)
+    {
+        nanoseconds = Math.Max(1, nanoseconds);
+        _cells[CellOf(nanoseconds)]++;
+        _count++;
+        Max = Math.Max(Max, nanoseconds);
+        LastNanoseconds = Clock.MonotonicNanoseconds();
+    }
+
+    public void Add(int cell, long count, long max)
+    {
+        _cells[cell] += count;
+        _count += count;
+        Max = Math.Max(Max, max);
+    }
+
+    /// <summary>The time that this share of all is not above, in microseconds.</summary>
+    public double Percentile(double share)
+    {
+        long rank = (long)Math.Ceiling(_count * share);
+        long seen = 0;
+        for (int i = 0; i < _cells.Length; i++)
+        {
+            seen += _cells[i];
+            if (seen >= rank && _cells[i] > 0)
+            {
+                return Math.Min(Max, TopOf(i)) / 1000.0;
+            }
+        }
+
+        return 0;
+    }
+
+    /// <summary>Pairs of cell and count, then -1 and the maximum.</summary>
+    public void Write(Utf8JsonWriter json)
+    {
+        for (int i = 0; i < _cells.Length; i++)
+        {
+            if (_cells[i] > 0)
+            {
+                json.WriteNumberValue(i);
+                json.WriteNumberValue(_cells[i]);
+            }
+        }
+
+        json.WriteNumberValue(-1);
+        json.WriteNumberValue(Max);
+    }
+
+    public void WriteFigures(Utf8JsonWriter json, string name)
+    {
+        json.WriteStartObject(name);
+        json.WriteNumber("p50", Math.Round(Percentile(0.50), 3));
+        json.WriteNumber("p99", Math.Round(Percentile(0.99), 3));
+        json.WriteNumber("p999", Math.Round(Percentile(0.999), 3));
+        json.WriteNumber("max", Math.Round(Max / 1000.0, 3));
+        json.WriteEndObject();
+    }
+
+    private static int CellOf(long value)
+    {
+        int octave = System.Numerics.BitOperations.Log2((ulong)value);
+        int within = octave >= 6 ? (int)((value >> (octave - 6)) & 63) : (int)((value << (6 - octave)) & 63);
+        return octave * CellsAnOctave + within;
+    }
+
+    private static double TopOf(int cell)
+    {
+        (int octave, int within) = Math.DivRem(cell, CellsAnOctave);
+        return Math.Pow(2, octave) * (1 + (within + 1) / (double)CellsAnOctave);
+    }
+}

@@ -1,0 +1,246 @@
+using System.Buffers;
+using System.CommandLine;
+using System.Globalization;
+using System.Text;
+using System.Text.Json;
+using System.Text.Unicode;
+using FastQ.Client;
+using FastQ.Protocol;
+
+namespace FastQ.Server;
+
+/// <summary>fastq consume: from a queue to standard output; settles only what was written and flushed.</summary>
+internal static class ConsumeCommand
+{
+    public static Command Create()
+    {
+        Argument<string> queue = Shared.Queue();
+        Option<long> max = new("--max") { Description = "End after so many messages.", DefaultValueFactory = _ => long.MaxValue, HelpName = "N" };
+        Option<TimeSpan> wait = Shared.Duration("--wait", "End when nothing came for this long.", TimeSpan.FromSeconds(1));
+        Option<string> settle = new("--settle") { Description = "What to say of each message once it is printed: accept, release, reject, or none.", DefaultValueFactory = _ => "accept" };
+        settle.AcceptOnlyFromAmong("accept", "release", "reject", "none");
+        Option<TimeSpan?> lease = Shared.OptionalDuration("--lease", "How long this consumer holds a message (the queue's lease).");
+        Option<int> credit = new("--credit") { Description = "Most messages in hand at once.", DefaultValueFactory = _ => 1000, HelpName = "N" };
+        Option<string> format = new("--format") { Description = "text: the body, a line each. json: an object a line. raw: bodies one after the other.", DefaultValueFactory = _ => "text" };
+        format.AcceptOnlyFromAmong("text", "json", "raw");
+        Option<bool> follow = new("--follow") { Description = "Never end because nothing comes." };
+        (Option<string> socket, Option<TimeSpan> patience) = (Shared.Socket(), Shared.Patience());
+        Command command = new("consume", "Consume messages and print them; rides out restarts of the broker.\n\nExamples:\n  fastq consume work\n  fastq consume work --max 10 --format json --settle none\n  fastq consume logs --follow | grep ERROR")
+        {
+            queue, max, wait, settle, lease, credit, format, follow, socket, patience,
+        };
+        command.Validators.Add(result =>
+        {
+            if (result.GetValue(credit) is < 1 or > Limits.MaxCredit)
+            {
+                result.AddError($"--credit is 1 to {Limits.MaxCredit}.");
+            }
+
+            if (result.GetValue(max) < 0)
+            {
+                result.AddError("--max is not negative.");
+            }
+        });
+        command.SetAction(parsed =>
+        {
+            using StopSignal stop = new();
+            using Session session = Shared.Connect(parsed.GetRequiredValue(socket), parsed.GetValue(patience), "fastq consume");
+            string name = parsed.GetRequiredValue(queue);
+            long most = parsed.GetValue(max);
+            SubscribeOptions options = new() { Credit = (int)Math.Min(parsed.GetValue(credit), Math.Max(1, most)), Lease = parsed.GetValue(lease), SettleBatch = int.MaxValue };
+            Subscription subscription = session.Subscribe(name, options);
+            Consuming consuming = new(session, subscription, name, parsed.GetRequiredValue(format), parsed.GetRequiredValue(settle), stop);
+            TimeSpan patienceForMessages = parsed.GetValue(follow) ? Timeout.InfiniteTimeSpan : parsed.GetValue(wait);
+            return consuming.Run(most, patienceForMessages);
+        });
+        return command;
+    }
+
+    private sealed class Consuming(Session session, Subscription subscription, string queue, string format, string settle, StopSignal stop)
+    {
+        private const int MostGathered = 256;
+        private const int FlushBytes = 1 << 18;
+        private readonly Stream _output = Console.OpenStandardOutput();
+        private readonly ArrayBufferWriter<byte> _lines = new(FlushBytes);
+        private readonly List<Delivery> _printed = [];
+        private readonly ProgressBar _progress = new("consuming", 0);
+        private long _count;
+
+        public int Run(long most, TimeSpan wait)
+        {
+            long last = Environment.TickCount64;
+            try
+            {
+                while (_count < most && !stop.IsRaised)
+                {
+                    if (subscription.TryReceive(out Delivery delivery))
+                    {
+                        Print(delivery);
+                        last = Environment.TickCount64;
+                        continue;
+                    }
+
+                    Settle();
+                    if (wait != Timeout.InfiniteTimeSpan && Environment.TickCount64 - last >= wait.TotalMilliseconds)
+                    {
+                        break;
+                    }
+
+                    // In steps, so that a signal is seen soon.
+                    double left = wait == Timeout.InfiniteTimeSpan ? 100 : Math.Min(100, wait.TotalMilliseconds - (Environment.TickCount64 - last));
+                    if (subscription.Receive(TimeSpan.FromMilliseconds(Math.Max(1, left)), out delivery))
+                    {
+                        Print(delivery);
+                        last = Environment.TickCount64;
+                    }
+                }
+
+                Settle();
+                session.Flush(ConfirmLevel.Written);
+            }
+            catch (IOException) when (_lines.WrittenCount > 0)
+            {
+                // Whoever read our output is gone: what was not written is not settled.
+                Report();
+                return 1;
+            }
+
+            Report();
+            return 0;
+        }
+
+        private void Report()
+        {
+            _progress.Clear();
+            Console.Error.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{_count} consumed"));
+        }
+
+        private void Print(in Delivery delivery)
+        {
+            switch (format)
+            {
+                case "json":
+                    PrintJson(delivery);
+                    break;
+                case "raw":
+                    _lines.Write(delivery.Body);
+                    break;
+                default:
+                    _lines.Write(delivery.Body);
+                    _lines.Write("\n"u8);
+                    break;
+            }
+
+            _printed.Add(delivery);
+            _count++;
+            if (_printed.Count >= Math.Min(MostGathered, subscription.Options.Credit) || _lines.WrittenCount >= FlushBytes)
+            {
+                Settle();
+                _progress.Report(_count);
+            }
+        }
+
+        /// <summary>Writes and flushes first; only then is anything said of the messages.</summary>
+        private void Settle()
+        {
+            if (_lines.WrittenCount > 0)
+            {
+                _output.Write(_lines.WrittenSpan);
+                _output.Flush();
+                _lines.ResetWrittenCount();
+            }
+
+            if (settle != "none")
+            {
+                Outcome outcome = settle switch { "release" => Outcome.Release, "reject" => Outcome.Reject, _ => Outcome.Accept };
+                foreach (Delivery delivery in _printed)
+                {
+                    if (subscription.Holds(delivery))
+                    {
+                        subscription.Settle(delivery.Number, outcome, ConfirmLevel.Written);
+                    }
+                }
+
+                subscription.FlushSettles();
+            }
+
+            _printed.Clear();
+        }
+
+        private void PrintJson(in Delivery delivery)
+        {
+            using (Utf8JsonWriter json = new(_lines))
+            {
+                json.WriteStartObject();
+                json.WriteString("queue", queue);
+                json.WriteNumber("tag", delivery.Tag);
+                if (Utf8.IsValid(delivery.Body))
+                {
+                    json.WriteString("body", delivery.Body);
+                }
+                else
+                {
+                    json.WriteBase64String("bodyBase64", delivery.Body);
+                }
+
+                json.WriteNumber("deliveryCount", delivery.DeliveryCount);
+                json.WriteBoolean("redelivered", delivery.IsRedelivered);
+                json.WriteString("timestamp", delivery.Timestamp.UtcDateTime);
+                json.WriteString("token", string.Create(CultureInfo.InvariantCulture, $"{subscription.Epoch}.{delivery.TokenNumber}"));
+                WriteProperties(json, delivery.Properties);
+                json.WriteEndObject();
+            }
+
+            _lines.Write("\n"u8);
+        }
+
+        private static void WriteProperties(Utf8JsonWriter json, ReadOnlySpan<byte> properties)
+        {
+            json.WriteStartObject("properties");
+            PropertyReader reader = new(properties);
+            while (reader.Next())
+            {
+                if (reader.Tag != PropertyTag.Header)
+                {
+                    json.WriteString(reader.Tag.ToString() is { Length: > 0 } name ? char.ToLowerInvariant(name[0]) + name[1..] : "", reader.Value);
+                }
+            }
+
+            json.WriteEndObject();
+            json.WriteStartObject("headers");
+            reader = new PropertyReader(properties);
+            while (reader.Next())
+            {
+                if (reader.Tag == PropertyTag.Header)
+                {
+                    WriteHeader(json, reader);
+                }
+            }
+
+            json.WriteEndObject();
+        }
+
+        private static void WriteHeader(Utf8JsonWriter json, PropertyReader reader)
+        {
+            string key = Encoding.UTF8.GetString(reader.Key);
+            switch (reader.Type)
+            {
+                case PropertyType.Text:
+                    json.WriteString(key, reader.Value);
+                    break;
+                case PropertyType.Boolean when reader.Value.Length == 1:
+                    json.WriteBoolean(key, reader.Value[0] != 0);
+                    break;
+                case PropertyType.Int64 or PropertyType.Timestamp when reader.Value.Length == 8:
+                    json.WriteNumber(key, BitConverter.ToInt64(reader.Value));
+                    break;
+                case PropertyType.Double when reader.Value.Length == 8:
+                    json.WriteNumber(key, BitConverter.ToDouble(reader.Value));
+                    break;
+                default:
+                    json.WriteBase64String(key, reader.Value);
+                    break;
+            }
+        }
+    }
+}

@@ -1,0 +1,213 @@
+using System.Buffers;
+using System.CommandLine;
+using System.Globalization;
+using System.Text;
+using FastQ.Client;
+using FastQ.Protocol;
+
+namespace FastQ.Server;
+
+/// <summary>fastq publish: from the command line, a file or standard input into a queue; returns when all is confirmed.</summary>
+internal static class PublishCommand
+{
+    public static Command Create()
+    {
+        Argument<string> queue = Shared.Queue();
+        Argument<string?> input = new("INPUT") { Description = "'-': standard input, a message a line.", Arity = ArgumentArity.ZeroOrOne };
+        Option<string?> body = new("--body") { Description = "The body, as text.", HelpName = "TEXT" };
+        Option<string?> file = new("--file") { Description = "A file: a message a line.", HelpName = "PATH" };
+        Option<long> count = new("--count") { Description = "Send all of it so often.", DefaultValueFactory = _ => 1, HelpName = "N" };
+        Option<string> confirm = Confirm("durable");
+        Option<string[]> header = new("--header") { Description = "A header, k=v; may be given several times.", HelpName = "k=v", DefaultValueFactory = _ => [] };
+        (Option<string> socket, Option<TimeSpan> patience, Option<bool> json) = (Shared.Socket(), Shared.Patience(), Shared.Json());
+        Command command = new("publish", "Publish messages and wait until all are confirmed; rides out restarts of the broker.\n\nExamples:\n  fastq publish work --body hello\n  fastq publish work --file lines.txt --confirm written\n  tail -f app.log | fastq publish logs -")
+        {
+            queue, input, body, file, count, confirm, header, socket, patience, json,
+        };
+        command.Validators.Add(result =>
+        {
+            int ways = (result.GetValue(body) is null ? 0 : 1) + (result.GetValue(file) is null ? 0 : 1) + (result.GetValue(input) is null ? 0 : 1);
+            if (ways != 1)
+            {
+                result.AddError("Give exactly one of --body TEXT, --file PATH or '-'.");
+            }
+
+            if (result.GetValue(input) is not (null or "-"))
+            {
+                result.AddError($"'{result.GetValue(input)}' is no input; '-' is standard input, --file PATH a file.");
+            }
+
+            if (result.GetValue(count) < 1)
+            {
+                result.AddError("--count is at least 1.");
+            }
+
+            if (result.GetValue(header)!.Any(pair => pair.IndexOf('=', StringComparison.Ordinal) < 1))
+            {
+                result.AddError("--header needs k=v, with a key.");
+            }
+        });
+        command.SetAction(parsed =>
+        {
+            byte[] properties = PropertiesFrom(parsed.GetRequiredValue(header));
+            using Session session = Shared.Connect(parsed.GetRequiredValue(socket), parsed.GetValue(patience), "fastq publish");
+            Publishing publishing = new(session, session.OpenQueue(parsed.GetRequiredValue(queue)), LevelOf(parsed.GetRequiredValue(confirm)), properties);
+            return publishing.Run(parsed.GetValue(body), parsed.GetValue(file), parsed.GetValue(count), parsed.GetValue(json));
+        });
+        return command;
+    }
+
+    public static Option<string> Confirm(string defaultLevel)
+    {
+        Option<string> confirm = new("--confirm") { Description = "Which confirm to wait for: none, accepted, written (survives kill -9) or durable (survives power loss).", DefaultValueFactory = _ => defaultLevel, HelpName = "LEVEL" };
+        confirm.AcceptOnlyFromAmong("none", "accepted", "written", "durable");
+        return confirm;
+    }
+
+    public static ConfirmLevel LevelOf(string text) => Enum.Parse<ConfirmLevel>(text, ignoreCase: true);
+
+    private static byte[] PropertiesFrom(string[] headers)
+    {
+        byte[] room = new byte[Limits.MaxPropertyBytes];
+        PropertyWriter writer = new(room);
+        foreach (string header in headers)
+        {
+            int at = header.IndexOf('=', StringComparison.Ordinal);
+            writer.Header(header.AsSpan(0, at), header.AsSpan(at + 1));
+        }
+
+        return writer.Overflowed ? throw new FastQException(RefusalCode.TooLarge, "The headers together", Limits.MaxPropertyBytes) : writer.Written.ToArray();
+    }
+
+    private sealed class Publishing(Session session, QueueHandle queue, ConfirmLevel level, byte[] properties)
+    {
+        private readonly ProgressBar _progress = new("publishing", 0);
+        private long _sent;
+
+        public int Run(string? body, string? file, long count, bool json)
+        {
+            long start = Environment.TickCount64;
+            for (long round = 0; round < count; round++)
+            {
+                if (body is not null)
+                {
+                    Send(Encoding.UTF8.GetBytes(body));
+                }
+                else
+                {
+                    using Stream stream = file is null ? Console.OpenStandardInput() : File.OpenRead(file);
+                    SendLines(stream);
+                    if (file is null)
+                    {
+                        break; // Standard input is there once.
+                    }
+                }
+            }
+
+            FastQException? refusal = null;
+            try
+            {
+                session.Flush(level);
+            }
+            catch (FastQException first) when (first.Number != 0)
+            {
+                refusal = first;
+            }
+
+            _progress.Clear();
+            long refused = session.Refusals.Count + (refusal is null ? 0 : 1);
+            refused = Math.Max(refused, _refused);
+            double seconds = (Environment.TickCount64 - start) / 1000.0;
+            if (json)
+            {
+                Shared.PrintJson(writer =>
+                {
+                    writer.WriteStartObject();
+                    writer.WriteNumber("sent", _sent);
+                    writer.WriteNumber("confirmed", _sent - refused);
+                    writer.WriteNumber("refused", refused);
+                    writer.WriteString("confirm", level.ToString().ToUpperInvariant() switch { "NONE" => "none", "ACCEPTED" => "accepted", "WRITTEN" => "written", _ => "durable" });
+                    writer.WriteNumber("seconds", seconds);
+                    writer.WriteNumber("reconnects", session.Reconnects);
+                    writer.WriteNumber("resent", session.Resent);
+                    writer.WriteEndObject();
+                });
+            }
+            else
+            {
+                Console.Error.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{_sent} sent, {_sent - refused} confirmed"));
+            }
+
+            if (refusal is null)
+            {
+                return 0;
+            }
+
+            Console.Error.WriteLine($"fastq: {refusal.Message}");
+            return 1;
+        }
+
+        private long _refused;
+
+        private void Send(ReadOnlySpan<byte> body)
+        {
+            if (_sent == 0)
+            {
+                session.Refused = _ => _refused++;
+            }
+
+            session.Publish(queue, body, level, properties);
+            _sent++;
+            if (_sent % 256 == 0)
+            {
+                _progress.Report(_sent);
+            }
+        }
+
+        /// <summary>A message a line, without its end (LF or CRLF); the last one may lack it.</summary>
+        private void SendLines(Stream stream)
+        {
+            byte[] buffer = ArrayPool<byte>.Shared.Rent(1 << 20);
+            int kept = 0;
+            while (true)
+            {
+                int read = stream.Read(buffer, kept, buffer.Length - kept);
+                if (read == 0)
+                {
+                    break;
+                }
+
+                int end = kept + read;
+                int start = 0;
+                for (int at; (at = buffer.AsSpan(start, end - start).IndexOf((byte)'\n')) >= 0; start += at + 1)
+                {
+                    SendLine(buffer.AsSpan(start, at));
+                }
+
+                kept = end - start;
+                buffer.AsSpan(start, kept).CopyTo(buffer);
+                if (kept == buffer.Length)
+                {
+                    if (kept > session.MaxMessageBytes)
+                    {
+                        throw new FastQException(RefusalCode.TooLarge, "A line", (ulong)session.MaxMessageBytes);
+                    }
+
+                    byte[] larger = ArrayPool<byte>.Shared.Rent(buffer.Length * 2);
+                    buffer.CopyTo(larger, 0);
+                    ArrayPool<byte>.Shared.Return(buffer);
+                    buffer = larger;
+                }
+            }
+
+            if (kept > 0)
+            {
+                SendLine(buffer.AsSpan(0, kept));
+            }
+
+            ArrayPool<byte>.Shared.Return(buffer);
+        }
+
+        private void SendLine(ReadOnlySpan<byte> line) => Send(line is [.., (byte)'\r'] ? line[..^1] : line);
+    }
+}
