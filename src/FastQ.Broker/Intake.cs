@@ -308,12 +308,8 @@ public sealed partial class Broker
             case RecordKind.GrowRings:
                 Offer(session, control.Subject, control.Count);
                 return true;
-            case RecordKind.ClientMovesRing when session.Offered is { } offered && session.OfferedIsMapped && offered.Number == control.Subject:
-                session.IsMoving = true;
-                return true;
             case RecordKind.ClientMovesRing:
-                End(session, RefusalCode.RingViolation, $"Ring {control.Subject} was not offered, or is not mapped yet.");
-                return true;
+                return TakeMove(session, control.Subject);
             case RecordKind.Damaged:
                 return TryTakeDamaged(session, control.Subject, control.Value);
             case RecordKind.Bye:
@@ -322,6 +318,29 @@ public sealed partial class Broker
             default:
                 return true; // Credit for a subscription that has ended meanwhile.
         }
+    }
+
+    /// <summary>The client has moved. It said on the socket that it has mapped the ring before it wrote this, but the ring is the quicker way.</summary>
+    private bool TakeMove(Session session, uint ring)
+    {
+        if (session.Offered is not null && !session.OfferedIsMapped)
+        {
+            OnSocket(session);
+        }
+
+        if (session.HasEnded)
+        {
+            return true;
+        }
+
+        if (session.Offered is not { } offered || !session.OfferedIsMapped || offered.Number != ring)
+        {
+            End(session, RefusalCode.RingViolation, $"Ring {ring} was not offered, or is not mapped yet.");
+            return true;
+        }
+
+        session.IsMoving = true;
+        return true;
     }
 
     private bool TryAcknowledgeRefusals(Session session, ulong upTo)

@@ -39,6 +39,7 @@ public sealed unsafe partial class Session
         Reconnects++;
         _resumedAt = welcome.NextNumber;
         ulong known = welcome.NextNumber - 1;
+        ulong claimed = _durableSeen; // Before the resend: the new counters soon pass what the broker knew.
         Outbox[] unconfirmed = [.. _older, _outbox];
         ClientRings oldDeliveries = _rings;
         UnixSocket oldSocket = _socket;
@@ -65,9 +66,9 @@ public sealed unsafe partial class Session
         oldBell.Dispose();
         oldPipe.Dispose();
         oldSocket.Dispose();
-        if (_durableSeen > known)
+        if (claimed > known)
         {
-            throw new FastQException(RefusalCode.DataLost, $"Submission {_durableSeen} was confirmed as durable, the broker knows {known}");
+            throw new FastQException(RefusalCode.DataLost, $"Submission {claimed} was confirmed as durable, the broker knows {known}");
         }
 
         foreach (Subscription subscription in _subscriptions.Values.ToArray())

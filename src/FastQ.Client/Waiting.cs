@@ -115,6 +115,11 @@ public sealed unsafe partial class Session
         Span<byte> message = stackalloc byte[Limits.MaxHandshakeBytes];
         Span<int> descriptors = stackalloc int[Limits.MaxSlotsPerMessage];
         Result<Received> received = _socket.Receive(message, descriptors);
+        if (!received.Ok && received.Fault.Errno == Errno.ECONNRESET)
+        {
+            received = _socket.Receive(message, descriptors); // The peer closed with something of ours unread; what it said before that still waits behind this error.
+        }
+
         if (!received.Ok && received.Fault.Errno == Errno.EAGAIN)
         {
             return false;

@@ -15,11 +15,11 @@ internal static class BenchCommand
 
     public static Command Create()
     {
-        Option<int> size = new("--size") { Description = "Bytes of a body.", DefaultValueFactory = _ => 100, HelpName = "BYTES" };
-        Option<long> count = new("--count") { Description = "Messages in all.", DefaultValueFactory = _ => 0, HelpName = "N" };
+        Option<int> size = Shared.Within(new Option<int>("--size") { Description = "Bytes of a body.", DefaultValueFactory = _ => 100, HelpName = "BYTES" }, 0, Limits.MaxMessageBytes);
+        Option<long> count = Shared.Within(new Option<long>("--count") { Description = "Messages in all.", DefaultValueFactory = _ => 0, HelpName = "N" }, 1, long.MaxValue);
         Option<string> confirm = PublishCommand.Confirm("written");
-        Option<int> producers = new("--producers") { DefaultValueFactory = _ => 1, Description = "Producer processes.", HelpName = "P" };
-        Option<int> consumers = new("--consumers") { DefaultValueFactory = _ => 1, Description = "Consumer processes.", HelpName = "C" };
+        Option<int> producers = Shared.Within(new Option<int>("--producers") { DefaultValueFactory = _ => 1, Description = "Producer processes.", HelpName = "P" }, 1, 64);
+        Option<int> consumers = Shared.Within(new Option<int>("--consumers") { DefaultValueFactory = _ => 1, Description = "Consumer processes.", HelpName = "C" }, 1, 64);
         Option<string> scenario = new("--scenario") { Description = "throughput: publish, deliver and accept at once. latency: one message in flight, there and back. backlog: publish all, restart, drain.", DefaultValueFactory = _ => "throughput" };
         scenario.AcceptOnlyFromAmong("throughput", "latency", "backlog");
         Option<string> queue = new("--queue") { Description = "Queue to use; made when it is not there.", DefaultValueFactory = _ => "bench" };
@@ -32,23 +32,6 @@ internal static class BenchCommand
         {
             size, count, confirm, producers, consumers, scenario, queue, socket, storage, pause, json,
         };
-        command.Validators.Add(result =>
-        {
-            if (result.GetValue(size) is < 0 or > Limits.MaxMessageBytes)
-            {
-                result.AddError($"--size is 0 to {Limits.MaxMessageBytes}.");
-            }
-
-            if (result.GetValue(producers) is < 1 or > 64 || result.GetValue(consumers) is < 1 or > 64)
-            {
-                result.AddError("--producers and --consumers are 1 to 64.");
-            }
-
-            if (result.GetValue(count) < 0)
-            {
-                result.AddError("--count is not negative.");
-            }
-        });
         command.SetAction(parsed =>
         {
             string kind = parsed.GetRequiredValue(scenario);

@@ -15,12 +15,12 @@ internal static class ConsumeCommand
     public static Command Create()
     {
         Argument<string> queue = Shared.Queue();
-        Option<long> max = new("--max") { Description = "End after so many messages.", DefaultValueFactory = _ => long.MaxValue, HelpName = "N" };
+        Option<long> max = Shared.Within(new Option<long>("--max") { Description = "End after so many messages.", DefaultValueFactory = _ => long.MaxValue, HelpName = "N" }, 0, long.MaxValue);
         Option<TimeSpan> wait = Shared.Duration("--wait", "End when nothing came for this long.", TimeSpan.FromSeconds(1));
         Option<string> settle = new("--settle") { Description = "What to say of each message once it is printed: accept, release, reject, or none.", DefaultValueFactory = _ => "accept" };
         settle.AcceptOnlyFromAmong("accept", "release", "reject", "none");
         Option<TimeSpan?> lease = Shared.OptionalDuration("--lease", "How long this consumer holds a message (the queue's lease).");
-        Option<int> credit = new("--credit") { Description = "Most messages in hand at once.", DefaultValueFactory = _ => 1000, HelpName = "N" };
+        Option<int> credit = Shared.Within(new Option<int>("--credit") { Description = "Most messages in hand at once.", DefaultValueFactory = _ => 1000, HelpName = "N" }, 1, Limits.MaxCredit);
         Option<string> format = new("--format") { Description = "text: the body, a line each. json: an object a line. raw: bodies one after the other.", DefaultValueFactory = _ => "text" };
         format.AcceptOnlyFromAmong("text", "json", "raw");
         Option<bool> follow = new("--follow") { Description = "Never end because nothing comes." };
@@ -29,18 +29,6 @@ internal static class ConsumeCommand
         {
             queue, max, wait, settle, lease, credit, format, follow, socket, patience,
         };
-        command.Validators.Add(result =>
-        {
-            if (result.GetValue(credit) is < 1 or > Limits.MaxCredit)
-            {
-                result.AddError($"--credit is 1 to {Limits.MaxCredit}.");
-            }
-
-            if (result.GetValue(max) < 0)
-            {
-                result.AddError("--max is not negative.");
-            }
-        });
         command.SetAction(parsed =>
         {
             using StopSignal stop = new();

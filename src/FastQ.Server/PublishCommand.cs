@@ -16,7 +16,7 @@ internal static class PublishCommand
         Argument<string?> input = new("INPUT") { Description = "'-': standard input, a message a line.", Arity = ArgumentArity.ZeroOrOne };
         Option<string?> body = new("--body") { Description = "The body, as text.", HelpName = "TEXT" };
         Option<string?> file = new("--file") { Description = "A file: a message a line.", HelpName = "PATH" };
-        Option<long> count = new("--count") { Description = "Send all of it so often.", DefaultValueFactory = _ => 1, HelpName = "N" };
+        Option<long> count = Shared.Within(new Option<long>("--count") { Description = "Send all of it so often.", DefaultValueFactory = _ => 1, HelpName = "N" }, 1, long.MaxValue);
         Option<string> confirm = Confirm("durable");
         Option<string[]> header = new("--header") { Description = "A header, k=v; may be given several times.", HelpName = "k=v", DefaultValueFactory = _ => [] };
         (Option<string> socket, Option<TimeSpan> patience, Option<bool> json) = (Shared.Socket(), Shared.Patience(), Shared.Json());
@@ -37,12 +37,7 @@ internal static class PublishCommand
                 result.AddError($"'{result.GetValue(input)}' is no input; '-' is standard input, --file PATH a file.");
             }
 
-            if (result.GetValue(count) < 1)
-            {
-                result.AddError("--count is at least 1.");
-            }
-
-            if (result.GetValue(header)!.Any(pair => pair.IndexOf('=', StringComparison.Ordinal) < 1))
+            if (result.GetValue(header) is string[] pairs && pairs.Any(pair => pair.IndexOf('=', StringComparison.Ordinal) < 1))
             {
                 result.AddError("--header needs k=v, with a key.");
             }

@@ -21,6 +21,21 @@ internal static class Shared
     public static Option<TimeSpan> Duration(string name, string description, TimeSpan defaultValue) =>
         new(name) { Description = description + " Like 250ms, 30s, 5m, 2h, 7d.", HelpName = "DURATION", CustomParser = ParseDuration, DefaultValueFactory = _ => defaultValue };
 
+    /// <summary>An option whose number lies within bounds.</summary>
+    public static Option<T> Within<T>(Option<T> option, T least, T most)
+        where T : IComparable<T>
+    {
+        option.Validators.Add(result =>
+        {
+            T value = result.GetValueOrDefault<T>()!;
+            if (result.Errors.Any() || value.CompareTo(least) < 0 || value.CompareTo(most) > 0)
+            {
+                result.AddError($"{option.Name} is {least} to {most}.");
+            }
+        });
+        return option;
+    }
+
     public static Option<TimeSpan?> OptionalDuration(string name, string description) =>
         new(name) { Description = description + " Like 250ms, 30s, 5m, 2h, 7d.", HelpName = "DURATION", CustomParser = argument => ParseDuration(argument) };
 
