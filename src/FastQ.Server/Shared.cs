@@ -27,6 +27,11 @@ internal static class Shared
     {
         option.Validators.Add(result =>
         {
+            if (result.Implicit)
+            {
+                return; // The default needs no judging.
+            }
+
             T value = result.GetValueOrDefault<T>()!;
             if (result.Errors.Any() || value.CompareTo(least) < 0 || value.CompareTo(most) > 0)
             {

@@ -1,0 +1,188 @@
+using System.Diagnostics;
+using System.Text.Json;
+using Xunit;
+
+namespace FastQ.EndToEnd;
+
+// The command line as scripts rely on it.
+public class CommandLineTests
+{
+    [Fact]
+    public void The_binary_is_at_most_16_MB()
+    {
+        Assert.InRange(new FileInfo(Fastq.Binary).Length, 1, 16_000_000);
+    }
+
+    [Fact]
+    public void What_is_published_is_consumed_as_it_was()
+    {
+        using TestBroker broker = new();
+        Assert.Equal(0, broker.Run("queue", "create", "work").ExitCode);
+        Ran published = broker.RunWith("first\nzweite Zeile, ümlaut\n\nlast", "publish", "work", "-", "--header", "k=v", "--json");
+        Assert.Equal(0, published.ExitCode);
+        Assert.Equal(4, published.Json.GetProperty("confirmed").GetInt32());
+
+        Ran consumed = broker.Run("consume", "work", "--format", "json", "--wait", "200ms");
+        Assert.Equal(0, consumed.ExitCode);
+        JsonElement[] messages = [.. consumed.Output.Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(line => JsonDocument.Parse(line).RootElement)];
+        Assert.Equal(["first", "zweite Zeile, ümlaut", "", "last"], messages.Select(message => message.GetProperty("body").GetString()));
+        Assert.Equal([1, 2, 3, 4], messages.Select(message => message.GetProperty("tag").GetInt32()));
+        Assert.All(messages, message => Assert.Equal("v", message.GetProperty("headers").GetProperty("k").GetString()));
+        Assert.All(messages, message => Assert.Equal(1, message.GetProperty("deliveryCount").GetInt32()));
+        Assert.Contains("4 consumed", consumed.Error, StringComparison.Ordinal);
+        Assert.Equal(0, broker.Queue("work").GetProperty("messages").GetInt32());
+    }
+
+    [Fact]
+    public void Bodies_that_are_no_text_come_as_base64_and_raw()
+    {
+        using TestBroker broker = new();
+        broker.Run("queue", "create", "work");
+        string file = Path.Combine(broker.Directory, "bytes");
+        File.WriteAllBytes(file, [0xff, 0xfe, 0x00, 0x01]);
+        Assert.Equal(0, broker.Run("publish", "work", "--file", file).ExitCode);
+        Ran json = broker.Run("consume", "work", "--format", "json", "--settle", "release", "--max", "1");
+        Assert.Equal("//4AAQ==", json.Json.GetProperty("bodyBase64").GetString());
+        Ran again = broker.Run("consume", "work", "--format", "json", "--max", "1");
+        Assert.Equal(2, again.Json.GetProperty("deliveryCount").GetInt32());
+        Assert.True(again.Json.GetProperty("redelivered").GetBoolean());
+    }
+
+    [Fact]
+    public void Rejected_messages_are_gone_and_unsettled_ones_come_again()
+    {
+        using TestBroker broker = new();
+        broker.Run("queue", "create", "work");
+        broker.Run("publish", "work", "--body", "x", "--count", "3");
+        broker.Run("consume", "work", "--settle", "reject", "--max", "1");
+        broker.Run("consume", "work", "--settle", "none", "--max", "2");
+        JsonElement queue = broker.Queue("work");
+        Assert.Equal(2, queue.GetProperty("ready").GetInt32());
+        Assert.Equal(1, queue.GetProperty("rejected").GetInt32());
+        Assert.Equal(0, queue.GetProperty("inFlight").GetInt32());
+    }
+
+    [Fact]
+    public void Creating_a_queue_again_is_fine_unless_its_attributes_differ()
+    {
+        using TestBroker broker = new();
+        Assert.Equal(0, broker.Run("queue", "create", "work", "--lease", "10s").ExitCode);
+        Assert.Equal(0, broker.Run("queue", "create", "work", "--lease", "10s").ExitCode);
+        Ran other = broker.Run("queue", "create", "work", "--lease", "20s");
+        Assert.Equal(1, other.ExitCode);
+        Assert.Contains("queue-exists", other.Error, StringComparison.Ordinal);
+        Assert.Contains("lease is 10000 ms, not 20000 ms", other.Error, StringComparison.Ordinal);
+        Assert.Equal(1, broker.Run("queue", "list", "--json").Json.GetArrayLength());
+    }
+
+    [Fact]
+    public void Purge_and_delete_do_what_they_say()
+    {
+        using TestBroker broker = new();
+        broker.Run("queue", "create", "work");
+        broker.Run("publish", "work", "--body", "x", "--count", "5000");
+        Assert.Equal(5000, broker.Run("queue", "purge", "work", "--json").Json.GetProperty("purged").GetInt32());
+        Assert.Equal(0, broker.Queue("work").GetProperty("messages").GetInt32());
+        Assert.Equal(0, broker.Run("queue", "delete", "work").ExitCode);
+        Ran gone = broker.Run("queue", "show", "work");
+        Assert.Equal(1, gone.ExitCode);
+        Assert.Contains("unknown-queue", gone.Error, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("unknown-queue", 1, "publish", "nowhere", "--body", "x")]
+    [InlineData("unknown-queue", 1, "consume", "nowhere")]
+    [InlineData("bad-name", 2, "queue", "create", "fastq.mine")]
+    [InlineData("exactly one of", 2, "publish", "work")]
+    [InlineData("'5 parsecs' is no duration", 2, "consume", "work", "--wait", "5 parsecs")]
+    [InlineData("--credit is 1 to", 2, "consume", "work", "--credit", "0")]
+    public void Bad_input_gets_one_clear_line_and_its_exit_code(string said, int exitCode, params string[] arguments)
+    {
+        using TestBroker broker = new();
+        Ran ran = broker.Run(arguments);
+        Assert.Equal(exitCode, ran.ExitCode);
+        Assert.Contains(said, ran.Error, StringComparison.Ordinal);
+        Assert.Empty(ran.Output);
+    }
+
+    [Fact]
+    public void A_broker_that_is_away_is_said_after_the_patience()
+    {
+        Ran ran = Fastq.Run(null, "stats", "--socket", "/tmp/no-such-fastq/s", "--patience", "50ms");
+        Assert.Equal(1, ran.ExitCode);
+        Assert.Contains("disconnected", ran.Error, StringComparison.Ordinal);
+        Assert.Contains("ENOENT", ran.Error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_consumer_that_is_terminated_settles_what_it_printed()
+    {
+        using TestBroker broker = new();
+        broker.Run("queue", "create", "work");
+        broker.Run("publish", "work", "--body", "x", "--count", "10");
+        using Process consumer = Fastq.Start("consume", "work", "--follow", "--socket", broker.Socket);
+        for (int i = 0; i < 10; i++)
+        {
+            Assert.Equal("x", consumer.StandardOutput.ReadLine());
+        }
+
+        using Process kill = Process.Start("kill", ["-TERM", $"{consumer.Id}"]);
+        kill.WaitForExit();
+        Assert.True(consumer.WaitForExit(10_000));
+        Assert.Equal(0, consumer.ExitCode);
+        Assert.Equal(0, broker.Queue("work").GetProperty("messages").GetInt32());
+    }
+
+    [Fact]
+    public void Statistics_name_what_scripts_read()
+    {
+        using TestBroker broker = new();
+        JsonElement stats = broker.Run("stats", "--json").Json;
+        foreach (string name in (ReadOnlySpan<string>)["pid", "uptimeSeconds", "residentBytes", "sessions", "queues", "messages", "journal", "recovery"])
+        {
+            Assert.True(stats.TryGetProperty(name, out _), name);
+        }
+
+        foreach (string name in (ReadOnlySpan<string>)["writtenBlock", "durableBlock", "syncs", "bytesWritten", "liveBytes", "slots", "slotBytes", "storage"])
+        {
+            Assert.True(stats.GetProperty("journal").TryGetProperty(name, out _), name);
+        }
+
+        Assert.Equal("first-start", stats.GetProperty("recovery").GetProperty("verdict").GetString());
+        Assert.InRange(stats.GetProperty("residentBytes").GetInt64(), 1, 30L << 20);
+    }
+
+    [Fact]
+    public void Help_teaches_with_examples()
+    {
+        Assert.Contains("Examples:", Fastq.Run(null, "publish", "--help").Output, StringComparison.Ordinal);
+        Assert.Contains("fastq serve", Fastq.Run(null, "--help").Output, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void The_demo_loses_nothing()
+    {
+        string file = Path.GetTempFileName();
+        File.WriteAllLines(file, Enumerable.Range(0, 50_000).Select(i => $"line {i}"));
+        Ran ran = Fastq.Run(null, "demo", "--file", file, "--json");
+        File.Delete(file);
+        Assert.Equal(0, ran.ExitCode);
+        Assert.Equal(50_000, ran.Json.GetProperty("delivered").GetInt32());
+        Assert.Equal(0, ran.Json.GetProperty("lost").GetInt32());
+        Assert.Equal(0, ran.Json.GetProperty("wrong").GetInt32());
+    }
+
+    [Theory]
+    [InlineData("throughput", "durable", "auto")]
+    [InlineData("throughput", "written", "io_uring")]
+    [InlineData("latency", "written", "auto")]
+    [InlineData("backlog", "written", "thread")]
+    public void A_benchmark_checks_every_message(string scenario, string confirm, string storage)
+    {
+        Ran ran = Fastq.Run(null, "bench", "--scenario", scenario, "--confirm", confirm, "--storage", storage, "--count", "20000", "--json");
+        Assert.True(ran.ExitCode == 0, ran.Error);
+        Assert.True(ran.Json.GetProperty("verified").GetBoolean());
+        Assert.True(ran.Json.GetProperty("messagesPerSecond").GetDouble() > 0);
+        Assert.True(ran.Json.GetProperty("latencyMicroseconds").GetProperty("p50").GetDouble() > 0);
+    }
+}

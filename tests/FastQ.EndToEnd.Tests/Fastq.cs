@@ -1,0 +1,121 @@
+using System.Diagnostics;
+using System.Text;
+using System.Text.Json;
+using Xunit;
+
+namespace FastQ.EndToEnd;
+
+/// <summary>What a run of the binary gave.</summary>
+public sealed record Ran(int ExitCode, string Output, string Error)
+{
+    public JsonElement Json => JsonDocument.Parse(Output).RootElement.Clone();
+}
+
+/// <summary>The published binary as a program.</summary>
+public static class Fastq
+{
+    public static string Root { get; } = FindRoot();
+
+    public static string Binary { get; } = Path.Combine(Root, "artifacts", "bin", "fastq");
+
+    /// <summary>Runs it to its end; a minute at most.</summary>
+    public static Ran Run(string? input, params string[] arguments)
+    {
+        using Process process = Start(arguments);
+        Task<string> output = process.StandardOutput.ReadToEndAsync(TestContext.Current.CancellationToken);
+        Task<string> error = process.StandardError.ReadToEndAsync(TestContext.Current.CancellationToken);
+        if (input is not null)
+        {
+            process.StandardInput.Write(input);
+        }
+
+        process.StandardInput.Close();
+        Assert.True(process.WaitForExit(60_000), $"fastq {string.Join(' ', arguments)} does not end");
+        return new Ran(process.ExitCode, output.Result, error.Result);
+    }
+
+    public static Process Start(params string[] arguments) => StartProgram(Binary, arguments);
+
+    public static Process StartProgram(string program, string[] arguments)
+    {
+        ProcessStartInfo start = new(program, arguments) { RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true, StandardOutputEncoding = new UTF8Encoding(false) };
+        start.Environment.Remove("FASTQ_SOCKET");
+        return Process.Start(start)!;
+    }
+
+    private static string FindRoot()
+    {
+        DirectoryInfo? at = new(AppContext.BaseDirectory);
+        while (at is not null && !File.Exists(Path.Combine(at.FullName, "FastQ.sln")))
+        {
+            at = at.Parent;
+        }
+
+        return at!.FullName;
+    }
+}
+
+/// <summary>A broker process in a directory of its own.</summary>
+public sealed class TestBroker : IDisposable
+{
+    private readonly string[] _prefix;
+    private Process? _process;
+
+    public TestBroker(params string[] prefix)
+    {
+        _prefix = prefix;
+        Start();
+    }
+
+    public string Directory { get; } = System.IO.Directory.CreateTempSubdirectory("fastq-test-").FullName;
+
+    public string Data => Path.Combine(Directory, "data");
+
+    public string Socket => Path.Combine(Directory, "s");
+
+    public string ReadyLine { get; private set; } = "";
+
+    /// <summary>Of the broker itself, not of what it runs under.</summary>
+    public string ProcessId => ReadyLine.Split(' ').Single(word => word.StartsWith("pid=", StringComparison.Ordinal))[4..];
+
+    public void Start()
+    {
+        string[] serve = [Fastq.Binary, "serve", "--data", Data, "--socket", Socket];
+        string[] all = [.. _prefix, .. serve];
+        _process = Fastq.StartProgram(all[0], all[1..]);
+        ReadyLine = _process.StandardOutput.ReadLine() ?? throw new InvalidOperationException($"No ready line: {_process.StandardError.ReadToEnd()}");
+        Assert.StartsWith("ready", ReadyLine, StringComparison.Ordinal);
+    }
+
+    public Ran Run(params string[] arguments) => Fastq.Run(null, [.. arguments, "--socket", Socket]);
+
+    public Ran RunWith(string input, params string[] arguments) => Fastq.Run(input, [.. arguments, "--socket", Socket]);
+
+    public JsonElement Queue(string name) => Run("queue", "show", name, "--json").Json;
+
+    /// <summary>SIGKILL to the broker itself.</summary>
+    public void Kill()
+    {
+        _process!.Kill(entireProcessTree: true);
+        _process.WaitForExit();
+    }
+
+    /// <summary>SIGTERM. Gives the exit code.</summary>
+    public int Stop()
+    {
+        using Process kill = Process.Start("kill", ["-TERM", ProcessId]);
+        kill.WaitForExit();
+        Assert.True(_process!.WaitForExit(30_000), "The broker does not stop");
+        return _process.ExitCode;
+    }
+
+    public void Dispose()
+    {
+        if (!_process!.HasExited)
+        {
+            Kill();
+        }
+
+        System.IO.Directory.Delete(Directory, recursive: true);
+    }
+}
