@@ -1,0 +1,302 @@
+using System.Text;
+using FastQ.Protocol;
+using Xunit;
+
+namespace FastQ.Client;
+
+// What a program sees of a queue, through the real client and the real broker.
+public class SessionTests
+{
+    private static readonly TimeSpan Soon = TimeSpan.FromSeconds(10);
+
+    [Fact]
+    public void A_message_comes_as_it_was_sent_in_order()
+    {
+        using RunningBroker broker = new();
+        using Session session = broker.Connect();
+        session.DeclareQueue("q");
+        QueueHandle queue = session.OpenQueue("q");
+        byte[] properties = new byte[256];
+        PropertyWriter writer = new(properties);
+        writer.Header("colour", "blue");
+        for (int i = 0; i < 1000; i++)
+        {
+            session.Publish(queue, Encoding.UTF8.GetBytes($"message {i}"), ConfirmLevel.Durable, writer.Written);
+        }
+
+        session.Flush();
+        Subscription subscription = session.Subscribe("q");
+        for (int i = 0; i < 1000; i++)
+        {
+            Assert.True(subscription.Receive(Soon, out Delivery delivery));
+            Assert.Equal($"message {i}", Encoding.UTF8.GetString(delivery.Body));
+            Assert.Equal("blue", delivery.HeaderText("colour"));
+            Assert.Equal((ulong)i + 1, delivery.Tag);
+            Assert.InRange(delivery.Timestamp, DateTimeOffset.UtcNow.AddMinutes(-1), DateTimeOffset.UtcNow.AddMinutes(1));
+            subscription.Accept(delivery);
+        }
+
+        session.Flush();
+        Assert.Equal(0, session.GetQueue("q").Messages);
+        Assert.Equal(1000ul, session.GetQueue("q").Accepted);
+    }
+
+    [Theory]
+    [InlineData(0)]
+    [InlineData(1)]
+    [InlineData(100_000)]
+    [InlineData(1_000_000)]
+    [InlineData(16 * 1024 * 1024)]
+    public void Bodies_of_any_size_come_whole(int size)
+    {
+        using RunningBroker broker = new();
+        using Session session = broker.Connect();
+        using Session copies = broker.Connect(options => options with { WantsCopies = true });
+        session.DeclareQueue("q");
+        byte[] body = new byte[size];
+        new Random(size).NextBytes(body);
+        for (int i = 0; i < 3; i++)
+        {
+            session.Publish(session.OpenQueue("q"), body);
+        }
+
+        session.Flush();
+        foreach (Session consumer in (Session[])[session, copies])
+        {
+            Subscription subscription = consumer.Subscribe("q", new SubscribeOptions { Credit = 1 });
+            Assert.True(subscription.Receive(Soon, out Delivery delivery));
+            Assert.True(body.AsSpan().SequenceEqual(delivery.Body));
+            subscription.Accept(delivery);
+            subscription.Close();
+        }
+
+        session.Flush();
+        copies.Flush();
+        Assert.Equal(1, session.GetQueue("q").Ready);
+    }
+
+    [Fact]
+    public void A_body_above_the_limit_is_refused_and_the_session_goes_on()
+    {
+        using RunningBroker broker = new(options => options with { MaxMessageBytes = 1000 });
+        using Session session = broker.Connect();
+        session.DeclareQueue("q");
+        QueueHandle queue = session.OpenQueue("q");
+        FastQException refusal = Assert.Throws<FastQException>(() => session.Publish(queue, new byte[1001]));
+        Assert.Equal("too-large", refusal.Name);
+        Assert.Contains("1000", refusal.Message, StringComparison.Ordinal);
+        session.Publish(queue, new byte[1000]);
+        session.Flush();
+        Assert.Equal(1, session.GetQueue("q").Ready);
+    }
+
+    [Fact]
+    public void A_refused_message_is_told_by_number_and_those_around_it_are_taken()
+    {
+        using RunningBroker broker = new();
+        using Session session = broker.Connect();
+        session.DeclareQueue("q");
+        session.DeclareQueue("gone");
+        QueueHandle queue = session.OpenQueue("q");
+        QueueHandle gone = session.OpenQueue("gone");
+        session.DeleteQueue("gone");
+        session.Publish(queue, "1"u8);
+        ulong number = session.Publish(gone, "2"u8);
+        session.Publish(queue, "3"u8);
+        FastQException refusal = Assert.Throws<FastQException>(() => session.Flush());
+        Assert.Equal(number, refusal.Number);
+        Assert.Equal("queue-deleted", refusal.Name);
+        session.Flush();
+        Assert.Equal(2, session.GetQueue("q").Ready);
+    }
+
+    [Fact]
+    public void A_settled_delivery_shows_no_bytes_any_more()
+    {
+        using RunningBroker broker = new();
+        using Session session = broker.Connect();
+        session.DeclareQueue("q");
+        session.Publish(session.OpenQueue("q"), "x"u8);
+        Subscription subscription = session.Subscribe("q");
+        Assert.True(subscription.Receive(Soon, out Delivery delivery));
+        subscription.Accept(delivery);
+        Assert.Throws<FastQException>(() => delivery.Body.Length);
+        Assert.Throws<FastQException>(() => subscription.Accept(delivery));
+    }
+
+    [Fact]
+    public void A_released_message_comes_again_at_its_place_with_its_count()
+    {
+        using RunningBroker broker = new();
+        using Session session = broker.Connect();
+        session.DeclareQueue("q");
+        for (byte i = 0; i < 10; i++)
+        {
+            session.Publish(session.OpenQueue("q"), [i]);
+        }
+
+        Subscription subscription = session.Subscribe("q", new SubscribeOptions { Credit = 5 });
+        ulong token = 0;
+        for (int i = 0; i < 5; i++)
+        {
+            Assert.True(subscription.Receive(Soon, out Delivery delivery));
+            token = i == 0 ? delivery.TokenNumber : token;
+            subscription.Release(delivery);
+        }
+
+        for (byte i = 0; i < 10; i++)
+        {
+            Assert.True(subscription.Receive(Soon, out Delivery delivery));
+            Assert.Equal(i, delivery.Body[0]);
+            Assert.Equal(i < 5 ? 2 : 1, delivery.DeliveryCount);
+            Assert.True(delivery.TokenNumber > token);
+            token = delivery.TokenNumber;
+            subscription.Accept(delivery);
+        }
+    }
+
+    [Fact]
+    public void A_lease_that_ends_gives_the_message_to_another_and_the_late_settle_is_told_so()
+    {
+        using RunningBroker broker = new();
+        using Session slow = broker.Connect();
+        using Session quick = broker.Connect();
+        slow.DeclareQueue("q");
+        slow.Publish(slow.OpenQueue("q"), "x"u8);
+        slow.Flush();
+        Subscription first = slow.Subscribe("q", new SubscribeOptions { Lease = TimeSpan.FromMilliseconds(50) });
+        Assert.True(first.Receive(Soon, out Delivery mine));
+        Subscription second = quick.Subscribe("q");
+        Assert.True(second.Receive(Soon, out Delivery again));
+        Assert.True(again.IsRedelivered);
+        Assert.Equal("x"u8, mine.Body); // Still readable: the reference is pinned until it is settled.
+        first.Accept(mine);
+        FastQException late = Assert.Throws<FastQException>(() => slow.Flush());
+        Assert.Equal("lease-lost", late.Name);
+        second.Accept(again);
+        quick.Flush();
+        Assert.Equal(0, quick.GetQueue("q").Messages);
+    }
+
+    [Fact]
+    public void A_lease_that_is_extended_does_not_end()
+    {
+        using RunningBroker broker = new();
+        using Session session = broker.Connect();
+        session.DeclareQueue("q");
+        session.Publish(session.OpenQueue("q"), "x"u8);
+        session.Publish(session.OpenQueue("q"), "y"u8);
+        Subscription subscription = session.Subscribe("q", new SubscribeOptions { Credit = 2, Lease = TimeSpan.FromMilliseconds(100) });
+        Assert.True(subscription.Receive(Soon, out Delivery kept));
+        Assert.True(subscription.Receive(Soon, out Delivery lost));
+        subscription.Extend(kept, TimeSpan.FromHours(1));
+        session.Flush();
+
+        // When the other's lease has ended, the kept one's old one has, too.
+        Assert.True(subscription.Receive(Soon, out Delivery again) || subscription.Receive(Soon, out again));
+        Assert.Equal(lost.Tag, again.Tag);
+        subscription.Accept(kept);
+        subscription.Accept(again);
+        session.Flush();
+        Assert.Equal(0, session.GetQueue("q").Messages);
+    }
+
+    [Fact]
+    public void Credit_bounds_what_a_consumer_holds()
+    {
+        using RunningBroker broker = new();
+        using Session session = broker.Connect();
+        session.DeclareQueue("q");
+        for (int i = 0; i < 100; i++)
+        {
+            session.Publish(session.OpenQueue("q"), "x"u8);
+        }
+
+        Subscription subscription = session.Subscribe("q", new SubscribeOptions { Credit = 7 });
+        Assert.True(subscription.Receive(Soon, out Delivery first));
+        Assert.Equal(7, session.GetQueue("q").InFlight);
+        subscription.Accept(first);
+        session.Flush();
+        Assert.Equal(93, session.GetQueue("q").Ready + 1);
+    }
+
+    [Fact]
+    public void Competing_consumers_share_a_queue_and_each_message_has_one_owner()
+    {
+        using RunningBroker broker = new();
+        using Session publisher = broker.Connect();
+        publisher.DeclareQueue("q");
+        const int Count = 10_000;
+        int[] owners = new int[Count + 1];
+        Thread[] consumers = [.. Enumerable.Range(1, 3).Select(id => new Thread(() =>
+        {
+            using Session session = broker.Connect();
+            Subscription subscription = session.Subscribe("q");
+            while (subscription.Receive(TimeSpan.FromSeconds(1), out Delivery delivery))
+            {
+                Interlocked.Increment(ref owners[delivery.Tag]);
+                subscription.Accept(delivery);
+            }
+        }))];
+        Array.ForEach(consumers, thread => thread.Start());
+        for (int i = 0; i < Count; i++)
+        {
+            publisher.Publish(publisher.OpenQueue("q"), "x"u8, ConfirmLevel.Written);
+        }
+
+        publisher.Flush(ConfirmLevel.Written);
+        Array.ForEach(consumers, thread => thread.Join());
+        Assert.All(owners.Skip(1), times => Assert.Equal(1, times));
+    }
+
+    [Fact]
+    public void A_session_rides_out_restarts_with_what_it_holds()
+    {
+        using RunningBroker broker = new();
+        using Session session = broker.Connect();
+        session.DeclareQueue("q");
+        QueueHandle queue = session.OpenQueue("q");
+        session.Publish(queue, "held"u8);
+        Subscription subscription = session.Subscribe("q");
+        Assert.True(subscription.Receive(Soon, out Delivery held));
+        for (int round = 0; round < 3; round++)
+        {
+            broker.Stop();
+            broker.Start();
+            session.Publish(queue, "more"u8);
+            session.Flush();
+        }
+
+        Assert.Equal(3, session.Reconnects);
+        Assert.Equal("held"u8, held.Body);
+        subscription.Accept(held);
+        for (int i = 0; i < 3; i++)
+        {
+            Assert.True(subscription.Receive(Soon, out Delivery delivery));
+            Assert.False(delivery.IsRedelivered);
+            subscription.Accept(delivery);
+        }
+
+        session.Flush();
+        QueueInfo info = session.GetQueue("q");
+        Assert.Equal((0, 4ul, 4ul), (info.Messages, info.Published, info.Accepted));
+    }
+
+    [Fact]
+    public void A_deleted_queue_ends_its_subscriptions_with_the_reason()
+    {
+        using RunningBroker broker = new();
+        using Session session = broker.Connect();
+        using Session other = broker.Connect();
+        session.DeclareQueue("q");
+        Subscription subscription = session.Subscribe("q");
+        other.DeleteQueue("q");
+        FastQException ended = Assert.Throws<FastQException>(() =>
+        {
+            while (!subscription.Receive(Soon, out _))
+            {
+            }
+        });
+        Assert.Equal("queue-deleted", ended.Name);
+    }
+}
