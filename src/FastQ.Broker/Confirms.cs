@@ -77,7 +77,8 @@ internal sealed class Confirms
 
     private void Push(Mark mark)
     {
-        Invariant.Holds(_end == _first || At(_end - 1).Block < mark.Block);
+        // Equal: what came after the block was written, and belongs to it all the same, like a copy of an older message.
+        Invariant.Holds(_end == _first || At(_end - 1).Block <= mark.Block);
         if (_end - _first == _marks.Length)
         {
             Grow();

@@ -21,7 +21,12 @@ public sealed unsafe partial class Session
         }
 
         Drain(); // The old ring B is still ours to read.
-        TakeAllOut();
+        foreach (Subscription subscription in _subscriptions.Values)
+        {
+            // What was not handed out goes back uncounted, and comes again: an orderly stop has given it back already.
+            GiveUpRuns(subscription);
+        }
+
         PublishPosition();
         FreeRead();
         int submissionBytes = _outbox.Ring.RingBytes;
@@ -83,7 +88,7 @@ public sealed unsafe partial class Session
         return Connector.TryConnect(_options, _instance, producer, _durableSeen, submissionBytes, deliveryBytes, out why);
     }
 
-    /// <summary>Runs that were taken out of the old ring stay; their place in it is no matter any more.</summary>
+    /// <summary>Runs that are still being handed out hold nothing of the old ring; their place in it is no matter any more.</summary>
     private void ForgetRunsInRing()
     {
         while (_runs.TryDequeue(out DeliveryRun? run))
@@ -145,22 +150,10 @@ public sealed unsafe partial class Session
     /// <summary>Says that a subscription is still ours; the answer comes with the others (<see cref="TakeResumeAnswer"/>).</summary>
     private void Resume(Subscription subscription)
     {
-        // What came and lies here is ours, as far as it was taken out of the ring: all of it.
-        ulong firstNotTaken = subscription.NextDelivery;
-        if (subscription.Current is DeliveryRun current)
-        {
-            firstNotTaken = Math.Max(firstNotTaken, current.Header.FirstDelivery + current.Header.Count);
-        }
-
-        foreach (DeliveryRun run in subscription.Waiting)
-        {
-            firstNotTaken = Math.Max(firstNotTaken, run.Header.FirstDelivery + run.Header.Count);
-        }
-
         Span<byte> room = stackalloc byte[256];
         FieldWriter writer = new(room);
         writer.Number(FieldTag.Subscription, subscription.Id);
-        writer.Number(FieldTag.FirstDelivery, firstNotTaken);
+        writer.Number(FieldTag.FirstDelivery, subscription.NextDelivery);
         writer.Number(FieldTag.CreditMessages, subscription.Credit);
         writer.Number(FieldTag.CreditBytes, (ulong)subscription.Options.CreditBytes);
         _resuming[SendCommand(CommandKind.ResumeSubscription, writer.Written, ConfirmLevel.Written)] = subscription;

@@ -10,7 +10,7 @@ public sealed unsafe partial class Session
     private const int Yields = 100;
     private (ulong Head, ulong Position, ulong Decided, ulong Written, ulong Durable) _seen;
 
-    /// <summary>Waits until ring B or a counter has moved since the last look, and takes what came. False: the time is over and nothing has.</summary>
+    /// <summary>Waits until ring B or a counter may have moved since the last look, and takes what came. False: the time is over and nothing has.</summary>
     private bool WaitForNews(Deadline deadline)
     {
         ObjectDisposedException.ThrowIf(IsClosed, this);
@@ -52,7 +52,7 @@ public sealed unsafe partial class Session
             return true; // The caller looks again at all it knows.
         }
 
-        return TakeNews();
+        return TakeNews() || !deadline.IsOver; // Woken for nothing (an old ring of the bell, a signal): there is still time.
     }
 
     private bool HasNews()

@@ -24,8 +24,21 @@ public sealed class RunningBroker : IDisposable
     {
         BrokerOptions options = _with(new BrokerOptions { DataDirectory = Path.Combine(Directory, "data"), SocketPath = Socket, ResumeGrace = TimeSpan.Zero });
         _broker = Broker.Broker.Open(options, out string? refusal) ?? throw new InvalidOperationException(refusal);
-        _thread = new Thread(() => _failure = _broker.Run());
+        _thread = new Thread(Serve);
         _thread.Start();
+    }
+
+    private void Serve()
+    {
+        try
+        {
+            _failure = _broker!.Run();
+        }
+        catch (Exception broken) when (broken.GetType().Name == "InvariantViolation")
+        {
+            _failure = broken.ToString(); // A process would have died; its clients see the same.
+            _broker!.Dispose();
+        }
     }
 
     /// <summary>An orderly stop; the clients see it as a restart.</summary>
