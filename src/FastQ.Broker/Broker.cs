@@ -1,4 +1,5 @@
 using System.Diagnostics.CodeAnalysis;
+using System.Runtime.CompilerServices;
 using FastQ.Engine;
 using FastQ.Journal;
 using FastQ.Linux;
@@ -26,6 +27,7 @@ public sealed partial class Broker : IDisposable
     private readonly EpollSet _epoll;
     private readonly EventDescriptor _stop;
     private readonly BrokerClock _clock;
+    private readonly bool _fencesAll = ThisProcess.FenceAll().Ok; // Not where the kernel lacks membarrier, or a sandbox forbids it.
     private readonly Dictionary<ulong, Session> _sessions = [];
     private readonly Dictionary<uint, Session> _bySubscription = [];
     private readonly List<Session> _hot = [];
@@ -244,6 +246,7 @@ public sealed partial class Broker : IDisposable
     }
 
     /// <summary>Something of the session is in the open block, or in its delivery ring since.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private void Touch(Session session)
     {
         session.Confirms.Touch(_journal.LastBlock, session.Decided, session.Rings.Deliveries.Head);
@@ -379,6 +382,7 @@ public sealed partial class Broker : IDisposable
             }
         }
 
+        FenceClients();
         bool news = false;
         foreach (Session session in _hot)
         {
@@ -397,6 +401,15 @@ public sealed partial class Broker : IDisposable
             {
                 offered.Sleep.Wake();
             }
+        }
+    }
+
+    /// <summary>Between the announcement of sleep and the last look: clients that know of it leave out their own fence, which is one per message (DESIGN section 9).</summary>
+    private void FenceClients()
+    {
+        if (_fencesAll)
+        {
+            ThisProcess.FenceAll().OrThrow();
         }
     }
 

@@ -1,3 +1,5 @@
+using System.Runtime.CompilerServices;
+
 namespace FastQ.Broker;
 
 // What a session may be shown once its blocks are written, and what may be called durable.
@@ -27,6 +29,7 @@ internal sealed class Confirms
     public bool HasUndurable => _first != _end || _open.Block != 0;
 
     /// <summary>Block <paramref name="block"/> has the session's decisions up to <paramref name="number"/> and its delivery ring up to <paramref name="head"/>.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public void Touch(ulong block, ulong number, ulong head)
     {
         if (_open.Block != block && _open.Block != 0)

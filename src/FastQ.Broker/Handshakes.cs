@@ -199,6 +199,7 @@ public sealed partial class Broker
         fields.Number(FieldTag.DeliveryRingBytes, (ulong)deliveryBytes);
         fields.Number(FieldTag.MaxMessageBytes, (ulong)_options.MaxMessageBytes);
         fields.Number(FieldTag.SlotBytes, wantsCopies ? 0 : (ulong)_journal.SlotBytes);
+        fields.Number(FieldTag.FencesAll, _fencesAll ? 1u : 0u);
         fields.Text(FieldTag.ServerVersion, _options.ServerVersion);
         Invariant.Holds(!fields.Overflowed);
         int[] descriptors = [session.Rings.DescriptorA, session.Rings.DescriptorB, session.Bell.Descriptor, pipe.Value.Read.Descriptor];

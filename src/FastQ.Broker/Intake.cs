@@ -52,6 +52,7 @@ public sealed partial class Broker
         }
 
         session.Rings.Sleep.Announce();
+        FenceClients();
         if (session.Rings.Submissions.HasNews)
         {
             session.Rings.Sleep.Wake();
@@ -71,15 +72,15 @@ public sealed partial class Broker
             return 0;
         }
 
-        if (session.IsMoving || session.Answers.Count > 0)
+        if (session.IsMoving || session.Answers.Count > 0 || session.AnswerRoom < NoticeBytes)
         {
             return 0;
         }
 
         RingReader ring = session.Rings.Submissions;
+        ulong end = ring.Position + BytesATurn;
         int records = 0;
-        ulong start = ring.Position;
-        while (records < RecordsATurn && ring.Position - start < BytesATurn && session.AnswerRoom >= NoticeBytes)
+        while (records < RecordsATurn && ring.Position < end)
         {
             RingVerdict verdict = ring.Next(out RecordPrefix prefix);
             if (verdict == RingVerdict.Empty)
@@ -93,7 +94,8 @@ public sealed partial class Broker
                 return records;
             }
 
-            if (!TryTake(session, ring, prefix))
+            bool isMessage = prefix.Kind == RecordKind.Message;
+            if (!(isMessage ? TryTakeMessage(session, ring, prefix) : TryTakeOther(session, ring, prefix)))
             {
                 break; // No room in the journal now: it stays where it is.
             }
@@ -105,9 +107,13 @@ public sealed partial class Broker
             }
 
             ring.Advance((int)prefix.LengthBytes);
-            if (session.IsMoving || session.Answers.Count > 0)
+            if (session.MustPause)
             {
-                break;
+                session.MustPause = false;
+                if (session.IsMoving || session.Answers.Count > 0 || session.AnswerRoom < NoticeBytes)
+                {
+                    break;
+                }
             }
         }
 
@@ -120,14 +126,16 @@ public sealed partial class Broker
         return records;
     }
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private bool TryTake(Session session, RingReader ring, RecordPrefix prefix) => prefix.Kind switch
+    private bool TryTakeOther(Session session, RingReader ring, RecordPrefix prefix)
     {
-        RecordKind.Message => TryTakeMessage(session, ring, prefix),
-        RecordKind.Settle or RecordKind.Extend => TryTakeSettle(session, ring, prefix),
-        RecordKind.Command => TryTakeCommand(session, ring, prefix),
-        _ => TryTakeControl(session, ring, prefix),
-    };
+        session.MustPause = true; // It may fill the delivery ring, or move it: the loop looks before it goes on.
+        return prefix.Kind switch
+        {
+            RecordKind.Settle or RecordKind.Extend => TryTakeSettle(session, ring, prefix),
+            RecordKind.Command => TryTakeCommand(session, ring, prefix),
+            _ => TryTakeControl(session, ring, prefix),
+        };
+    }
 
     private bool TryTakeMessage(Session session, RingReader ring, RecordPrefix prefix)
     {
@@ -271,6 +279,7 @@ public sealed partial class Broker
         session.Decided = number;
         Notice(session, new NoticeRecord { Kind = RecordKind.Refused, Code = decision.Code, Number = number, Count = 1, Value = decision.Value }, "");
         session.RefusalHead = session.Rings.Deliveries.Head;
+        session.MustPause = true;
         Touch(session);
         return true;
     }

@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using FastQ.Linux;
 using FastQ.Protocol;
 
@@ -37,6 +38,13 @@ internal sealed unsafe class ClientRings : IDisposable
     public Sleeper Sleep;
 
     public Ringer BrokerRinger;
+
+    /// <summary>The broker fences this process, too, before it looks a last time and sleeps: the head and the sleep number need no fence between them here.</summary>
+    public bool IsFencedByBroker { get; set; }
+
+    /// <summary>Asked after the head was published.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public bool MustRing() => IsFencedByBroker ? BrokerRinger.MustRingAfterFence() : BrokerRinger.MustRing();
 
     /// <summary>Maps both files; the descriptors are closed in any case.</summary>
     public static Result<ClientRings> Map(uint number, int submissionBytes, int deliveryBytes, int descriptorA, int descriptorB)

@@ -39,6 +39,9 @@ internal sealed class Welcome : IDisposable
 /// <summary>One attempt at a handshake: Hello, Welcome, Mapped. Nothing is left behind when it fails.</summary>
 internal static class Connector
 {
+    /// <summary>The kernel fences this process's threads when a broker asks it to.</summary>
+    private static readonly Lazy<bool> s_isFenced = new(static () => ThisProcess.RegisterForFences().Ok);
+
     /// <exception cref="FastQException">The broker refused; not that it is away.</exception>
     /// <returns>Null: no broker is there, or it went away in the middle; <paramref name="why"/> says so.</returns>
     public static Welcome? TryConnect(SessionOptions options, ReadOnlySpan<byte> instance, ulong producer, ulong claimedDurable, int submissionBytes, int deliveryBytes, out string why)
@@ -121,6 +124,7 @@ internal static class Connector
             throw new LinuxException(rings.Fault);
         }
 
+        rings.Value.IsFencedByBroker = Number(fields, FieldTag.FencesAll) == 1 && s_isFenced.Value;
         return new Welcome
         {
             Socket = socket,

@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using System.Text;
 using FastQ.Protocol;
@@ -44,13 +45,28 @@ public readonly unsafe struct Delivery
     public bool IsRedelivered { get; }
 
     /// <summary>The body. Until it is settled.</summary>
-    public ReadOnlySpan<byte> Body => Record[(MessageHeader.SizeBytes + Header.PropertyBytes)..];
+    public ReadOnlySpan<byte> Body
+    {
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        get
+        {
+            ReadOnlySpan<byte> record = Record;
+            return record[(MessageHeader.SizeBytes + MemoryMarshal.Read<MessageHeader>(record).PropertyBytes)..];
+        }
+    }
 
     /// <summary>The properties' text, for <see cref="PropertyReader"/>. Until it is settled.</summary>
-    public ReadOnlySpan<byte> Properties => Record.Slice(MessageHeader.SizeBytes, Header.PropertyBytes);
+    public ReadOnlySpan<byte> Properties
+    {
+        get
+        {
+            ReadOnlySpan<byte> record = Record;
+            return record.Slice(MessageHeader.SizeBytes, MemoryMarshal.Read<MessageHeader>(record).PropertyBytes);
+        }
+    }
 
     /// <summary>When the broker accepted it.</summary>
-    public DateTimeOffset Timestamp => DateTimeOffset.UnixEpoch.AddMicroseconds(Header.NumberOrTimeMicros);
+    public DateTimeOffset Timestamp => DateTimeOffset.UnixEpoch.AddMicroseconds(MemoryMarshal.Read<MessageHeader>(Record).NumberOrTimeMicros);
 
     /// <summary>Finds a header of text. Null when there is none. Allocates.</summary>
     public string? HeaderText(string key)
@@ -69,12 +85,11 @@ public readonly unsafe struct Delivery
 
     private ReadOnlySpan<byte> Record
     {
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
         get
         {
             Subscription.ThrowUnlessOpen(Number);
             return _copy is not null ? _copy : new ReadOnlySpan<byte>(_record, _length);
         }
     }
-
-    private MessageHeader Header => MemoryMarshal.Read<MessageHeader>(Record);
 }

@@ -192,7 +192,7 @@ public sealed unsafe partial class Session
         {
             _publishedPosition = position;
             _rings.Deliveries.PublishUpTo(position);
-            if (_rings.BrokerRinger.MustRing())
+            if (_rings.MustRing())
             {
                 _bell.Signal(); // It may wait for room.
             }

@@ -270,7 +270,7 @@ public sealed unsafe partial class Session : IDisposable
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private void RingBroker()
     {
-        if (_rings.BrokerRinger.MustRing())
+        if (_rings.MustRing())
         {
             _bell.Signal();
         }

@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using FastQ.Protocol;
 
 namespace FastQ.Client;
@@ -68,6 +69,7 @@ public sealed class Subscription
     public bool Receive(TimeSpan wait, out Delivery delivery) => _session.Receive(this, wait, out delivery);
 
     /// <summary>Done with it: gone for good.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public void Accept(in Delivery delivery, ConfirmLevel level = ConfirmLevel.None) => Settle(delivery.Number, Outcome.Accept, level);
 
     /// <summary>Again, to anybody, at its place.</summary>
@@ -77,6 +79,7 @@ public sealed class Subscription
     public void Reject(in Delivery delivery, ConfirmLevel level = ConfirmLevel.None) => Settle(delivery.Number, Outcome.Reject, level);
 
     /// <summary>Settles one delivery by its number. Gathered with its neighbours; sent at the latest when the session waits or flushes.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public void Settle(ulong number, Outcome outcome, ConfirmLevel level = ConfirmLevel.None)
     {
         ThrowUnlessOpen(number);
@@ -131,17 +134,22 @@ public sealed class Subscription
 
     internal void SetCreditInForce(uint credit) => Credit = credit;
 
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal void ThrowUnlessOpen(ulong number)
     {
         if (!IsOpen(number))
         {
-            throw Ended ?? new FastQException(RefusalCode.AlreadySettled, $"Delivery {number} is not in hand.");
+            ThrowNotOpen(number);
         }
     }
 
-    internal bool IsOpen(ulong number) => number >= _firstKept && number < _next && _states[number & (ulong)(_states.Length - 1)] == 1 && !_session.IsClosed;
+    private void ThrowNotOpen(ulong number) => throw Ended ?? new FastQException(RefusalCode.AlreadySettled, $"Delivery {number} is not in hand.");
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal bool IsOpen(ulong number) => number - _firstKept < _next - _firstKept && _states[number & (ulong)(_states.Length - 1)] == 1 && !_session.IsClosed;
 
     /// <summary>A delivery is handed out.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal void Open(ulong number)
     {
         if (InHand == 0 && _firstKept == _next)
@@ -173,6 +181,7 @@ public sealed class Subscription
         Array.Clear(_states);
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private void Close(ulong number)
     {
         _states[number & (ulong)(_states.Length - 1)] = 0;

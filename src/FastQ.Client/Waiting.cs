@@ -231,6 +231,7 @@ public sealed unsafe partial class Session
         }
 
         _nextRings = ClientRings.Map((uint)Connector.Number(fields, FieldTag.Ring), (int)submission, (int)delivery, descriptors[0], descriptors[1]).OrThrow();
+        _nextRings.IsFencedByBroker = _rings.IsFencedByBroker;
         Span<byte> mapped = stackalloc byte[Handshake.HeaderBytes];
         Handshake.WriteHeader(mapped, HandshakeKind.Mapped);
         _ = _socket.Send(mapped);

@@ -62,6 +62,7 @@ public enum FieldTag : ushort
     ServerVersion = 83,
     ProducerEpoch = 84,
     NextNumber = 85,
+    FencesAll = 86,
 }
 
 /// <summary>Writes fields into room that the caller owns. Never writes beyond it: <see cref="Overflowed"/> tells.</summary>

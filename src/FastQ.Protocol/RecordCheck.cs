@@ -21,6 +21,13 @@ public static class RecordCheck
             left -= 8;
         }
 
+        if (left >= 4)
+        {
+            crc = BitOperations.Crc32C(crc, Unsafe.ReadUnaligned<uint>(ref at));
+            at = ref Unsafe.Add(ref at, 4);
+            left -= 4;
+        }
+
         for (int i = 0; i < left; i++)
         {
             crc = BitOperations.Crc32C(crc, Unsafe.Add(ref at, i));

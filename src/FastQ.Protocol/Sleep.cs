@@ -49,7 +49,7 @@ public unsafe struct Ringer(ulong* word)
         return MustRingAfterFence();
     }
 
-    /// <summary>As <see cref="MustRing"/>, for a caller that has fenced once for many ringers.</summary>
+    /// <summary>As <see cref="MustRing"/>, for a caller that has fenced once for many ringers, or whose sleeper fences for it (<see cref="FieldTag.FencesAll"/>).</summary>
     public bool MustRingAfterFence()
     {
         ulong number = Volatile.Read(ref *_word);

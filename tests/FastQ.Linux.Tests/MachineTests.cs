@@ -50,6 +50,13 @@ public sealed class MachineTests
     }
 
     [Fact]
+    public void Threads_of_registered_processes_can_be_fenced()
+    {
+        ThisProcess.RegisterForFences().OrThrow();
+        ThisProcess.FenceAll().OrThrow();
+    }
+
+    [Fact]
     public void A_signal_reaches_who_lives_and_is_a_fault_for_who_does_not()
     {
         ThisProcess.Signal(Environment.ProcessId, 0).OrThrow();
