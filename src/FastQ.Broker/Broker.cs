@@ -48,6 +48,7 @@ public sealed partial class Broker : IDisposable
     private long _nextTimerMicros;
     private int _waitingForDurable;
     private bool _isStopping;
+    private bool _isBlocked; // The journal had no room for something that waits: its completion is the news, not what waits.
 
     private Broker(BrokerOptions options, QueueEngine engine, Journal.Journal journal, UnixSocket listener, EpollSet epoll, EventDescriptor stop, RecoveryReport recovery, string storageNote)
     {
@@ -181,6 +182,7 @@ public sealed partial class Broker : IDisposable
         }
 
         bool worked = Complete();
+        _isBlocked = false;
         worked |= TakeRings();
         worked |= RunTimers();
         worked |= DispatchAll();
@@ -389,7 +391,7 @@ public sealed partial class Broker : IDisposable
             news |= session.Rings.Submissions.HasNews || session.IsMoving;
         }
 
-        TakeEvents(news ? 0 : TimeToNextDeadline());
+        TakeEvents(news && !_isBlocked ? 0 : TimeToNextDeadline());
         foreach (Session session in _hot)
         {
             if (session.Rings.Sleep.IsAnnounced)
@@ -428,6 +430,11 @@ public sealed partial class Broker : IDisposable
         }
 
         if (_handshakes.Count > 0 || _sessions.Values.Any(session => session.DeafUntilMicros != 0 || session.Offered is not null))
+        {
+            next = Math.Min(next, now + 1000);
+        }
+
+        if (_isBlocked)
         {
             next = Math.Min(next, now + 1000);
         }

@@ -43,11 +43,12 @@ public sealed partial class Broker
 
             if (!_journal.TryReserve(SourceRecord.SizeBytes + DeliveredRecord.SizeBytes + TagRun.SizeBytes, out Span<byte> room, out _))
             {
+                _isBlocked = true;
                 break;
             }
 
             int source = BeginSource(0, room);
-            Span<DeliveryEntry> entries = _entries.AsSpan(0, most);
+            Span<DeliveryEntry> entries = RoomOf(session, most);
             int written = _engine.Dispatch(id, room[source..], entries, out DispatchedRun run);
             _journal.Commit(source + written, source > 0 ? 2u : 1u);
             HandOver(session, subscription, run, entries[..run.Count]);
@@ -57,10 +58,18 @@ public sealed partial class Broker
         return handed > 0;
     }
 
+    /// <summary>Where a run's entries are filled in: in the delivery ring itself, which shows them to nobody before it is advanced and published; for copies in a place of our own.</summary>
+    private Span<DeliveryEntry> RoomOf(Session session, int most) =>
+        GoesByCopy(session)
+            ? _entries.AsSpan(0, most)
+            : MemoryMarshal.Cast<byte, DeliveryEntry>(session.Rings.Deliveries.Next(DeliveriesHeader.SizeBytes + most * DeliveryEntry.SizeBytes)[DeliveriesHeader.SizeBytes..]);
+
+    private static bool GoesByCopy(Session session) => session.WantsCopies || session.Copies.Count > 0;
+
     private static int RoomForEntries(Session session)
     {
         const int MostPendingCopies = 256;
-        if (session.WantsCopies || session.Copies.Count > 0)
+        if (GoesByCopy(session))
         {
             return session.Copies.Count < MostPendingCopies && !session.IsMoving ? 32 : 0;
         }
@@ -83,8 +92,7 @@ public sealed partial class Broker
             FirstToken = run.FirstToken,
             LeaseEndMicros = run.LeaseEndMicros,
         };
-        bool byReference = !session.WantsCopies && session.Copies.Count == 0 && TryPrepareSlots(session, entries);
-        if (!byReference)
+        if (GoesByCopy(session) || !TryPrepareSlots(session, entries))
         {
             QueueCopies(session, header, entries);
             return;
@@ -92,8 +100,7 @@ public sealed partial class Broker
 
         RingWriter ring = session.Rings.Deliveries;
         Span<byte> room = ring.Next((int)header.LengthBytes);
-        MemoryMarshal.Write(room, header);
-        MemoryMarshal.AsBytes(entries).CopyTo(room[DeliveriesHeader.SizeBytes..]);
+        MemoryMarshal.Write(room, header); // The entries stand behind it already.
         ring.Advance((int)header.LengthBytes);
         session.AddRun(subscription, run.FirstDelivery + (ulong)run.Count);
         Touch(session);

@@ -151,11 +151,14 @@ internal sealed unsafe class QueueIndex(PageAllocator pages, WarmTails warm) : I
     /// <summary>A full page with so few live entries is packed.</summary>
     private const int SparseLive = 113;
 
+    private const ulong NoPage = ulong.MaxValue;
+
     private readonly SparseRing<PageRef> _table = new();
     private ulong _tail;      // Number of the page made last.
     private nint _tailFull;   // Its memory when it is there and full; else 0, and _tailEnd is 0.
     private ulong _tailStart; // Its first tag.
     private ulong _tailEnd;
+    private ulong _draining = NoPage; // The full page that became sparse last: in a queue in order it is empty soon, and packing it would be in vain.
     private bool _isWarm;
     private nint _hot;       // The full page that was looked at last: neighbours need no division and no table.
     private ulong _hotStart; // Its first tag.
@@ -205,7 +208,7 @@ internal sealed unsafe class QueueIndex(PageAllocator pages, WarmTails warm) : I
     public void Remove(ulong tag, ref IndexEntry entry)
     {
         entry = default;
-        if (tag - _hotStart >= _hotCount || --*(long*)_hot == SparseLive)
+        if (tag - _hotStart >= _hotCount || --*(long*)_hot is SparseLive or 0)
         {
             OnFew(tag / EntriesAPage);
         }
@@ -259,10 +262,11 @@ internal sealed unsafe class QueueIndex(PageAllocator pages, WarmTails warm) : I
         NextTag = tag;
     }
 
-    /// <summary>Others are warm now: a nearly empty tail is packed.</summary>
+    /// <summary>Others are warm now: a nearly empty tail is packed, and what is left of the page before.</summary>
     public void Cool()
     {
         _isWarm = false;
+        PackDraining();
         ref PageRef tail = ref _table.Find(_tail);
         if (!Unsafe.IsNullRef(ref tail) && tail.IsFull && tail.Live <= SparseLive)
         {
@@ -279,6 +283,7 @@ internal sealed unsafe class QueueIndex(PageAllocator pages, WarmTails warm) : I
         }
 
         _hotCount = 0;
+        _draining = NoPage;
         _table.Dispose();
         NoteTail();
     }
@@ -406,9 +411,48 @@ internal sealed unsafe class QueueIndex(PageAllocator pages, WarmTails warm) : I
         }
         else if (number != _tail)
         {
+            Drain(number, ref page);
+        }
+        else
+        {
+            Warm();
+        }
+    }
+
+    /// <summary>A full page is sparse now, or empty. Packed is the one that was sparse before it: what lives there outlives its neighbours.</summary>
+    private void Drain(ulong number, ref PageRef page)
+    {
+        if (page.Live == 0)
+        {
+            _draining = _draining == number ? NoPage : _draining;
+            Pack(number, ref page);
+            return;
+        }
+
+        PackDraining();
+        _draining = number;
+        Warm();
+    }
+
+    private void PackDraining()
+    {
+        if (_draining == NoPage)
+        {
+            return;
+        }
+
+        ulong number = _draining;
+        _draining = NoPage;
+        ref PageRef page = ref _table.Find(number);
+        if (!Unsafe.IsNullRef(ref page) && page.IsFull)
+        {
             Pack(number, ref page);
         }
-        else if (!_isWarm)
+    }
+
+    private void Warm()
+    {
+        if (!_isWarm)
         {
             _isWarm = true;
             warm.Add(this);

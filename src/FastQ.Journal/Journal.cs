@@ -174,7 +174,11 @@ public sealed unsafe class Journal : IDisposable
     /// <param name="place">Where the first byte will lie.</param>
     /// <returns>False: no block can be opened now (no slot ready, or all buffers under way). Try again after <see cref="Poll"/>.</returns>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public bool TryReserve(int bytes, out Span<byte> room, out Place place)
+    public bool TryReserve(int bytes, out Span<byte> room, out Place place) => TryReserve(bytes, bytes, out room, out place);
+
+    /// <summary>As <see cref="TryReserve(int, out Span{byte}, out Place)"/>, but gives up to <paramref name="most"/> bytes where the open block has them: for a run of records.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public bool TryReserve(int bytes, int most, out Span<byte> room, out Place place)
     {
         if (_fill + bytes > _capacity && !TryOpen(bytes))
         {
@@ -183,8 +187,8 @@ public sealed unsafe class Journal : IDisposable
             return false;
         }
 
-        _reserved = bytes;
-        room = new Span<byte>(_at + _fill, bytes);
+        _reserved = Math.Min(most, _capacity - _fill);
+        room = new Span<byte>(_at + _fill, _reserved);
         place = new Place(_slots.Current.Id, (uint)(_slots.Current.Offset + _fill));
         return true;
     }

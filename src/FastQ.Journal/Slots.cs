@@ -6,7 +6,7 @@ namespace FastQ.Journal;
 // The slots of a namespace: files of one size, used again and again, one use at a time.
 //
 //   free --prepare (header written, synced)--> next --the current one is full--> current --full--> used --reclaim--> free or unlinked
-//   (new file: zeroed, fsync of file and directory, first)
+//   (new file: allocated, zeroed as far as there is time, fsync of file and directory, first)
 //
 // The next slot is made ready beside the turn. A slot is usable only when its file, its name and its header are on the disk.
 
@@ -27,6 +27,9 @@ internal sealed class Slot(uint id, IStoredFile file)
     /// <summary>Where the next block goes.</summary>
     public int Offset { get; set; } = Format.SegmentHeaderBytes;
 
+    /// <summary>Wanted now: what of it is not zeroed yet stays as it was allocated. It reads as zeroes, too; the first sync of each place costs more.</summary>
+    public volatile bool IsWanted;
+
     /// <summary>From before this start: clients may still map it.</summary>
     public bool IsOlderLife { get; set; }
 }
@@ -45,6 +48,7 @@ public readonly record struct SlotInfo(uint Id, ulong SegmentNumber, ulong First
 internal sealed class Slots(IStorage storage, JournalOptions options, Guid uuid, Guid instance, ulong epoch)
 {
     private const int ZeroBytes = 2 * 1024 * 1024;
+    private static readonly byte[] s_zeroes = new byte[ZeroBytes];
     private readonly List<Slot> _used = [];
     private readonly List<Slot> _free = [];
     private Slot? _next;
@@ -112,7 +116,13 @@ internal sealed class Slots(IStorage storage, JournalOptions options, Guid uuid,
     /// <summary>Begins to make the next slot ready, if there is none and one may be made. True: a job runs under <paramref name="token"/>.</summary>
     public bool TryPrepare(ulong token, long nowMicros)
     {
-        if (_next is not null || _preparing is not null)
+        if (_preparing is not null)
+        {
+            _preparing.IsWanted |= Current.Offset > options.SlotBytes / 2;
+            return false;
+        }
+
+        if (_next is not null)
         {
             return false;
         }
@@ -244,14 +254,14 @@ internal sealed class Slots(IStorage storage, JournalOptions options, Guid uuid,
         return result.Ok && isNew ? storage.SyncDirectory(options.SlotDirectory) : result;
     }
 
-    /// <summary>Writes zeroes once, in large pieces: later appends change no metadata, and the page cache holds large folios.</summary>
+    /// <summary>Writes zeroes once, so that later appends change no metadata, piece by piece, until the slot is wanted: a burst does not wait for 64 MiB of zeroes.</summary>
     private Result Zero(Slot slot)
     {
         Result result = slot.File.Allocate(options.SlotBytes);
-        byte[] zeroes = new byte[Math.Min(ZeroBytes, options.SlotBytes)];
-        for (long at = 0; result.Ok && at < options.SlotBytes; at += zeroes.Length)
+        for (long at = 0; result.Ok && at < options.SlotBytes && !slot.IsWanted; at += ZeroBytes)
         {
-            result = slot.File.WriteAt(zeroes.AsSpan(0, (int)Math.Min(zeroes.Length, options.SlotBytes - at)), at);
+            result = slot.File.WriteAt(s_zeroes.AsSpan(0, (int)Math.Min(ZeroBytes, options.SlotBytes - at)), at);
+            result = result.Ok ? slot.File.DataSync() : result; // So that little is left for the sync that follows.
         }
 
         return result;
