@@ -415,6 +415,20 @@ public sealed partial class Broker : IDisposable
         }
     }
 
+    /// <summary>A session moves, or is deaf: both are hot, and looked at without being rung for.</summary>
+    private bool IsAnyWatched()
+    {
+        foreach (Session session in _hot)
+        {
+            if (session.DeafUntilMicros != 0 || session.Offered is not null)
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
+
     private int TimeToNextDeadline()
     {
         long now = _clock.Read().IntervalMicros;
@@ -429,7 +443,7 @@ public sealed partial class Broker : IDisposable
             next = Math.Min(next, _lastRecordMicros + (long)_options.CloseAfter.TotalMicroseconds);
         }
 
-        if (_handshakes.Count > 0 || _sessions.Values.Any(session => session.DeafUntilMicros != 0 || session.Offered is not null))
+        if (_handshakes.Count > 0 || IsAnyWatched())
         {
             next = Math.Min(next, now + 1000);
         }

@@ -91,10 +91,10 @@ public sealed partial class Broker
     /// <summary>A slot holds nothing that lives and waits only for snapshots.</summary>
     private bool HasReclaimable()
     {
-        foreach (SlotInfo slot in _journal.AllSlots)
+        for (int i = 0; i < _journal.FullSlots; i++)
         {
-            bool isUsed = slot.LastBlock != 0 && !slot.IsCurrent;
-            if (isUsed && _engine.Slot(slot.Id).Live == 0 && !_pins.ContainsKey(slot.Id))
+            SlotInfo slot = _journal.FullSlot(i);
+            if (slot.LastBlock != 0 && _engine.Slot(slot.Id).Live == 0 && !_pins.ContainsKey(slot.Id))
             {
                 return true;
             }
@@ -146,10 +146,11 @@ public sealed partial class Broker
             return;
         }
 
-        foreach (SlotInfo slot in _journal.AllSlots)
+        for (int i = 0; i < _journal.FullSlots; i++)
         {
+            SlotInfo slot = _journal.FullSlot(i);
             Engine.SlotLive live = _engine.Slot(slot.Id);
-            bool isOld = slot.LastBlock != 0 && !slot.IsCurrent && current.SegmentNumber - slot.SegmentNumber >= CompactFromAge;
+            bool isOld = slot.LastBlock != 0 && current.SegmentNumber - slot.SegmentNumber >= CompactFromAge;
             bool isSparse = live.Live > 0 && live.LiveBytes <= _journal.SlotBytes / 4;
             if (isOld && isSparse && _notBeforeMicros.GetValueOrDefault(slot.Id) <= _now.IntervalMicros)
             {

@@ -121,7 +121,11 @@ public sealed unsafe class Journal : IDisposable
     /// <summary>Told when a slot's file is gone for good.</summary>
     public Action<uint>? SlotGone { get; set; }
 
-    public IReadOnlyList<SlotInfo> AllSlots => [.. _slots.All.Select(InfoOf)];
+    /// <summary>How many full slots there are that something may still need.</summary>
+    public int FullSlots => _slots.Used.Count;
+
+    /// <summary>One of the full slots, oldest first.</summary>
+    public SlotInfo FullSlot(int index) => InfoOf(_slots.Used[index]);
 
     public JournalStatistics Statistics => new(_storage.Name, WrittenBlock, DurableBlock, _syncs, _bytesWritten, _slots.Count, (long)_slots.Count * _options.SlotBytes, _snapshots.Taken, _snapshots.Bytes, _snapshots.LastPauseMilliseconds, _snapshots.LongestPauseMilliseconds, _snapshots.OlderBlock, _snapshots.NewestBlock);
 

@@ -76,7 +76,7 @@ internal sealed class Slots(IStorage storage, JournalOptions options, Guid uuid,
 
     public IEnumerable<Slot> All => _used.Append(Current).Concat(_free).Concat(_next is null ? [] : [_next]);
 
-    public Slot? Find(uint id) => Current.Id == id ? Current : _used.Find(slot => slot.Id == id) ?? _free.Find(slot => slot.Id == id) ?? (_next?.Id == id ? _next : null);
+    public Slot? Find(uint id) => Current.Id == id ? Current : _next?.Id == id ? _next : FindIn(_used, id) ?? FindIn(_free, id);
 
     public static string PathOf(JournalOptions options, uint id) => Path.Combine(options.SlotDirectory, SegmentCatalogue.FileName(id));
 
@@ -235,6 +235,19 @@ internal sealed class Slots(IStorage storage, JournalOptions options, Guid uuid,
         }
 
         _preparing?.File.Dispose();
+    }
+
+    private static Slot? FindIn(List<Slot> slots, uint id)
+    {
+        foreach (Slot slot in slots)
+        {
+            if (slot.Id == id)
+            {
+                return slot;
+            }
+        }
+
+        return null;
     }
 
     private bool Prepare(Slot slot, bool isNew, ulong token)

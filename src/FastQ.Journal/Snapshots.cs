@@ -309,9 +309,15 @@ internal sealed class Snapshots(IStorage storage, JournalOptions options, Guid u
             return false;
         }
 
+        Hand(making, token);
+        return true;
+    }
+
+    /// <summary>Apart, for its closure would be made at each call of the other, which is once a turn.</summary>
+    private void Hand(Making making, ulong token)
+    {
         making.Handed = true;
         storage.Run(() => Publish(making), token);
-        return true;
     }
 
     /// <summary>The job has ended.</summary>
