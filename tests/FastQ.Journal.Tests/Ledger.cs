@@ -13,10 +13,10 @@ internal sealed class Ledger : IReplay, ISlotUse, IDisposable
     private readonly SortedDictionary<ulong, Thing> _live = [];
     private readonly SortedDictionary<uint, ulong> _left = [];
     private readonly List<(ulong Block, int Records)> _ends = [];
-    private readonly List<ulong> _digests = [];
     private Journal? _journal;
     private ulong _digest;
     private int _applied;
+    private int _found;
     private ulong _next = 1;
 
     private readonly record struct Thing(Place Place, int Bytes, ulong Hash);
@@ -40,13 +40,17 @@ internal sealed class Ledger : IReplay, ISlotUse, IDisposable
     /// <summary>Records applied in all lives.</summary>
     public int Applied => _applied;
 
-    /// <summary>Of those, how many a sync covered when it was last looked.</summary>
-    public int Confirmed { get; private set; }
+    /// <summary>Of those, how many the journal calls durable.</summary>
+    public int Confirmed => UpTo(Journal.DurableBlock);
 
-    /// <summary>What the state was after each number of records, as a hash; index 0: nothing. Only of this life.</summary>
-    public IReadOnlyList<ulong> Digests => _digests;
+    /// <summary>Of those, how many the journal calls written.</summary>
+    public int Written => UpTo(Journal.WrittenBlock);
 
+    /// <summary>All records so far, as a hash.</summary>
     public ulong Digest => _digest;
+
+    /// <summary>Told the digest after each record, before it can be on any disk.</summary>
+    public Action<ulong>? Applying { get; set; }
 
     public IEnumerable<ulong> Live => _live.Keys;
 
@@ -76,9 +80,7 @@ internal sealed class Ledger : IReplay, ISlotUse, IDisposable
         };
         JournalOpening opening = Journal.Open(options, storage, ledger);
         (ledger._journal, ledger.Refusal, ledger.Report) = (opening.Journal, opening.Refusal, opening.Report);
-        ledger.Confirmed = ledger._applied;
-        ledger._digests.Clear();
-        ledger._digests.Add(ledger._digest);
+        ledger._found = ledger._applied;
         return ledger;
     }
 
@@ -131,14 +133,7 @@ internal sealed class Ledger : IReplay, ISlotUse, IDisposable
         Poll();
     }
 
-    public void Poll()
-    {
-        Journal.Poll();
-        foreach ((ulong block, int records) in _ends)
-        {
-            Confirmed = block <= Journal.DurableBlock ? Math.Max(Confirmed, records) : Confirmed;
-        }
-    }
+    public void Poll() => Journal.Poll();
 
     /// <summary>Waits until all so far is durable, or the storage has failed.</summary>
     public void Sync()
@@ -225,6 +220,12 @@ internal sealed class Ledger : IReplay, ISlotUse, IDisposable
         return ReplayVerdict.Applied;
     }
 
+    private int UpTo(ulong block)
+    {
+        int at = _ends.FindLastIndex(end => end.Block <= block);
+        return at < 0 ? _found : _ends[at].Records;
+    }
+
     private static ulong HashOf(ReadOnlySpan<byte> record) => XxHash3.HashToUInt64(record[8..]); // Not the kind: a moved thing is the same thing.
 
     private void Apply(ulong block, Place place, ReadOnlySpan<byte> record)
@@ -244,7 +245,7 @@ internal sealed class Ledger : IReplay, ISlotUse, IDisposable
         _next = Math.Max(_next, id + 1);
         _applied++;
         _digest = XxHash3.HashToUInt64(record, (long)_digest);
-        _digests.Add(_digest);
+        Applying?.Invoke(_digest);
     }
 
     private void Append(RecordKind kind, ulong id, byte[] padded, int length)
