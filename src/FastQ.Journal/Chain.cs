@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using FastQ.Linux;
 
 namespace FastQ.Journal;
@@ -34,6 +35,12 @@ internal sealed class FoundSegment(uint slot, IStoredFile file, SegmentVerdict v
 
     /// <summary>Where the last accepted block ends.</summary>
     public int EndOffset { get; set; } = Format.SegmentHeaderBytes;
+
+    /// <summary>Number of the block at its first place, of this segment's epoch and not void; 0: none.</summary>
+    public ulong FirstPlace { get; set; }
+
+    /// <summary>No block of this use is in it: the slot was made ready for its next use, and its blocks are still those of the use before.</summary>
+    public bool HoldsLeftovers { get; set; }
 
     /// <summary>The owner keeps the file; it is not to be closed with the catalogue.</summary>
     public bool Kept { get; set; }
@@ -108,6 +115,7 @@ internal sealed class SegmentCatalogue : IDisposable
         }
 
         catalogue.Ordered = [.. catalogue._all.Where(segment => segment.Verdict == SegmentVerdict.Good).OrderBy(segment => segment.Header.SegmentNumber)];
+        catalogue.FindLeftovers();
         return catalogue;
     }
 
@@ -127,6 +135,21 @@ internal sealed class SegmentCatalogue : IDisposable
     }
 
     public void Dispose() => _all.ForEach(segment => segment.Dispose());
+
+    /// <summary>First blocks rise with segments. One that falls back is of the slot's use before: a recycled slot has its new header long before its new first block.</summary>
+    private void FindLeftovers()
+    {
+        byte[] head = new byte[BlockHeader.SizeBytes];
+        ulong highest = 0;
+        foreach (FoundSegment segment in Ordered)
+        {
+            Result<int> read = segment.File.ReadAt(head, Format.SegmentHeaderBytes);
+            bool isBlock = read.Ok && BlockHeader.TryRead(head.AsSpan(0, read.Value), out BlockHeader first) && first.Epoch == segment.Header.Epoch && first.BlockNumber <= LimitOf(first.Epoch);
+            segment.FirstPlace = isBlock ? MemoryMarshal.Read<BlockHeader>(head).BlockNumber : 0;
+            segment.HoldsLeftovers = isBlock && segment.FirstPlace < highest;
+            highest = Math.Max(highest, segment.FirstPlace);
+        }
+    }
 }
 
 /// <summary>A place where a block could be, judged.</summary>
@@ -179,15 +202,13 @@ internal sealed class ChainWalk(SegmentCatalogue catalogue, Guid uuid, ulong blo
         for (int i = catalogue.Ordered.Count - 1; i >= 0; i--)
         {
             FoundSegment segment = catalogue.Ordered[i];
-            BlockVerdict verdict = ReadHeader(segment, Format.SegmentHeaderBytes, out BlockHeader first);
-            if (verdict == BlockVerdict.Unreadable)
+            if (ReadHeader(segment, Format.SegmentHeaderBytes, out _) == BlockVerdict.Unreadable)
             {
                 Failing = (segment, Format.SegmentHeaderBytes);
-                return verdict;
+                return BlockVerdict.Unreadable;
             }
 
-            bool counts = verdict == BlockVerdict.Valid && first.Epoch == segment.Header.Epoch && first.BlockNumber <= LimitOf(first.Epoch);
-            if (counts && first.BlockNumber <= Block)
+            if (!segment.HoldsLeftovers && segment.FirstPlace != 0 && segment.FirstPlace <= Block)
             {
                 return SkipTo(i);
             }
@@ -206,7 +227,7 @@ internal sealed class ChainWalk(SegmentCatalogue catalogue, Guid uuid, ulong blo
 
         for (int i = _index + 1; i < catalogue.Ordered.Count; i++)
         {
-            if (TryAccept(i, Format.SegmentHeaderBytes, out verdict))
+            if (!catalogue.Ordered[i].HoldsLeftovers && TryAccept(i, Format.SegmentHeaderBytes, out verdict))
             {
                 return verdict;
             }

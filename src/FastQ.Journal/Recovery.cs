@@ -308,18 +308,8 @@ internal sealed class Recovery(JournalOptions options, IStorage storage, IReplay
     /// <summary>Without a snapshot, the chain must be there from its first block on: or there was never a block.</summary>
     private bool ChainStartsAtOne()
     {
-        byte[] head = new byte[BlockHeader.SizeBytes];
-        bool anyBlock = false, first = false;
-        foreach (FoundSegment segment in Catalogue.Ordered)
-        {
-            Result<int> read = segment.File.ReadAt(head, Format.SegmentHeaderBytes);
-            if (read.Ok && BlockHeader.TryRead(head, out BlockHeader header) && header.Epoch == segment.Header.Epoch)
-            {
-                anyBlock = true;
-                first |= header.BlockNumber == 1;
-            }
-        }
-
+        bool anyBlock = Catalogue.Ordered.Any(segment => segment.FirstPlace != 0);
+        bool first = Catalogue.Ordered.Any(segment => segment.FirstPlace == 1 && !segment.HoldsLeftovers);
         bool firstSegment = Catalogue.Ordered.Any(segment => segment.Header.SegmentNumber == 1);
         return first || (!anyBlock && firstSegment);
     }

@@ -9,7 +9,7 @@ namespace FastQ.Journal;
 public sealed class CrashTests : IDisposable
 {
     private const string Data = "/sim/data";
-    private const int SlotBytes = 32 * 1024, BlockBytes = 4 * 1024;
+    private const int SlotBytes = 40 * 1024, BlockBytes = 4 * 1024;
     private readonly SimulatedStorage _disk = new("/sim");
     private readonly List<ulong> _history = [0];
     private readonly List<string> _problems = [];
