@@ -87,6 +87,7 @@ internal sealed class SegmentCatalogue : IDisposable
 
         SegmentCatalogue catalogue = new();
         byte[] head = new byte[SegmentHeader.SizeBytes];
+        byte[] first = new byte[BlockHeader.SizeBytes];
         foreach (string name in names.Value)
         {
             if (!name.EndsWith(".slot", StringComparison.Ordinal) || !uint.TryParse(name.AsSpan(0, name.Length - 5), out uint slot) || slot == 0)
@@ -103,6 +104,8 @@ internal sealed class SegmentCatalogue : IDisposable
 
             Result<long> length = file.Value.Length();
             Result<int> read = file.Value.ReadAt(head, 0);
+            Result<int> place = file.Value.ReadAt(first, Format.SegmentHeaderBytes);
+            read = place.Ok ? read : place;
             SegmentHeader header = default;
             SegmentVerdict verdict = !read.Ok || !length.Ok ? SegmentVerdict.Unreadable : SegmentHeader.Judge(head.AsSpan(0, read.Value), uuid, out header);
             if (verdict == SegmentVerdict.Good && header.Slot != slot)
@@ -110,7 +113,9 @@ internal sealed class SegmentCatalogue : IDisposable
                 verdict = SegmentVerdict.Bad; // A file that was renamed or copied over another.
             }
 
-            catalogue._all.Add(new FoundSegment(slot, file.Value, verdict, header, length.Ok ? length.Value : 0, read.Ok ? null : read.Fault));
+            bool isBlock = verdict == SegmentVerdict.Good && BlockHeader.TryRead(first.AsSpan(0, place.Value), out BlockHeader block) && block.Epoch == header.Epoch;
+            ulong firstPlace = isBlock ? MemoryMarshal.Read<BlockHeader>(first).BlockNumber : 0;
+            catalogue._all.Add(new FoundSegment(slot, file.Value, verdict, header, length.Ok ? length.Value : 0, read.Ok ? null : read.Fault) { FirstPlace = firstPlace });
             catalogue.HighestSlot = Math.Max(catalogue.HighestSlot, slot);
         }
 
@@ -139,14 +144,11 @@ internal sealed class SegmentCatalogue : IDisposable
     /// <summary>First blocks rise with segments. One that falls back is of the slot's use before: a recycled slot has its new header long before its new first block.</summary>
     private void FindLeftovers()
     {
-        byte[] head = new byte[BlockHeader.SizeBytes];
         ulong highest = 0;
         foreach (FoundSegment segment in Ordered)
         {
-            Result<int> read = segment.File.ReadAt(head, Format.SegmentHeaderBytes);
-            bool isBlock = read.Ok && BlockHeader.TryRead(head.AsSpan(0, read.Value), out BlockHeader first) && first.Epoch == segment.Header.Epoch && first.BlockNumber <= LimitOf(first.Epoch);
-            segment.FirstPlace = isBlock ? MemoryMarshal.Read<BlockHeader>(head).BlockNumber : 0;
-            segment.HoldsLeftovers = isBlock && segment.FirstPlace < highest;
+            segment.FirstPlace = segment.FirstPlace <= LimitOf(segment.Header.Epoch) ? segment.FirstPlace : 0;
+            segment.HoldsLeftovers = segment.FirstPlace != 0 && segment.FirstPlace < highest;
             highest = Math.Max(highest, segment.FirstPlace);
         }
     }
@@ -417,7 +419,9 @@ internal readonly record struct Witnesses(bool LaterBlock, bool Vouched, long La
             }
         }
 
-        byte[] chunk = new byte[1 << 20];
+        const int MostBytes = 1 << 20;
+        long longest = catalogue.All.Count == 0 ? 0 : catalogue.All.Max(segment => segment.Length);
+        byte[] chunk = new byte[Format.AlignBlock((int)Math.Min(longest, MostBytes))];
         foreach (FoundSegment segment in catalogue.All)
         {
             bool isBad = segment.Verdict == SegmentVerdict.Bad;

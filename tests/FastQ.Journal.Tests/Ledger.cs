@@ -87,6 +87,13 @@ internal sealed class Ledger : IReplay, ISlotUse, IDisposable
     /// <summary>Puts a new thing. Gives its id.</summary>
     public ulong Put(int bytes)
     {
+        Assert.True(TryPut(bytes), $"no room: {Journal.Failure?.Text} {Journal.RoomFault}");
+        return _next - 1;
+    }
+
+    /// <summary>Puts a new thing. False: there is no room for it, or the storage has failed.</summary>
+    public bool TryPut(int bytes)
+    {
         ulong id = _next;
         byte[] record = new byte[Limits.Align(16 + bytes)];
         for (int i = 0; i < bytes; i++)
@@ -94,11 +101,10 @@ internal sealed class Ledger : IReplay, ISlotUse, IDisposable
             record[16 + i] = (byte)(id * 31 + (ulong)i);
         }
 
-        Append(Put_, id, record, 16 + bytes);
-        return id;
+        return TryAppend(Put_, id, record, 16 + bytes);
     }
 
-    public void Drop(ulong id) => Append(Drop_, id, new byte[16], 16);
+    public void Drop(ulong id) => Assert.True(TryAppend(Drop_, id, new byte[16], 16));
 
     /// <summary>Writes all that lives in a slot again, read from verified blocks.</summary>
     public void Compact(uint slot)
@@ -124,7 +130,7 @@ internal sealed class Ledger : IReplay, ISlotUse, IDisposable
             Assert.False(scan.IsDamaged);
         }
 
-        found.ForEach(one => Append(Move_, one.Id, one.Record, MemoryMarshal.Read<int>(one.Record)));
+        found.ForEach(one => Assert.True(TryAppend(Move_, one.Id, one.Record, MemoryMarshal.Read<int>(one.Record))));
     }
 
     public void Seal()
@@ -187,19 +193,15 @@ internal sealed class Ledger : IReplay, ISlotUse, IDisposable
 
     bool IReplay.TryLoad(Stream snapshot)
     {
-        using BinaryReader from = new(snapshot);
-        (_applied, _digest, _next) = (from.ReadInt32(), from.ReadUInt64(), from.ReadUInt64());
-        for (int left = from.ReadInt32(); left > 0; left--)
+        try
         {
-            _live[from.ReadUInt64()] = new Thing(new Place(from.ReadUInt32(), from.ReadUInt32()), from.ReadInt32(), from.ReadUInt64());
+            Load(snapshot);
+            return true;
         }
-
-        for (int left = from.ReadInt32(); left > 0; left--)
+        catch (EndOfStreamException)
         {
-            _left[from.ReadUInt32()] = from.ReadUInt64();
+            return false; // A bad page ends the stream.
         }
-
-        return true;
     }
 
     ReplayVerdict IReplay.Apply(ulong block, Place place, ReadOnlySpan<byte> record)
@@ -218,6 +220,21 @@ internal sealed class Ledger : IReplay, ISlotUse, IDisposable
 
         Apply(block, place, record);
         return ReplayVerdict.Applied;
+    }
+
+    private void Load(Stream snapshot)
+    {
+        using BinaryReader from = new(snapshot);
+        (_applied, _digest, _next) = (from.ReadInt32(), from.ReadUInt64(), from.ReadUInt64());
+        for (int left = from.ReadInt32(); left > 0; left--)
+        {
+            _live[from.ReadUInt64()] = new Thing(new Place(from.ReadUInt32(), from.ReadUInt32()), from.ReadInt32(), from.ReadUInt64());
+        }
+
+        for (int left = from.ReadInt32(); left > 0; left--)
+        {
+            _left[from.ReadUInt32()] = from.ReadUInt64();
+        }
     }
 
     private int UpTo(ulong block)
@@ -248,14 +265,18 @@ internal sealed class Ledger : IReplay, ISlotUse, IDisposable
         Applying?.Invoke(_digest);
     }
 
-    private void Append(RecordKind kind, ulong id, byte[] padded, int length)
+    private bool TryAppend(RecordKind kind, ulong id, byte[] padded, int length)
     {
+        const int MostTries = 1000;
         Span<byte> room;
         Place place;
         for (int tries = 0; !Journal.TryReserve(padded.Length, out room, out place); tries++)
         {
-            Assert.True(Journal.Failure is null, Journal.Failure?.Text);
-            Assert.True(tries < 10_000, $"no room: {Journal.RoomFault}");
+            if (tries == MostTries || Journal.Failure is not null)
+            {
+                return false;
+            }
+
             Reclaim();
         }
 
@@ -266,6 +287,7 @@ internal sealed class Ledger : IReplay, ISlotUse, IDisposable
         Journal.Commit(padded.Length, 1);
         Apply(Journal.OpenBlock, place, padded.AsSpan(0, length));
         _ends.Add((Journal.OpenBlock, _applied));
+        return true;
     }
 
     private void Save(IBufferWriter<byte> to)
