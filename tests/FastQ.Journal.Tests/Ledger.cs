@@ -171,15 +171,20 @@ internal sealed class Ledger : IReplay, ISlotUse, IDisposable
     }
 
     /// <summary>Everything that lives lies where it is said to lie.</summary>
-    public void ReadAll()
+    public void ReadAll() => Assert.True(TryReadAll(out string problem), problem);
+
+    /// <summary>False: something that lives does not lie where it is said to lie.</summary>
+    public bool TryReadAll(out string problem)
     {
+        problem = "";
         foreach ((ulong id, Thing thing) in _live)
         {
             byte[] record = new byte[thing.Bytes];
             FastQ.Linux.Result<int> read = Journal.Read(thing.Place.Slot, thing.Place.Offset, record);
-            Assert.True(read.Ok && read.Value == record.Length, $"{id} at {thing.Place} cannot be read");
-            Assert.True(HashOf(record) == thing.Hash, $"{id} at {thing.Place} holds other bytes");
+            problem = !read.Ok || read.Value < record.Length ? $"{id} at {thing.Place} cannot be read" : HashOf(record) != thing.Hash ? $"{id} at {thing.Place} holds other bytes" : problem;
         }
+
+        return problem.Length == 0;
     }
 
     public void Dispose() => _journal?.Dispose();
