@@ -164,6 +164,7 @@ public sealed unsafe class Journal : IDisposable
 
         Snapshots snapshots = new(storage, options, recovery.Uuid);
         recovery.GoodSnapshots.ForEach(snapshots.Adopt);
+        snapshots.RemoveUnfinished();
         Journal journal = new(options, storage, directoryLock, recovery.Uuid, epoch, slots, snapshots, recovery.Block, recovery.Hash);
         return new JournalOpening(journal, recovery.Report, null);
     }

@@ -256,6 +256,7 @@ public sealed class CrashTests : IDisposable
         Note(found.Applied >= confirmed, $"{how}: {found.Applied} found, {confirmed} were confirmed ({found.Report.Verdict})");
         Note(found.Applied < _history.Count && _history[Math.Min(found.Applied, _history.Count - 1)] == found.Digest, $"{how}: {found.Applied} found, and not those that were written");
         Note(found.TryReadAll(out string lost), $"{how}: {lost}");
+        Note(!image.List($"{Data}/namespaces/default/snapshots").Value.Any(name => name.EndsWith(".tmp", StringComparison.Ordinal)), $"{how}: a snapshot in the making stays behind");
 
         using Ledger again = Ledger.TryOpen(image.AfterPowerLoss(static _ => Survival.Lost), Data, SlotBytes, BlockBytes);
         Note(again.Refusal is null, $"{how}, again: refused: {again.Refusal?.Text}");

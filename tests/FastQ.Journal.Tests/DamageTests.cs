@@ -96,6 +96,23 @@ public class DamageTests
     }
 
     [Fact]
+    public void A_start_that_is_refused_leaves_even_unfinished_snapshots_where_they_are()
+    {
+        using SimulatedStorage disk = AtRest(out _, out _);
+        disk.Open($"{Snapshots}/00000000000000000099.tmp", create: true).OrThrow().Dispose();
+        disk.Rot($"{Data}/FORMAT", 0, 1);
+        using (Ledger refused = Ledger.TryOpen(disk, Data, SlotBytes, BlockBytes))
+        {
+            Assert.NotNull(refused.Refusal);
+        }
+
+        Assert.Contains(disk.List(Snapshots).OrThrow(), name => name.EndsWith(".tmp", StringComparison.Ordinal));
+        disk.Rot($"{Data}/FORMAT", 0, 1);
+        using Ledger found = Ledger.Open(disk, Data, SlotBytes, BlockBytes);
+        Assert.DoesNotContain(disk.List(Snapshots).OrThrow(), name => name.EndsWith(".tmp", StringComparison.Ordinal));
+    }
+
+    [Fact]
     public void A_missing_slot_is_never_an_end()
     {
         using SimulatedStorage disk = AtRest(out int applied, out _);
