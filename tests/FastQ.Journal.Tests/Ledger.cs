@@ -18,6 +18,7 @@ internal sealed class Ledger : IReplay, ISlotUse, IDisposable
     private int _applied;
     private int _found;
     private ulong _next = 1;
+    private bool _isLenient;
 
     private readonly record struct Thing(Place Place, int Bytes, ulong Hash);
 
@@ -59,6 +60,52 @@ internal sealed class Ledger : IReplay, ISlotUse, IDisposable
         Ledger ledger = TryOpen(storage, directory, slotBytes, blockBytes);
         Assert.True(ledger.Refusal is null, ledger.Refusal?.Text);
         return ledger;
+    }
+
+    /// <summary>For salvage: takes what contradicts, and stays without a journal.</summary>
+    public static Ledger Lenient() => new(0, 0) { _isLenient = true };
+
+    /// <summary>A thing's bytes follow from its id: that is the check of its record.</summary>
+    public static RecordVerdict Judge(ReadOnlySpan<byte> record)
+    {
+        if ((RecordKind)record[4] is Drop_)
+        {
+            return record.Length == 16 ? RecordVerdict.Unchecked : RecordVerdict.NoRecord;
+        }
+
+        if ((RecordKind)record[4] is not (Put_ or Move_) || record.Length < 16)
+        {
+            return RecordVerdict.NoRecord;
+        }
+
+        ulong id = MemoryMarshal.Read<ulong>(record[8..]);
+        for (int i = 16; i < record.Length; i++)
+        {
+            if (record[i] != (byte)(id * 31 + (ulong)(i - 16)))
+            {
+                return RecordVerdict.Unsound;
+            }
+        }
+
+        return RecordVerdict.Sound;
+    }
+
+    /// <summary>Gives up what does not lie where it is said to lie. Gives the ids.</summary>
+    public IReadOnlyList<ulong> DiscardBad(JournalInspection inspection)
+    {
+        List<ulong> bad = [];
+        foreach ((ulong id, Thing thing) in _live)
+        {
+            byte[] record = new byte[thing.Bytes];
+            FastQ.Linux.Result<int> read = inspection.Read(thing.Place.Slot, thing.Place.Offset, record);
+            if (!read.Ok || read.Value < record.Length || MemoryMarshal.Read<ulong>(record.AsSpan(8)) != id || Judge(record) != RecordVerdict.Sound)
+            {
+                bad.Add(id);
+            }
+        }
+
+        bad.ForEach(id => _live.Remove(id));
+        return bad;
     }
 
     /// <summary>May be refused.</summary>
@@ -220,7 +267,7 @@ internal sealed class Ledger : IReplay, ISlotUse, IDisposable
         ulong id = MemoryMarshal.Read<ulong>(record[8..]);
         if ((kind == Put_) == _live.ContainsKey(id))
         {
-            return ReplayVerdict.Contradiction;
+            return _isLenient ? ReplayVerdict.Applied : ReplayVerdict.Contradiction;
         }
 
         Apply(block, place, record);
@@ -295,7 +342,7 @@ internal sealed class Ledger : IReplay, ISlotUse, IDisposable
         return true;
     }
 
-    private void Save(IBufferWriter<byte> to)
+    public void Save(IBufferWriter<byte> to)
     {
         using MemoryStream bytes = new();
         using BinaryWriter writer = new(bytes);
