@@ -13,6 +13,9 @@ public sealed partial class QueueEngine
     /// <summary>Messages per queue id that a lenient replay missed: their tags were passed over.</summary>
     public Dictionary<uint, long> Missed { get; } = [];
 
+    /// <summary>Ids of the slots in which a message lives.</summary>
+    public IEnumerable<uint> LiveSlots => _slots.Values.Where(slot => slot.Live > 0).Select(slot => slot.Id).Order();
+
     /// <summary>Every message of every queue that is there, in whatever state.</summary>
     public IEnumerable<KnownMessage> Messages()
     {

@@ -120,6 +120,10 @@ public class DamageTests
             lacking.Unlink($"{SlotFolder}/{name}").OrThrow();
             using Ledger found = Ledger.TryOpen(lacking, Data, SlotBytes, BlockBytes);
             Assert.True(found.Refusal is not null || found.Applied == applied, $"without {name}: {found.Applied} of {applied} found, nothing said");
+            if (found.Refusal is null)
+            {
+                found.ReadAll();
+            }
         }
     }
 

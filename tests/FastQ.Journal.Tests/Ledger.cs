@@ -236,6 +236,8 @@ internal sealed class Ledger : IReplay, ISlotUse, IDisposable
 
     public void Dispose() => _journal?.Dispose();
 
+    IEnumerable<uint> IReplay.SlotsNeeded => _live.Values.Select(thing => thing.Place.Slot).Distinct();
+
     void IReplay.Reset()
     {
         _live.Clear();
