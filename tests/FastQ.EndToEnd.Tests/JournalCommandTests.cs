@@ -143,6 +143,29 @@ public class JournalCommandTests
     }
 
     [Fact]
+    public void A_slot_that_is_gone_is_named_and_repair_gives_up_what_lay_in_it()
+    {
+        using TestBroker broker = Filled();
+        Assert.Equal(0, broker.Stop());
+        broker.Start();
+        broker.Run("publish", "orders", "--body", "later");
+        Assert.Equal(0, broker.Stop());
+        File.Delete(SlotPath(broker));
+
+        Ran refused = Fastq.Run(null, "serve", "--data", broker.Data, "--socket", broker.Socket);
+        Assert.Equal(1, refused.ExitCode);
+        Assert.Contains("0000000001.slot is not there", refused.Error, StringComparison.Ordinal);
+        JsonElement problem = Assert.Single(Verify(broker, 1).GetProperty("problems").EnumerateArray().ToArray());
+        Assert.Equal(("file-missing", 1u, 7L), (problem.GetProperty("kind").GetString(), problem.GetProperty("slot").GetUInt32(), problem.GetProperty("messages").GetInt64()));
+
+        JsonElement lost = Fastq.Run(null, "journal", "repair", broker.Data, "--accept-loss", "--json").Json.GetProperty("lostMessages");
+        Assert.Equal((6L, 1L), (lost.GetProperty("orders").GetInt64(), lost.GetProperty("invoices").GetInt64()));
+        Verify(broker, 0);
+        broker.Start();
+        Assert.Equal(["later"], Consume(broker, "orders"));
+    }
+
+    [Fact]
     public void A_damaged_FORMAT_is_written_anew()
     {
         using TestBroker broker = Filled();
