@@ -33,6 +33,25 @@ public sealed partial class QueueEngine
         }
     }
 
+    /// <summary>After a lenient replay: what never was handed out, for the record of it is lost, but lies before the cursor goes back to its place, so that dispatch finds it.</summary>
+    public void EndSalvage()
+    {
+        foreach (Queue queue in _byName.Values)
+        {
+            ulong end = Math.Min(queue.Cursor, queue.Index.NextTag);
+            for (ulong tag = queue.Index.Next(0, end); tag < end; tag = queue.Index.Next(tag + 1, end))
+            {
+                ref IndexEntry entry = ref queue.Index.Find(tag);
+                if (entry.State == EntryState.Ready && !queue.IsVoid(tag, entry))
+                {
+                    entry.State = EntryState.Returned;
+                    entry.Generation = queue.PurgeGeneration;
+                    queue.Returned.Push(tag);
+                }
+            }
+        }
+    }
+
     /// <summary>Gives a message up by consent: it counts as purged. False: it is not there.</summary>
     public bool Discard(uint queue, ulong tag, ulong block)
     {

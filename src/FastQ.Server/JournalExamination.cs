@@ -125,6 +125,7 @@ internal sealed class JournalExamination : IDisposable
         EngineReplay lenient = new(new EngineLimits()) { IsLenient = true };
         Salvage salvage = Inspection.SalvageInto(lenient, Judge);
         QueueEngine engine = lenient.Engine;
+        engine.EndSalvage();
         Dictionary<uint, long> lost = new(engine.Missed);
         foreach (KnownMessage message in BadMessages(engine).ToArray())
         {
