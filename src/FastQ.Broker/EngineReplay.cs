@@ -13,6 +13,8 @@ public sealed class EngineReplay(EngineLimits limits) : IReplay
     /// <summary>For repair.</summary>
     public bool IsLenient { get; init; }
 
+    public IEnumerable<uint> SlotsNeeded => Engine.LiveSlots;
+
     public void Reset()
     {
         Engine.Dispose();

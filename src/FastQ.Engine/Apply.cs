@@ -61,7 +61,7 @@ public sealed partial class QueueEngine
         ref readonly MessageHeader header = ref MemoryMarshal.AsRef<MessageHeader>(record);
         CountNumber();
         Queue? queue = _lastQueue?.Id == header.Queue ? _lastQueue : FindQueue(header.Queue);
-        if (queue is null || header.LengthBytes < MessageHeader.SizeBytes || (place.Offset & 7) != 0 || header.Tag < queue.Index.NextTag || (header.Tag != queue.Index.NextTag && !IsLenient))
+        if (queue is null || header.LengthBytes < MessageHeader.SizeBytes || (place.Offset & 7) != 0 || header.Tag < queue.Index.NextTag || (header.Tag != queue.Index.NextTag && !(IsLenient && NoteMissed(queue, header.Tag))))
         {
             return false;
         }

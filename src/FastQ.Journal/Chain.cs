@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using FastQ.Linux;
 
 namespace FastQ.Journal;
@@ -34,6 +35,12 @@ internal sealed class FoundSegment(uint slot, IStoredFile file, SegmentVerdict v
 
     /// <summary>Where the last accepted block ends.</summary>
     public int EndOffset { get; set; } = Format.SegmentHeaderBytes;
+
+    /// <summary>Number of the block at its first place, of this segment's epoch and not void; 0: none.</summary>
+    public ulong FirstPlace { get; set; }
+
+    /// <summary>No block of this use is in it: the slot was made ready for its next use, and its blocks are still those of the use before.</summary>
+    public bool HoldsLeftovers { get; set; }
 
     /// <summary>The owner keeps the file; it is not to be closed with the catalogue.</summary>
     public bool Kept { get; set; }
@@ -80,6 +87,7 @@ internal sealed class SegmentCatalogue : IDisposable
 
         SegmentCatalogue catalogue = new();
         byte[] head = new byte[SegmentHeader.SizeBytes];
+        byte[] first = new byte[BlockHeader.SizeBytes];
         foreach (string name in names.Value)
         {
             if (!name.EndsWith(".slot", StringComparison.Ordinal) || !uint.TryParse(name.AsSpan(0, name.Length - 5), out uint slot) || slot == 0)
@@ -96,6 +104,8 @@ internal sealed class SegmentCatalogue : IDisposable
 
             Result<long> length = file.Value.Length();
             Result<int> read = file.Value.ReadAt(head, 0);
+            Result<int> place = file.Value.ReadAt(first, Format.SegmentHeaderBytes);
+            read = place.Ok ? read : place;
             SegmentHeader header = default;
             SegmentVerdict verdict = !read.Ok || !length.Ok ? SegmentVerdict.Unreadable : SegmentHeader.Judge(head.AsSpan(0, read.Value), uuid, out header);
             if (verdict == SegmentVerdict.Good && header.Slot != slot)
@@ -103,11 +113,14 @@ internal sealed class SegmentCatalogue : IDisposable
                 verdict = SegmentVerdict.Bad; // A file that was renamed or copied over another.
             }
 
-            catalogue._all.Add(new FoundSegment(slot, file.Value, verdict, header, length.Ok ? length.Value : 0, read.Ok ? null : read.Fault));
+            bool isBlock = verdict == SegmentVerdict.Good && BlockHeader.TryRead(first.AsSpan(0, place.Value), out BlockHeader block) && block.Epoch == header.Epoch;
+            ulong firstPlace = isBlock ? MemoryMarshal.Read<BlockHeader>(first).BlockNumber : 0;
+            catalogue._all.Add(new FoundSegment(slot, file.Value, verdict, header, length.Ok ? length.Value : 0, read.Ok ? null : read.Fault) { FirstPlace = firstPlace });
             catalogue.HighestSlot = Math.Max(catalogue.HighestSlot, slot);
         }
 
         catalogue.Ordered = [.. catalogue._all.Where(segment => segment.Verdict == SegmentVerdict.Good).OrderBy(segment => segment.Header.SegmentNumber)];
+        catalogue.FindLeftovers();
         return catalogue;
     }
 
@@ -127,6 +140,18 @@ internal sealed class SegmentCatalogue : IDisposable
     }
 
     public void Dispose() => _all.ForEach(segment => segment.Dispose());
+
+    /// <summary>First blocks rise with segments. One that falls back is of the slot's use before: a recycled slot has its new header long before its new first block.</summary>
+    private void FindLeftovers()
+    {
+        ulong highest = 0;
+        foreach (FoundSegment segment in Ordered)
+        {
+            segment.FirstPlace = segment.FirstPlace <= LimitOf(segment.Header.Epoch) ? segment.FirstPlace : 0;
+            segment.HoldsLeftovers = segment.FirstPlace != 0 && segment.FirstPlace < highest;
+            highest = Math.Max(highest, segment.FirstPlace);
+        }
+    }
 }
 
 /// <summary>A place where a block could be, judged.</summary>
@@ -179,15 +204,13 @@ internal sealed class ChainWalk(SegmentCatalogue catalogue, Guid uuid, ulong blo
         for (int i = catalogue.Ordered.Count - 1; i >= 0; i--)
         {
             FoundSegment segment = catalogue.Ordered[i];
-            BlockVerdict verdict = ReadHeader(segment, Format.SegmentHeaderBytes, out BlockHeader first);
-            if (verdict == BlockVerdict.Unreadable)
+            if (ReadHeader(segment, Format.SegmentHeaderBytes, out _) == BlockVerdict.Unreadable)
             {
                 Failing = (segment, Format.SegmentHeaderBytes);
-                return verdict;
+                return BlockVerdict.Unreadable;
             }
 
-            bool counts = verdict == BlockVerdict.Valid && first.Epoch == segment.Header.Epoch && first.BlockNumber <= LimitOf(first.Epoch);
-            if (counts && first.BlockNumber <= Block)
+            if (!segment.HoldsLeftovers && segment.FirstPlace != 0 && segment.FirstPlace <= Block)
             {
                 return SkipTo(i);
             }
@@ -206,7 +229,7 @@ internal sealed class ChainWalk(SegmentCatalogue catalogue, Guid uuid, ulong blo
 
         for (int i = _index + 1; i < catalogue.Ordered.Count; i++)
         {
-            if (TryAccept(i, Format.SegmentHeaderBytes, out verdict))
+            if (!catalogue.Ordered[i].HoldsLeftovers && TryAccept(i, Format.SegmentHeaderBytes, out verdict))
             {
                 return verdict;
             }
@@ -396,7 +419,9 @@ internal readonly record struct Witnesses(bool LaterBlock, bool Vouched, long La
             }
         }
 
-        byte[] chunk = new byte[1 << 20];
+        const int MostBytes = 1 << 20;
+        long longest = catalogue.All.Count == 0 ? 0 : catalogue.All.Max(segment => segment.Length);
+        byte[] chunk = new byte[Format.AlignBlock((int)Math.Min(longest, MostBytes))];
         foreach (FoundSegment segment in catalogue.All)
         {
             bool isBad = segment.Verdict == SegmentVerdict.Bad;

@@ -74,6 +74,14 @@ public sealed class DirectoryLock : IDisposable
             {
                 return made;
             }
+
+            // Its name must last as what will lie in it; that of the innermost is synced at the first start.
+            string? above = Path.GetDirectoryName(parent);
+            Result synced = above is null ? Result.Success : Directories.Sync(above);
+            if (!synced.Ok && synced.Fault.Errno != Errno.EACCES)
+            {
+                return synced;
+            }
         }
 
         return Directories.CreatePrivate(directory);

@@ -168,6 +168,7 @@ public sealed unsafe class Journal : IDisposable
 
         Snapshots snapshots = new(storage, options, recovery.Uuid);
         recovery.GoodSnapshots.ForEach(snapshots.Adopt);
+        snapshots.RemoveUnfinished();
         Journal journal = new(options, storage, directoryLock, recovery.Uuid, epoch, slots, snapshots, recovery.Block, recovery.Hash);
         return new JournalOpening(journal, recovery.Report, null);
     }
@@ -353,13 +354,22 @@ public sealed unsafe class Journal : IDisposable
         result = result.Ok ? handle.Sync() : result;
 
         // From the inside out: each name lasts before the one that says that it is there.
-        foreach (string directory in (ReadOnlySpan<string>)[options.NamespaceDirectory, Path.Combine(options.Directory, "namespaces")])
+        foreach (string directory in (ReadOnlySpan<string>)[options.NamespaceDirectory, Path.Combine(options.Directory, "namespaces"), options.Directory])
         {
             result = result.Ok ? storage.SyncDirectory(directory) : result;
         }
 
+        result = result.Ok ? SyncParent(options, storage) : result;
         result = result.Ok ? storage.Rename(temporary, options.FormatPath) : result;
         return result.Ok ? storage.SyncDirectory(options.Directory) : result;
+    }
+
+    /// <summary>The data directory's own name, which a start may just have made, must last too. One that we may not read was made by somebody else.</summary>
+    private static Result SyncParent(JournalOptions options, IStorage storage)
+    {
+        string? parent = Path.GetDirectoryName(Path.TrimEndingDirectorySeparator(Path.GetFullPath(options.Directory)));
+        Result synced = parent is null ? Result.Success : storage.SyncDirectory(parent);
+        return synced.Ok || synced.Fault.Errno == Errno.EACCES ? Result.Success : synced;
     }
 
     private bool TryOpen(int bytes)

@@ -308,18 +308,8 @@ internal sealed class Recovery(JournalOptions options, IStorage storage, IReplay
     /// <summary>Without a snapshot, the chain must be there from its first block on: or there was never a block.</summary>
     private bool ChainStartsAtOne()
     {
-        byte[] head = new byte[BlockHeader.SizeBytes];
-        bool anyBlock = false, first = false;
-        foreach (FoundSegment segment in Catalogue.Ordered)
-        {
-            Result<int> read = segment.File.ReadAt(head, Format.SegmentHeaderBytes);
-            if (read.Ok && BlockHeader.TryRead(head, out BlockHeader header) && header.Epoch == segment.Header.Epoch)
-            {
-                anyBlock = true;
-                first |= header.BlockNumber == 1;
-            }
-        }
-
+        bool anyBlock = Catalogue.Ordered.Any(segment => segment.FirstPlace != 0);
+        bool first = Catalogue.Ordered.Any(segment => segment.FirstPlace == 1 && !segment.HoldsLeftovers);
         bool firstSegment = Catalogue.Ordered.Any(segment => segment.Header.SegmentNumber == 1);
         return first || (!anyBlock && firstSegment);
     }
@@ -378,12 +368,26 @@ internal sealed class Recovery(JournalOptions options, IStorage storage, IReplay
         _report.BlocksCut = row.Action == RecoveryAction.Cut ? witnesses.LaterBlocks : 0;
         if (row.Action == RecoveryAction.Cut)
         {
-            return true;
+            return HasWhatLives();
         }
 
         (uint slot, int offset) = place == FailingPlace.BadSegmentHeader || witnesses.Unreadable is not null ? (witnesses.BadSlot, 0) : (walk.Failing.Segment?.Slot ?? 0, walk.Failing.Offset);
         string detail = place == FailingPlace.Unreadable ? (walk.Fault ?? witnesses.Unreadable)?.ToString() ?? "" : witnesses.Who;
         return RefuseAt(row.Label, slot, offset, Block + 1, $"{row.Meaning} {detail}. Run: fastq journal verify; then restore a copy, or: fastq journal repair --accept-loss.");
+    }
+
+    /// <summary>A slot before the snapshot is not walked, but what lives in it must be there.</summary>
+    private bool HasWhatLives()
+    {
+        foreach (uint slot in replay.SlotsNeeded)
+        {
+            if (!Catalogue.All.Any(found => found.Slot == slot))
+            {
+                return RefuseAt("file-missing", slot, 0, 0, $"{Slots.PathOf(options, slot)} is not there, but messages lie in it. Restore the file; or: fastq journal repair --accept-loss. Nothing was changed.");
+            }
+        }
+
+        return true;
     }
 
     private bool Refuse(string kind, string text)

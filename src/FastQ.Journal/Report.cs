@@ -102,6 +102,9 @@ public interface IReplay
     /// <summary>Takes a snapshot's payload. False: not readable; the one before it is tried.</summary>
     bool TryLoad(Stream snapshot);
 
+    /// <summary>Ids of the slots in which something lives. One that is not there is a loss, not a start.</summary>
+    IEnumerable<uint> SlotsNeeded { get; }
+
     /// <summary>Takes one record.</summary>
     ReplayVerdict Apply(ulong block, Place place, ReadOnlySpan<byte> record);
 }

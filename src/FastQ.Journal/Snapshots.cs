@@ -225,7 +225,7 @@ internal sealed class Snapshots(IStorage storage, JournalOptions options, Guid u
 
     public static string FileName(ulong block) => $"{block:D20}.snap";
 
-    /// <summary>Those whose header is good, newest last; leftovers of a crash are removed only by <see cref="Adopt"/>'s caller, after recovery.</summary>
+    /// <summary>Those whose header is good, newest last.</summary>
     public static Result<List<(SnapshotInfo Info, SnapshotHeader Header, IStoredFile File)>> Find(IStorage storage, string directory, Guid uuid, out int bad, out SegmentVerdict worst)
     {
         List<(SnapshotInfo, SnapshotHeader, IStoredFile)> found = [];
@@ -270,6 +270,19 @@ internal sealed class Snapshots(IStorage storage, JournalOptions options, Guid u
     }
 
     public void Adopt(SnapshotInfo snapshot) => _kept.Add(snapshot);
+
+    /// <summary>Removes what a crash left of snapshots in the making: they mean nothing, and nobody else would ever remove them. After recovery only.</summary>
+    public void RemoveUnfinished()
+    {
+        Result<IReadOnlyList<string>> names = storage.List(options.SnapshotDirectory);
+        foreach (string name in names.Ok ? names.Value : [])
+        {
+            if (name.EndsWith(".tmp", StringComparison.Ordinal))
+            {
+                _ = storage.Unlink(Path.Combine(options.SnapshotDirectory, name)); // If not now, then at the next start.
+            }
+        }
+    }
 
     /// <summary>Writes the pages: the pause. Gives a fault when the disk has no room; the journal goes on without this snapshot.</summary>
     public Result Begin(ulong block, ulong blockHash, ulong epoch, Action<IBufferWriter<byte>> save)

@@ -1,0 +1,206 @@
+using FastQ.Linux;
+using Xunit;
+
+namespace FastQ.Journal;
+
+// The machine fails a call: nothing is confirmed that is not on the disk, nothing that cannot be read is taken for an end.
+public class FailureTests
+{
+    private const string Data = "/sim/data";
+    private const int SlotBytes = 40 * 1024, BlockBytes = 4 * 1024;
+
+    [Theory]
+    [InlineData(StorageStepKind.Write)]
+    [InlineData(StorageStepKind.Sync)]
+    public void A_failure_at_any_step_ends_the_confirms_there_for_good(StorageStepKind kind)
+    {
+        long last = StepsOf(Work);
+        int fatal = 0;
+        for (long at = FirstStepAfterOpening(); at <= last; at++)
+        {
+            using SimulatedStorage disk = new("/sim");
+            bool hasStruck = false;
+            Ledger ledger = Open(disk);
+            disk.Fail = step => step.Kind == kind && step.Number == at && !hasStruck && (hasStruck = true) ? Errno.EIO : Errno.None;
+            Work(ledger);
+            int confirmed = ledger.Confirmed;
+            if (ledger.Journal.Failure is JournalProblem problem)
+            {
+                fatal++;
+                Assert.Contains("stopped confirming after block", problem.Text, StringComparison.Ordinal);
+                Assert.Contains("EIO", problem.Text, StringComparison.Ordinal);
+                ledger.Journal.RequestSync(); // The disk is well again, and still nothing more counts.
+                ledger.Poll();
+                Assert.Equal(confirmed, ledger.Confirmed);
+            }
+
+            ledger.Dispose();
+            using Ledger found = Open(disk.AfterPowerLoss(static _ => Survival.Lost));
+            Assert.True(found.Applied >= confirmed, $"{kind} {at} failed: {found.Applied} found, {confirmed} were confirmed");
+            found.ReadAll();
+        }
+
+        Assert.True(fatal > 5, $"only {fatal} were fatal");
+    }
+
+    [Fact]
+    public void After_a_failed_sync_the_next_start_writes_again_what_only_the_cache_has()
+    {
+        using SimulatedStorage disk = new("/sim");
+        Ledger ledger = Open(disk);
+        ledger.Put(500);
+        ledger.Sync();
+        disk.Fail = step => step.Kind == StorageStepKind.Sync ? Errno.EIO : Errno.None;
+        ulong second = ledger.Put(500);
+        ledger.Sync();
+        disk.Fail = null;
+        Assert.Equal(1, ledger.Confirmed);
+        Assert.Contains("fdatasync", ledger.Journal.Failure!.Text, StringComparison.Ordinal);
+
+        // A sync that succeeds now would not bring it: it must be seen to be missing on the disk.
+        SimulatedStorage killed = disk.AfterKill();
+        using Ledger served = Open(killed);
+        Assert.Contains(second, served.Live);
+        Assert.Equal(1, served.Report.BlocksRewritten);
+        using Ledger found = Open(killed.AfterPowerLoss(static _ => Survival.Lost));
+        Assert.Contains(second, found.Live);
+        Assert.Equal(0, found.Report.BlocksRewritten);
+    }
+
+    [Fact]
+    public void A_full_disk_stops_only_what_needs_a_new_slot_and_ends_when_there_is_room()
+    {
+        using SimulatedStorage disk = new("/sim");
+        using Ledger ledger = Open(disk);
+        ledger.Put(500);
+        ledger.Sync();
+        disk.Fail = step => step.Kind == StorageStepKind.Allocate ? Errno.ENOSPC : Errno.None;
+        while (ledger.TryPut(3000))
+        {
+            ledger.Sync();
+        }
+
+        Assert.Equal(Errno.ENOSPC, ledger.Journal.RoomFault!.Value.Errno);
+        Assert.Null(ledger.Journal.Failure);
+        Assert.Equal(ledger.Applied, ledger.Confirmed);
+        ledger.ReadAll();
+
+        disk.Fail = null;
+        Assert.True(ledger.TryPut(3000));
+        ledger.Sync();
+        Assert.Null(ledger.Journal.RoomFault);
+        Assert.Equal(ledger.Applied, ledger.Confirmed);
+    }
+
+    [Fact]
+    public void A_snapshot_that_finds_no_room_is_given_up_and_leaves_no_file()
+    {
+        using SimulatedStorage disk = new("/sim");
+        using Ledger ledger = Open(disk);
+        ledger.Put(500);
+        disk.Fail = step => step.Kind == StorageStepKind.Write && step.Path.EndsWith(".tmp", StringComparison.Ordinal) ? Errno.ENOSPC : Errno.None;
+        Assert.False(ledger.Snapshot());
+        disk.Fail = null;
+        Assert.Empty(disk.List($"{Data}/namespaces/default/snapshots").OrThrow());
+        Assert.Null(ledger.Journal.Failure);
+        Assert.True(ledger.Snapshot());
+    }
+
+    [Fact]
+    public void A_start_on_a_full_disk_is_refused_and_changes_nothing()
+    {
+        using SimulatedStorage disk = Worked(out int applied);
+        disk.Fail = step => step.Kind == StorageStepKind.Allocate ? Errno.ENOSPC : Errno.None;
+        using (Ledger refused = Ledger.TryOpen(disk, Data, SlotBytes, BlockBytes))
+        {
+            Assert.Equal("cannot-start", refused.Refusal!.Kind);
+            Assert.Contains("ENOSPC", refused.Refusal.Text, StringComparison.Ordinal);
+        }
+
+        disk.Fail = null;
+        using Ledger found = Open(disk);
+        Assert.Equal(applied, found.Applied);
+    }
+
+    [Fact]
+    public void A_place_that_cannot_be_read_is_never_taken_for_the_end()
+    {
+        int refused = 0;
+        int all = ReadsOfAStart();
+        for (int at = 0; at < all; at++)
+        {
+            using SimulatedStorage disk = Worked(out int applied);
+            int reads = 0, target = at;
+            disk.Fail = step => step.Kind == StorageStepKind.Read && reads++ == target ? Errno.EIO : Errno.None;
+            using (Ledger once = Ledger.TryOpen(disk, Data, SlotBytes, BlockBytes))
+            {
+                refused += once.Refusal is null ? 0 : 1;
+                Assert.True(once.Refusal is not null || once.Applied == applied, $"read {at} failed: {once.Applied} found of {applied}");
+                Assert.True(once.Refusal is null || once.Refusal.Kind == "unreadable", $"read {at} failed: {once.Refusal?.Text}");
+            }
+
+            disk.Fail = null;
+            using Ledger next = Open(disk);
+            Assert.Equal(applied, next.Applied);
+        }
+
+        Assert.True(refused > 10, $"only {refused} of {all} reads mattered");
+    }
+
+    private static Ledger Open(SimulatedStorage disk) => Ledger.Open(disk, Data, SlotBytes, BlockBytes);
+
+    private static void Work(Ledger ledger)
+    {
+        ulong first = ledger.TryPut(700) ? 1ul : 0;
+        for (int i = 0; i < 24 && ledger.Journal.Failure is null; i++)
+        {
+            _ = ledger.TryPut(2000);
+            ledger.Sync();
+            if (i % 8 == 7 && ledger.Journal.Failure is null)
+            {
+                ledger.Snapshot();
+            }
+        }
+
+        if (first != 0 && ledger.Journal.Failure is null)
+        {
+            ledger.Drop(first);
+            ledger.Sync();
+        }
+    }
+
+    /// <summary>A disk after work and a kill: all of it durable, some of it after the newest snapshot.</summary>
+    private static SimulatedStorage Worked(out int applied)
+    {
+        using SimulatedStorage disk = new("/sim");
+        using Ledger ledger = Open(disk);
+        Work(ledger);
+        ledger.Put(400);
+        ledger.Sync();
+        applied = ledger.Applied;
+        return disk.AfterKill();
+    }
+
+    private static int ReadsOfAStart()
+    {
+        int reads = 0;
+        using SimulatedStorage disk = Worked(out _);
+        disk.Fail = step =>
+        {
+            reads += step.Kind == StorageStepKind.Read ? 1 : 0;
+            return Errno.None;
+        };
+        using Ledger ledger = Open(disk);
+        return reads;
+    }
+
+    private static long FirstStepAfterOpening() => StepsOf(static _ => { }) + 1;
+
+    private static long StepsOf(Action<Ledger> work)
+    {
+        using SimulatedStorage disk = new("/sim");
+        using Ledger ledger = Open(disk);
+        work(ledger);
+        return disk.Steps;
+    }
+}

@@ -1,0 +1,131 @@
+using FastQ.Linux;
+using Xunit;
+
+namespace FastQ.Journal;
+
+// Blocks that are whole and of this namespace, but not of this history: forks, voided tails, leftovers. And what a later block vouches for.
+public sealed class HistoryTests : IDisposable
+{
+    private const string Data = "/sim/data", Slots = $"{Data}/namespaces/default/slots";
+    private const int BlockBytes = 4 * 1024;
+    private readonly SimulatedStorage _disk = new("/sim");
+
+    public void Dispose() => _disk.Dispose();
+
+    [Fact]
+    public void A_block_of_a_fork_of_this_life_is_not_believed()
+    {
+        // Two copies of one directory, both served: same uuid, same epoch, same numbers.
+        SimulatedStorage other = _disk.AfterKill();
+        Write(_disk, 1000, 1000, 1000);
+        Write(other, 1000, 1100, 1200);
+        Copy(other, _disk, slot: 1, block: 3);
+        using Ledger found = Open(_disk);
+        Assert.Equal(2, found.Applied);
+        Assert.Equal("unsynced-tail", found.Report.Verdict);
+        found.ReadAll();
+    }
+
+    [Fact]
+    public void What_an_older_life_wrote_after_the_newer_one_began_is_void_even_when_it_turns_up_whole()
+    {
+        Write(_disk, 1000, 1000, 1000);
+        SimulatedStorage lost = _disk.AfterPowerLoss(what => what.Kind == StorageStepKind.Write && what.Sector / 8 == 3 ? Survival.Lost : Survival.Kept);
+        Ledger newer = Open(lost);
+        Assert.Equal(2, newer.Applied);
+        newer.Put(1300);
+        newer.Put(1400);
+        newer.Seal();
+        ulong digest = newer.Digest;
+        newer.Dispose();
+
+        Copy(_disk, lost, slot: 1, block: 3);
+        using Ledger found = Open(lost);
+        Assert.Equal((4, digest), (found.Applied, found.Digest));
+    }
+
+    [Theory]
+    [InlineData(1)]
+    [InlineData(2)]
+    [InlineData(3)]
+    public void A_later_block_vouches_for_what_was_durable_when_it_was_sealed(int rotten)
+    {
+        WriteSynced(_disk, 1000, 1000, 1000);
+        _disk.Rot($"{Slots}/{SegmentCatalogue.FileName(1)}", rotten * BlockBytes + 200, 1);
+        using Ledger refused = Ledger.TryOpen(_disk, Data, blockBytes: BlockBytes);
+        Assert.Equal(("corruption", (ulong)rotten), (refused.Refusal?.Kind, refused.Refusal?.Block));
+    }
+
+    [Theory]
+    [InlineData(1)]
+    [InlineData(2)]
+    public void Blocks_that_nobody_called_durable_are_cut_where_the_first_is_bad(int rotten)
+    {
+        Write(_disk, 1000, 1000, 1000);
+        _disk.Rot($"{Slots}/{SegmentCatalogue.FileName(1)}", rotten * BlockBytes + 200, 1);
+        using Ledger found = Open(_disk);
+        Assert.Equal((rotten - 1, "unsynced-out-of-order"), (found.Applied, found.Report.Verdict));
+        Assert.Equal(3 - rotten + 1, found.Report.BlocksCut);
+    }
+
+    [Fact]
+    public void A_new_life_vouches_for_all_that_it_accepted()
+    {
+        Write(_disk, 1000, 1000, 1000);
+        Open(_disk).Dispose();
+        _disk.Rot($"{Slots}/{SegmentCatalogue.FileName(1)}", (2 * BlockBytes) + 200, 1);
+        using Ledger refused = Ledger.TryOpen(_disk, Data, blockBytes: BlockBytes);
+        Assert.Equal(("corruption", 2ul), (refused.Refusal?.Kind, refused.Refusal?.Block));
+        Assert.Contains("parent", refused.Refusal!.Text, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Each_life_has_a_higher_epoch_and_a_segment_of_its_own()
+    {
+        for (ulong life = 1; life <= 4; life++)
+        {
+            using Ledger ledger = Open(_disk);
+            Assert.Equal(life, ledger.Journal.Epoch);
+            Assert.Equal((uint)life, ledger.Journal.CurrentSlot);
+        }
+    }
+
+    private static Ledger Open(SimulatedStorage disk) => Ledger.Open(disk, Data, blockBytes: BlockBytes);
+
+    /// <summary>One life, a block a thing, none of them synced.</summary>
+    private static void Write(SimulatedStorage disk, params int[] things)
+    {
+        using Ledger ledger = Open(disk);
+        foreach (int bytes in things)
+        {
+            ledger.Put(bytes);
+            ledger.Seal();
+        }
+    }
+
+    /// <summary>One life, a block a thing, each synced, and a closing block.</summary>
+    private static void WriteSynced(SimulatedStorage disk, params int[] things)
+    {
+        using Ledger ledger = Open(disk);
+        foreach (int bytes in things)
+        {
+            ledger.Put(bytes);
+            ledger.Sync();
+        }
+
+        Assert.True(ledger.Journal.SealClosing());
+        ledger.Sync();
+    }
+
+    /// <summary>Puts a block of one disk in its place on another. Blocks take 4 KiB each here.</summary>
+    private static void Copy(SimulatedStorage from, SimulatedStorage to, uint slot, int block)
+    {
+        string path = $"{Slots}/{SegmentCatalogue.FileName(slot)}";
+        byte[] bytes = new byte[BlockBytes];
+        using IStoredFile source = from.Open(path, create: false).OrThrow();
+        using IStoredFile target = to.Open(path, create: false).OrThrow();
+        source.ReadAt(bytes, block * BlockBytes).OrThrow();
+        target.WriteAt(bytes, block * BlockBytes).OrThrow();
+        target.Sync().OrThrow();
+    }
+}

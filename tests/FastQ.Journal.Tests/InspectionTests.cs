@@ -1,0 +1,174 @@
+using Xunit;
+using static FastQ.Journal.RestingDisk;
+
+namespace FastQ.Journal;
+
+// Verify and repair, whatever byte is turned over and wherever they are cut off.
+public class InspectionTests
+{
+    private static readonly JournalOptions Options = new() { Directory = Data, SlotBytes = SlotBytes, BlockBytes = BlockBytes };
+
+    [Fact]
+    public void A_good_directory_has_no_damage_and_a_look_changes_nothing()
+    {
+        using SimulatedStorage disk = AtRest(out int applied, out _);
+        long steps = disk.Steps;
+        Ledger state = Ledger.Lenient();
+        using JournalInspection inspection = Look(disk, state);
+        Assert.Empty(inspection.Damage);
+        Assert.Null(inspection.Refusal);
+        Assert.Equal(applied, state.Applied);
+        Assert.Equal(steps, disk.Steps);
+    }
+
+    [Fact]
+    public void An_unsynced_tail_is_no_damage()
+    {
+        using SimulatedStorage disk = new("/sim");
+        using Ledger ledger = Ledger.Open(disk, Data, SlotBytes, BlockBytes);
+        ledger.Put(1000);
+        ledger.Sync();
+        ledger.Put(3000);
+        ledger.Seal();
+        using JournalInspection inspection = Look(disk.AfterPowerLoss(what => what.Sector % 2 == 0 ? Survival.Kept : Survival.Lost), Ledger.Lenient());
+        Assert.Empty(inspection.Damage);
+    }
+
+    [Fact]
+    public void Whatever_byte_keeps_a_broker_from_starting_is_named_and_repaired_with_no_more_lost_than_that()
+    {
+        using SimulatedStorage disk = AtRest(out _, out _);
+        ulong[] all = LiveOn(disk.AfterKill());
+        int repaired = 0, kept = 0;
+        foreach (string path in FilesOf(disk))
+        {
+            foreach (long at in PlacesOf(disk, path).Where((_, i) => i % 5 == 0))
+            {
+                using SimulatedStorage rotten = disk.AfterKill();
+                rotten.Rot(path, at, (byte)(1 << (int)(at % 8)));
+                bool isRefused = IsRefused(rotten.AfterKill());
+                using JournalInspection inspection = Look(rotten, Ledger.Lenient());
+                Assert.True(!isRefused || inspection.Damage.Count > 0, $"byte {at} of {path}: refused, and no damage named");
+                if (!isRefused)
+                {
+                    continue;
+                }
+
+                repaired++;
+                ulong[] live = Repaired(rotten, inspection, out int lost);
+                Assert.True(lost <= 1, $"byte {at} of {path}: {lost} lost");
+                kept += live.Length == all.Length ? 1 : 0;
+                Assert.True(all.Except(live).Count() <= 1, $"byte {at} of {path}: without {string.Join(", ", all.Except(live))}");
+                using JournalInspection again = Look(rotten, Ledger.Lenient());
+                Assert.True(again.Damage.Count == 0, $"byte {at} of {path}: still {string.Join("; ", again.Damage)}");
+            }
+        }
+
+        Assert.True(repaired > 100 && kept > 20, $"{repaired} repaired, {kept} of them without a loss");
+    }
+
+    [Fact]
+    public void Repair_may_be_cut_off_after_every_step_and_run_again()
+    {
+        using SimulatedStorage disk = AtRest(out _, out _);
+        string slot = $"{SlotFolder}/{disk.List(SlotFolder).Value[0]}";
+        foreach (long at in PlacesOf(disk, slot).Where(at => at % Format.BlockAlignment == Format.SegmentHeaderBytes % Format.BlockAlignment + 70))
+        {
+            using SimulatedStorage rotten = disk.AfterKill();
+            rotten.Rot(slot, at, 1);
+            List<SimulatedStorage> images = [];
+            rotten.Stepped = step => images.AddRange([rotten.AfterKill(), rotten.AfterPowerLoss(static _ => Survival.Lost), rotten.AfterPowerLoss(static _ => Survival.Torn)]);
+            ulong[] live;
+            using (JournalInspection inspection = Look(rotten, Ledger.Lenient()))
+            {
+                live = Repaired(rotten, inspection, out _);
+            }
+
+            foreach (SimulatedStorage image in images)
+            {
+                if (IsRefused(image.AfterKill()))
+                {
+                    using JournalInspection again = Look(image, Ledger.Lenient());
+                    _ = Repaired(image, again, out _);
+                }
+
+                Assert.Equal(live, LiveOn(image));
+            }
+        }
+    }
+
+    [Fact]
+    public void A_life_after_a_repair_says_where_the_gap_was()
+    {
+        using SimulatedStorage disk = AtRest(out _, out _);
+        using (JournalInspection good = Look(disk, Ledger.Lenient()))
+        {
+            InspectedBlock block = good.Blocks.Last(block => !block.IsVoid && block.Header.RecordCount > 0);
+            disk.Rot($"{SlotFolder}/{SegmentCatalogue.FileName(block.Slot)}", block.Position + BlockHeader.SizeBytes + 30, 1);
+            using JournalInspection inspection = Look(disk, Ledger.Lenient());
+            JournalDamage damage = Assert.Single(inspection.Damage);
+            Assert.Equal((block.Slot, block.Position, block.Header.BlockNumber), (damage.Slot, damage.Position, damage.Block));
+            _ = Repaired(disk, inspection, out _);
+            using JournalInspection after = Look(disk, Ledger.Lenient());
+            Assert.Contains(after.Slots, slot => slot.Header.GapBlock == block.Header.BlockNumber);
+        }
+    }
+
+    [Fact]
+    public void A_length_that_is_rotten_costs_its_own_record_alone()
+    {
+        using SimulatedStorage disk = new("/sim");
+        using (Ledger ledger = Ledger.Open(disk, Data, SlotBytes, BlockBytes))
+        {
+            foreach (int bytes in (int[])[300, 300, 300])
+            {
+                ledger.Put(bytes);
+            }
+
+            ledger.Sync();
+            ledger.Journal.SealClosing();
+            ledger.Sync();
+        }
+
+        const int First = Format.SegmentHeaderBytes + BlockHeader.SizeBytes, Second = First + 320;
+        disk.Rot($"{SlotFolder}/{SegmentCatalogue.FileName(1)}", Second, 64);
+        using JournalInspection inspection = Look(disk, Ledger.Lenient());
+        Assert.Equal([1ul, 3ul], Repaired(disk, inspection, out _));
+    }
+
+    private static JournalInspection Look(SimulatedStorage disk, Ledger state)
+    {
+        JournalInspection? inspection = JournalInspection.Open(Options, disk, state, out string? refusal);
+        Assert.True(inspection is not null, refusal);
+        return inspection;
+    }
+
+    private static bool IsRefused(SimulatedStorage disk)
+    {
+        using Ledger ledger = Ledger.TryOpen(disk, Data, SlotBytes, BlockBytes);
+        return ledger.Refusal is not null;
+    }
+
+    private static ulong[] LiveOn(SimulatedStorage disk)
+    {
+        using Ledger ledger = Ledger.Open(disk, Data, SlotBytes, BlockBytes);
+        ledger.ReadAll();
+        return [.. ledger.Live];
+    }
+
+    /// <summary>Repairs, starts, and shows that the new life works. Gives what lives.</summary>
+    private static ulong[] Repaired(SimulatedStorage disk, JournalInspection inspection, out int lost)
+    {
+        Ledger salvaged = Ledger.Lenient();
+        Salvage salvage = inspection.SalvageInto(salvaged, Ledger.Judge);
+        lost = salvaged.DiscardBad(inspection).Count;
+        inspection.Repair(salvage, salvaged.Save).OrThrow();
+        disk.Stepped = null;
+        ulong[] live = LiveOn(disk.AfterPowerLoss(static _ => Survival.Lost));
+        Assert.Equal(salvaged.Live, live);
+        using Ledger next = Ledger.Open(disk.AfterKill(), Data, SlotBytes, BlockBytes);
+        next.Put(100);
+        next.Sync();
+        return live;
+    }
+}

@@ -1,0 +1,105 @@
+using Xunit;
+
+namespace FastQ.Journal;
+
+// When a slot may be used again: each of the conditions alone keeps it.
+public sealed class ReclaimTests : IDisposable
+{
+    private const string Data = "/sim/data";
+    private readonly SimulatedStorage _disk = new("/sim");
+    private readonly Ledger _ledger;
+
+    public ReclaimTests()
+    {
+        _ledger = Ledger.Open(_disk, Data, slotBytes: 24 * 1024, blockBytes: 4 * 1024);
+    }
+
+    public void Dispose()
+    {
+        _ledger.Dispose();
+        _disk.Dispose();
+    }
+
+    [Fact]
+    public void What_lives_keeps_its_slot()
+    {
+        ulong first = FillSlotOne();
+        _ledger.Snapshot();
+        Pass();
+        _ledger.Snapshot();
+        Assert.True(SlotOneStays());
+        Assert.Contains(first, _ledger.Live);
+    }
+
+    [Fact]
+    public void The_older_snapshot_must_describe_the_block_in_which_the_last_thing_left()
+    {
+        ulong first = FillSlotOne();
+        _ledger.Snapshot();
+        Pass();
+        _ledger.Snapshot();
+        _ledger.Drop(first);
+        _ledger.Seal();
+        Assert.True(SlotOneStays(), "the drop is not durable");
+        _ledger.Sync();
+        Assert.True(SlotOneStays(), "both snapshots still say that it lives");
+        _ledger.Snapshot();
+        Assert.True(SlotOneStays(), "the older snapshot still says that it lives");
+        Pass();
+        _ledger.Snapshot();
+        Assert.False(SlotOneStays());
+    }
+
+    [Fact]
+    public void One_snapshot_alone_frees_nothing()
+    {
+        _ledger.Drop(FillSlotOne());
+        _ledger.Snapshot();
+        Assert.True(SlotOneStays());
+    }
+
+    [Fact]
+    public void Disk_use_follows_what_lives_and_not_what_has_passed()
+    {
+        int most = 0;
+        for (int i = 0; i < 400; i++)
+        {
+            Pass();
+            if (_ledger.Journal.IsSnapshotDue(stateBytes: 0))
+            {
+                _ledger.Snapshot();
+            }
+
+            _ledger.Reclaim();
+            most = Math.Max(most, _ledger.Journal.AllSlots.Count);
+        }
+
+        Assert.True(most <= 8, $"{most} slots");
+    }
+
+    /// <summary>Slot 1 is full, and one thing lives in it.</summary>
+    private ulong FillSlotOne()
+    {
+        ulong first = _ledger.Put(1000);
+        while (_ledger.Journal.CurrentSlot == 1)
+        {
+            Pass();
+        }
+
+        return first;
+    }
+
+    /// <summary>Something comes and goes.</summary>
+    private void Pass()
+    {
+        ulong id = _ledger.Put(3000);
+        _ledger.Drop(id);
+        _ledger.Sync();
+    }
+
+    private bool SlotOneStays()
+    {
+        _ledger.Reclaim();
+        return _ledger.Journal.AllSlots.Any(slot => slot is { Id: 1, SegmentNumber: 1, FirstBlock: 1 });
+    }
+}
