@@ -48,7 +48,7 @@ public sealed partial class Broker : IDisposable
     private long _nextTimerMicros;
     private int _waitingForDurable;
     private bool _isStopping;
-    private bool _isBlocked; // The journal had no room for something that waits: its completion is the news, not what waits.
+    private bool _isBlocked; // The journal had no room for something that waits: its completion is the news, not what waits, and no timer that is due either.
 
     private Broker(BrokerOptions options, QueueEngine engine, Journal.Journal journal, UnixSocket listener, EpollSet epoll, EventDescriptor stop, RecoveryReport recovery, string storageNote)
     {
@@ -330,6 +330,7 @@ public sealed partial class Broker : IDisposable
         {
             if (!_journal.TryReserve(SourceRecord.SizeBytes + QueueEngine.MaxFactBytes, out Span<byte> room, out _))
             {
+                _isBlocked = true;
                 return worked;
             }
 
@@ -391,7 +392,7 @@ public sealed partial class Broker : IDisposable
             news |= session.Rings.Submissions.HasNews || session.IsMoving;
         }
 
-        TakeEvents(news && !_isBlocked ? 0 : TimeToNextDeadline());
+        TakeEvents(_isBlocked ? 1 : news ? 0 : TimeToNextDeadline());
         foreach (Session session in _hot)
         {
             if (session.Rings.Sleep.IsAnnounced)
@@ -444,11 +445,6 @@ public sealed partial class Broker : IDisposable
         }
 
         if (_handshakes.Count > 0 || IsAnyWatched())
-        {
-            next = Math.Min(next, now + 1000);
-        }
-
-        if (_isBlocked)
         {
             next = Math.Min(next, now + 1000);
         }

@@ -18,6 +18,8 @@ public sealed partial class Broker
     /// <summary>A run of messages is committed, and so hashed, while it is in the first-level cache.</summary>
     private const int RunBytes = 8 * 1024;
 
+    private const int LargestMessageBytes = MessageHeader.SizeBytes + Limits.MaxPropertyBytes + Limits.MaxMessageBytes;
+
     /// <summary>Room that the notice of one refusal takes at most in a delivery ring.</summary>
     private const int NoticeBytes = 256;
 
@@ -98,34 +100,25 @@ public sealed partial class Broker
                 return records;
             }
 
-            bool isMessage = prefix.Kind == RecordKind.Message;
-            int run = isMessage ? TakeMessages(session, ring, prefix, RecordsATurn - records) : 0;
-            if (run > 0)
-            {
-                records += run;
-                continue;
-            }
-
-            if (!(isMessage ? TryTakeMessage(session, ring, prefix) : TryTakeOther(session, ring, prefix)))
+            int taken = 1;
+            bool hadRoom = prefix.Kind == RecordKind.Message
+                ? TryTakeMessages(session, ring, prefix, RecordsATurn - records, out taken)
+                : TryTakeOther(session, ring, prefix);
+            if (!hadRoom)
             {
                 _isBlocked = true; // No room in the journal now: it stays where it is.
                 break;
             }
 
-            records++;
+            records += taken;
             if (session.HasEnded)
             {
                 return records;
             }
 
-            ring.Advance((int)prefix.LengthBytes);
-            if (session.MustPause)
+            if (session.IsMoving || session.Answers.Count > 0 || session.AnswerRoom < NoticeBytes)
             {
-                session.MustPause = false;
-                if (session.IsMoving || session.Answers.Count > 0 || session.AnswerRoom < NoticeBytes)
-                {
-                    break;
-                }
+                break;
             }
         }
 
@@ -140,42 +133,68 @@ public sealed partial class Broker
 
     private bool TryTakeOther(Session session, RingReader ring, RecordPrefix prefix)
     {
-        session.MustPause = true; // It may fill the delivery ring, or move it: the loop looks before it goes on.
-        return prefix.Kind switch
+        bool taken = prefix.Kind switch
         {
             RecordKind.Settle or RecordKind.Extend => TryTakeSettle(session, ring, prefix),
             RecordKind.Command => TryTakeCommand(session, ring, prefix),
             _ => TryTakeControl(session, ring, prefix),
         };
-    }
-
-    /// <summary>Takes ordinary messages as long as they come, into one reservation. Gives how many; what it leaves (a refusal, a large one, bad properties) is for <see cref="TryTakeMessage"/>.</summary>
-    private int TakeMessages(Session session, RingReader ring, RecordPrefix prefix, int most)
-    {
-        int length = (int)prefix.LengthBytes;
-        if (length is < MessageHeader.SizeBytes or > RunBytes / 2 || !_journal.TryReserve(SourceRecord.SizeBytes + Limits.Align(length), SourceRecord.SizeBytes + RunBytes, out Span<byte> room, out Place place))
+        if (taken && !session.HasEnded)
         {
-            return 0;
+            ring.Advance((int)prefix.LengthBytes);
         }
 
-        int used = BeginSource(session.Producer, room);
-        uint records = used > 0 ? 1u : 0u;
-        int taken = 0;
-        for (int aligned = Limits.Align(length); used + aligned <= room.Length; aligned = Limits.Align(length))
+        return taken;
+    }
+
+    /// <summary>Takes messages as long as they come, into one reservation. One that is not taken (a resend, a refusal) ends the run, and is concluded when it stands first in one.</summary>
+    /// <param name="taken">How many left the ring: at least one, unless the session has ended.</param>
+    /// <returns>False: no room in the journal.</returns>
+    private bool TryTakeMessages(Session session, RingReader ring, RecordPrefix prefix, int most, out int taken)
+    {
+        taken = 0;
+        int length = (int)prefix.LengthBytes;
+        if (length < MessageHeader.SizeBytes || length > ring.RingBytes)
         {
+            End(session, RefusalCode.RingViolation, $"A message of {length} bytes is shorter than its header.");
+            return true;
+        }
+
+        if (length > LargestMessageBytes)
+        {
+            bool refused = TryRefuse(session, NumberAt(ring), RefusalCode.TooLarge, (ulong)_options.MaxMessageBytes);
+            taken = Leave(session, ring, length, refused);
+            return refused;
+        }
+
+        // A refusal may have to stand in its place, so there is always room for one.
+        int least = SourceRecord.SizeBytes + Math.Max(Limits.Align(length), FactRecord.SizeBytes);
+        if (!_journal.TryReserve(least, Math.Max(least, RunBytes), out Span<byte> room, out Place place))
+        {
+            return false;
+        }
+
+        int source = BeginSource(session.Producer, room);
+        int used = source;
+        Decision decision = Decision.Taken;
+        ulong number = 0;
+        while (used + Limits.Align(length) <= room.Length)
+        {
+            int aligned = Limits.Align(length);
             Span<byte> copy = room.Slice(used, length);
             MemoryMarshal.Write(room[(used + aligned - Limits.RecordAlignment)..], 0ul); // The padding.
             ring.Bytes(length).CopyTo(copy);
             MemoryMarshal.Write(copy, prefix); // What was judged, not what it may have become since.
             MessageHeader header = MemoryMarshal.Read<MessageHeader>(copy);
-            bool isSound = header.PropertyBytes == 0 || (header.PropertyBytes <= length - MessageHeader.SizeBytes && AreProperties(copy, header));
-            if (!isSound || !_engine.Publish(copy, new Place(place.Slot, place.Offset + (uint)used)).IsTaken)
+            number = header.NumberOrTimeMicros;
+            decision = AreProperties(copy, header) ? _engine.Publish(copy, new Place(place.Slot, place.Offset + (uint)used)) : JudgeNumberThenRefuse(number, RefusalCode.BadArgument);
+            if (!decision.IsTaken)
             {
                 break;
             }
 
             _waitingForDurable += (header.Flags & MessageHeader.ConfirmMask) == (int)ConfirmLevel.Durable ? 1 : 0;
-            session.Decided = header.NumberOrTimeMicros;
+            session.Decided = number;
             used += aligned;
             ring.Advance(length);
             if (++taken == most || ring.Next(out prefix) != RingVerdict.Record || prefix.Kind != RecordKind.Message)
@@ -184,70 +203,37 @@ public sealed partial class Broker
             }
 
             length = (int)prefix.LengthBytes;
-            if (length is < MessageHeader.SizeBytes or > RunBytes / 2)
+            if (length is < MessageHeader.SizeBytes or > RunBytes)
             {
                 break;
             }
         }
 
-        Commit(used, records + (uint)taken);
-        if (taken > 0)
+        if (taken == 0)
         {
-            Touch(session);
+            taken = Leave(session, ring, length, Conclude(session, decision, number, room, source));
+            return true;
         }
 
-        return taken;
+        Commit(used, (source > 0 ? 1u : 0u) + (uint)taken);
+        Touch(session);
+        return true;
     }
 
-    private bool TryTakeMessage(Session session, RingReader ring, RecordPrefix prefix)
+    /// <summary>A record that was concluded leaves the ring, unless its session has ended with it. Gives how many left.</summary>
+    private static int Leave(Session session, RingReader ring, int length, bool isConcluded)
     {
-        int length = (int)prefix.LengthBytes;
-        if (length < MessageHeader.SizeBytes || length > ring.RingBytes)
+        if (!isConcluded || session.HasEnded)
         {
-            End(session, RefusalCode.RingViolation, $"A message of {length} bytes is shorter than its header.");
-            return true;
+            return 0;
         }
 
-        if (length > MessageHeader.SizeBytes + Limits.MaxPropertyBytes + Limits.MaxMessageBytes)
-        {
-            return TryRefuse(session, NumberAt(ring), RefusalCode.TooLarge, (ulong)_options.MaxMessageBytes);
-        }
-
-        // A refusal may have to stand in its place, so there is always room for one.
-        int aligned = Math.Max(Limits.Align(length), FactRecord.SizeBytes);
-        if (!_journal.TryReserve(SourceRecord.SizeBytes + aligned, out Span<byte> room, out Place place))
-        {
-            return false;
-        }
-
-        int source = BeginSource(session.Producer, room);
-        Span<byte> copy = room.Slice(source, length);
-        ring.Bytes(length).CopyTo(copy);
-        MemoryMarshal.Write(copy, prefix); // What was judged, not what it may have become since.
-        room[(source + length)..(source + Limits.Align(length))].Clear();
-        MessageHeader header = MemoryMarshal.Read<MessageHeader>(copy);
-        ulong number = header.NumberOrTimeMicros;
-        Decision decision = header.PropertyBytes > Limits.MaxPropertyBytes || header.PropertyBytes > length - MessageHeader.SizeBytes || !AreProperties(copy, header)
-            ? JudgeNumberThenRefuse(number, RefusalCode.BadArgument)
-            : _engine.Publish(copy, new Place(place.Slot, place.Offset + (uint)source));
-        if (decision.IsTaken)
-        {
-            _journal.Commit(source + Limits.Align(length), source > 0 ? 2u : 1u);
-            if ((header.Flags & MessageHeader.ConfirmMask) == (int)ConfirmLevel.Durable)
-            {
-                _waitingForDurable++;
-            }
-
-            session.Decided = number;
-            Touch(session);
-            return true;
-        }
-
-        return Conclude(session, decision, number, room, source);
+        ring.Advance(length);
+        return 1;
     }
 
     private static bool AreProperties(ReadOnlySpan<byte> record, in MessageHeader header) =>
-        header.PropertyBytes == 0 || PropertyReader.AreValid(record.Slice(MessageHeader.SizeBytes, header.PropertyBytes));
+        header.PropertyBytes == 0 || (header.PropertyBytes <= Math.Min(Limits.MaxPropertyBytes, record.Length - MessageHeader.SizeBytes) && PropertyReader.AreValid(record.Slice(MessageHeader.SizeBytes, header.PropertyBytes)));
 
     private bool TryTakeSettle(Session session, RingReader ring, RecordPrefix prefix)
     {
@@ -341,7 +327,6 @@ public sealed partial class Broker
         session.Decided = number;
         Notice(session, new NoticeRecord { Kind = RecordKind.Refused, Code = decision.Code, Number = number, Count = 1, Value = decision.Value }, "");
         session.RefusalHead = session.Rings.Deliveries.Head;
-        session.MustPause = true;
         Touch(session);
         return true;
     }

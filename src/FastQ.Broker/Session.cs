@@ -91,9 +91,6 @@ internal sealed class Session(ulong id, UnixSocket socket, RingPair rings, Event
     /// <summary>Turns without anything, for becoming cold.</summary>
     public int QuietTurns { get; set; }
 
-    /// <summary>Its delivery ring got something by what was just taken: look whether there is room for more.</summary>
-    public bool MustPause { get; set; }
-
     /// <summary>In the list of those with something not durable.</summary>
     public bool IsListed { get; set; }
 

@@ -26,6 +26,7 @@ public sealed unsafe class Journal : IDisposable
     private readonly Snapshots _snapshots;
     private readonly Stack<NativeBuffer> _pool = new();
     private readonly Queue<InFlight> _inFlight = new();
+    private readonly Stack<InFlight> _landed = new();
     private readonly XxHash3 _hash;
     private readonly long _seed;
     private readonly StorageCompletion[] _completions = new StorageCompletion[32];
@@ -45,13 +46,12 @@ public sealed unsafe class Journal : IDisposable
     private long _syncs;
     private long _bytesWritten;
 
-    private sealed class InFlight(ulong block, NativeBuffer buffer, bool pooled)
+    /// <summary>A block on its way to the file; used again and again, for a lone message is a block, too.</summary>
+    private sealed class InFlight
     {
-        public ulong Block => block;
+        public ulong Block { get; set; }
 
-        public NativeBuffer Buffer => buffer;
-
-        public bool Pooled => pooled;
+        public NativeBuffer Buffer { get; set; } = null!;
 
         public bool Written { get; set; }
     }
@@ -397,7 +397,7 @@ public sealed unsafe class Journal : IDisposable
                 return true;
             }
 
-            Return(_open, _open.Length == _options.BlockBytes);
+            Return(_open);
             _open = null;
             _capacity = 0;
         }
@@ -436,7 +436,9 @@ public sealed unsafe class Journal : IDisposable
         Invariant.Holds(slot.Offset % Format.BlockAlignment == 0 && slot.Offset + length <= _options.SlotBytes);
 
         NativeBuffer buffer = _open!;
-        _inFlight.Enqueue(new InFlight(OpenBlock, buffer, buffer.Length == _options.BlockBytes));
+        InFlight flight = _landed.TryPop(out InFlight? landed) ? landed : new InFlight();
+        (flight.Block, flight.Buffer, flight.Written) = (OpenBlock, buffer, false);
+        _inFlight.Enqueue(flight);
         slot.FirstBlock = slot.FirstBlock == 0 ? OpenBlock : slot.FirstBlock;
         slot.LastBlock = OpenBlock;
         int offset = slot.Offset;
@@ -492,7 +494,8 @@ public sealed unsafe class Journal : IDisposable
         while (_inFlight.TryPeek(out InFlight? first) && first.Written)
         {
             _inFlight.Dequeue();
-            Return(first.Buffer, first.Pooled);
+            Return(first.Buffer);
+            _landed.Push(first);
             WrittenBlock = Failure is null ? first.Block : WrittenBlock;
         }
     }
@@ -505,9 +508,9 @@ public sealed unsafe class Journal : IDisposable
         }
     }
 
-    private void Return(NativeBuffer buffer, bool pooled)
+    private void Return(NativeBuffer buffer)
     {
-        if (pooled)
+        if (buffer.Length == _options.BlockBytes)
         {
             _pool.Push(buffer);
         }

@@ -53,6 +53,7 @@ internal sealed class Slots(IStorage storage, JournalOptions options, Guid uuid,
     private readonly List<Slot> _free = [];
     private Slot? _next;
     private Slot? _preparing;
+    private bool _isWaitedFor; // What is to be written now does not fit in the current one.
     private long _liveBytes;
     private long _starvedSinceMicros;
 
@@ -118,7 +119,7 @@ internal sealed class Slots(IStorage storage, JournalOptions options, Guid uuid,
     {
         if (_preparing is not null)
         {
-            _preparing.IsWanted |= Current.Offset > options.SlotBytes / 2;
+            _preparing.IsWanted |= _isWaitedFor || Current.Offset > options.SlotBytes / 2;
             return false;
         }
 
@@ -181,9 +182,11 @@ internal sealed class Slots(IStorage storage, JournalOptions options, Guid uuid,
     {
         if (_next is null)
         {
+            _isWaitedFor = true;
             return false;
         }
 
+        _isWaitedFor = false;
         _used.Add(Current);
         Current = _next;
         _next = null;

@@ -207,7 +207,7 @@ public sealed class CrashTests : IDisposable
             ledger.Poll();
             if (round == 2)
             {
-                uint oldest = ledger.Journal.AllSlots.Where(slot => !slot.IsCurrent && slot.FirstBlock != 0).MinBy(slot => slot.FirstBlock).Id;
+                uint oldest = ledger.Journal.FullSlot(0).Id;
                 Do(ledger, l =>
                 {
                     l.Compact(oldest);

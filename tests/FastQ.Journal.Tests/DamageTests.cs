@@ -162,7 +162,7 @@ public class DamageTests
         }
 
         ledger.Sync();
-        SlotInfo oldest = ledger.Journal.AllSlots.First(slot => !slot.IsCurrent && slot.FirstBlock != 0);
+        SlotInfo oldest = ledger.Journal.FullSlot(0);
         disk.Rot($"{SlotFolder}/{SegmentCatalogue.FileName(oldest.Id)}", Format.SegmentHeaderBytes + BlockBytes + 200, 1);
         using SegmentScan scan = ledger.Journal.StartScan(oldest.Id)!;
         int blocks = 0;
