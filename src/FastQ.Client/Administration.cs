@@ -84,7 +84,8 @@ public sealed unsafe partial class Session
         _ = fields;
     }
 
-    internal void Close(Subscription subscription)
+    /// <summary>Ends a subscription; deliveries from this number on were not handed out, and go back uncounted.</summary>
+    internal void Close(Subscription subscription, ulong firstNotHandedOut)
     {
         subscription.FlushSettles();
         GiveUpRuns(subscription);
@@ -96,7 +97,7 @@ public sealed unsafe partial class Session
         _ = Ask(CommandKind.Unsubscribe, (ref FieldWriter writer) =>
         {
             writer.Number(FieldTag.Subscription, subscription.Id);
-            writer.Number(FieldTag.FirstDelivery, subscription.NextDelivery);
+            writer.Number(FieldTag.FirstDelivery, firstNotHandedOut);
         });
         _subscriptions.Remove(subscription.Id);
         subscription.Ended = new FastQException(RefusalCode.Closed);
@@ -124,7 +125,7 @@ public sealed unsafe partial class Session
         TimeSpan patience = TimeSpan.FromSeconds(5);
         foreach (Subscription subscription in _subscriptions.Values.ToArray())
         {
-            Close(subscription);
+            Close(subscription, subscription.NextDelivery);
         }
 
         FlushAllSettles();

@@ -13,9 +13,10 @@ public readonly unsafe struct Delivery
     private readonly byte[]? _copy;
     private readonly int _length;
 
-    internal Delivery(Subscription subscription, ulong number, ulong tag, ulong token, ushort count, bool isRedelivered, byte* record, int length, byte[]? copy)
+    internal Delivery(Subscription subscription, uint life, ulong number, ulong tag, ulong token, ushort count, bool isRedelivered, byte* record, int length, byte[]? copy)
     {
         Subscription = subscription;
+        Life = life;
         Number = number;
         Tag = tag;
         TokenNumber = token;
@@ -29,7 +30,10 @@ public readonly unsafe struct Delivery
     /// <summary>Whose it is.</summary>
     public Subscription Subscription { get; }
 
-    /// <summary>Delivery number: dense per subscription, never used again.</summary>
+    /// <summary>The subscription's life that <see cref="Number"/> belongs to.</summary>
+    internal uint Life { get; }
+
+    /// <summary>Delivery number: dense per subscription; it begins anew only when a restarted broker does not know the subscription any more.</summary>
     public ulong Number { get; }
 
     /// <summary>The message's place number in its queue, the same for life.</summary>
@@ -88,7 +92,7 @@ public readonly unsafe struct Delivery
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
         get
         {
-            Subscription.ThrowUnlessOpen(Number);
+            Subscription.ThrowUnlessOpen(Number, Life);
             return _copy is not null ? _copy : new ReadOnlySpan<byte>(_record, _length);
         }
     }

@@ -56,7 +56,7 @@ public sealed unsafe partial class Session
             }
 
             subscription.Open(number);
-            delivery = new Delivery(subscription, number, tag, token, entry.DeliveryCount, (entry.Flags & DeliveryEntry.Redelivered) != 0, record, (int)entry.LengthBytes, copy);
+            delivery = new Delivery(subscription, subscription.Life, number, tag, token, entry.DeliveryCount, (entry.Flags & DeliveryEntry.Redelivered) != 0, record, (int)entry.LengthBytes, copy);
             return true;
         }
     }

@@ -35,7 +35,7 @@ public sealed unsafe partial class Session
         Welcome? welcome;
         while ((welcome = TryAgain(submissionBytes, deliveryBytes, out string why)) is null)
         {
-            if (!deadline.TryPause())
+            if (!deadline.TryPause(_giveUp))
             {
                 throw new FastQException(RefusalCode.Disconnected, LastWord is FastQException said ? $"{why} (the broker's last word: {said.Message})" : why);
             }

@@ -23,6 +23,7 @@ public readonly record struct QueueHandle(uint Id, string Name);
 public sealed unsafe partial class Session : IDisposable
 {
     private readonly SessionOptions _options;
+    private readonly CancellationToken _giveUp;
     private readonly byte[] _instance = RandomNumberGenerator.GetBytes(16);
     private readonly List<Outbox> _older = [];
     private readonly SortedDictionary<ulong, FastQException> _refused = [];
@@ -43,9 +44,10 @@ public sealed unsafe partial class Session : IDisposable
     private int _fullWaits;
     private bool _isGrowing;
 
-    private Session(SessionOptions options, Welcome welcome, byte[] instance)
+    private Session(SessionOptions options, Welcome welcome, byte[] instance, CancellationToken giveUp)
     {
         _options = options;
+        _giveUp = giveUp;
         _instance = instance;
         (_socket, _bell, _pipe, _rings) = (welcome.Socket, welcome.Bell, welcome.Pipe, welcome.Rings);
         _outbox = new Outbox(_rings);
@@ -80,8 +82,10 @@ public sealed unsafe partial class Session : IDisposable
     public Action<FastQException>? Refused { get; set; }
 
     /// <summary>Connects, waiting for the broker within the patience.</summary>
+    /// <param name="options">Where and how; null: the defaults.</param>
+    /// <param name="giveUp">Ends waits for a broker that is away, now and later, with <see cref="RefusalCode.Disconnected"/>. Nothing else is cut short by it.</param>
     /// <exception cref="FastQException">Refused, or no broker came.</exception>
-    public static Session Connect(SessionOptions? options = null)
+    public static Session Connect(SessionOptions? options = null, CancellationToken giveUp = default)
     {
         options ??= new SessionOptions();
         byte[] instance = RandomNumberGenerator.GetBytes(16);
@@ -91,10 +95,10 @@ public sealed unsafe partial class Session : IDisposable
             Welcome? welcome = Connector.TryConnect(options, instance, 0, 0, options.SubmissionRingBytes, options.DeliveryRingBytes, out string why);
             if (welcome is not null)
             {
-                return new Session(options, welcome, instance);
+                return new Session(options, welcome, instance, giveUp);
             }
 
-            if (!deadline.TryPause())
+            if (!deadline.TryPause(giveUp))
             {
                 throw new FastQException(RefusalCode.Disconnected, why);
             }
@@ -194,6 +198,9 @@ public sealed unsafe partial class Session : IDisposable
     /// <summary>Refusals taken and not thrown yet.</summary>
     public IReadOnlyCollection<FastQException> Refusals => _refused.Values;
 
+    /// <summary>Takes the refusal of a submission. Null: it was not refused, or that was told already.</summary>
+    internal FastQException? TakeRefusal(ulong number) => _refused.Remove(number, out FastQException? refusal) ? refusal : null;
+
     /// <summary>Forgets refusals that were looked at.</summary>
     public void ClearRefusals() => _refused.Clear();
 
@@ -218,6 +225,12 @@ public sealed unsafe partial class Session : IDisposable
         _socket.Dispose();
         _bell.Dispose();
         _pipe.Dispose();
+        lock (_callGate)
+        {
+            _call?.Dispose();
+            _call = null;
+        }
+
         _older.ForEach(older => older.Rings.Dispose());
         if (_outbox.Rings != _rings)
         {
@@ -421,15 +434,6 @@ internal readonly struct Deadline(TimeSpan span)
     /// <summary>For poll: -1 is for ever; a fraction of a millisecond is a whole one.</summary>
     public int MillisecondsLeft => _atNanoseconds == long.MaxValue ? -1 : (int)Math.Clamp((_atNanoseconds - Clock.MonotonicNanoseconds() + 999_999) / 1_000_000, 0, int.MaxValue);
 
-    /// <summary>Rests a little before the next attempt. False: the time is over.</summary>
-    public bool TryPause()
-    {
-        if (IsOver)
-        {
-            return false;
-        }
-
-        Thread.Sleep(20);
-        return true;
-    }
+    /// <summary>Rests a little before the next attempt. False: the time is over, or nobody wants to wait any more.</summary>
+    public bool TryPause(CancellationToken giveUp) => !IsOver && !giveUp.WaitHandle.WaitOne(20);
 }

@@ -58,6 +58,9 @@ public sealed class Subscription
     /// <summary>The next delivery that was not handed out.</summary>
     internal ulong NextDelivery => _next;
 
+    /// <summary>Delivery numbers begin anew when the broker has forgotten the subscription: one of an earlier life is not the same delivery.</summary>
+    internal uint Life { get; private set; }
+
     /// <summary>The credit in force: <see cref="SubscribeOptions.Credit"/> unless <see cref="SetCredit"/> changed it.</summary>
     internal uint Credit { get; private set; }
 
@@ -70,19 +73,27 @@ public sealed class Subscription
 
     /// <summary>Done with it: gone for good.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public void Accept(in Delivery delivery, ConfirmLevel level = ConfirmLevel.None) => Settle(delivery.Number, Outcome.Accept, level);
+    public void Accept(in Delivery delivery, ConfirmLevel level = ConfirmLevel.None) => Settle(delivery, Outcome.Accept, level);
 
     /// <summary>Again, to anybody, at its place.</summary>
-    public void Release(in Delivery delivery, ConfirmLevel level = ConfirmLevel.None) => Settle(delivery.Number, Outcome.Release, level);
+    public void Release(in Delivery delivery, ConfirmLevel level = ConfirmLevel.None) => Settle(delivery, Outcome.Release, level);
 
     /// <summary>Never again.</summary>
-    public void Reject(in Delivery delivery, ConfirmLevel level = ConfirmLevel.None) => Settle(delivery.Number, Outcome.Reject, level);
+    public void Reject(in Delivery delivery, ConfirmLevel level = ConfirmLevel.None) => Settle(delivery, Outcome.Reject, level);
 
-    /// <summary>Settles one delivery by its number. Gathered with its neighbours; sent at the latest when the session waits or flushes.</summary>
+    /// <summary>Settles one delivery. Gathered with its neighbours; sent at the latest when the session waits or flushes.</summary>
+    /// <exception cref="FastQException">It is not in hand: settled before, or lost to others while the broker was away.</exception>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public void Settle(ulong number, Outcome outcome, ConfirmLevel level = ConfirmLevel.None)
+    public void Settle(in Delivery delivery, Outcome outcome, ConfirmLevel level = ConfirmLevel.None)
     {
-        ThrowUnlessOpen(number);
+        _ = Settle(delivery.Number, delivery.Life, outcome, level);
+    }
+
+    /// <summary>As above, by number. Gives the number of the submission that carries it, if that was sent: always with a batch of 1.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal ulong Settle(ulong number, uint life, Outcome outcome, ConfirmLevel level)
+    {
+        ThrowUnlessOpen(number, life);
         Close(number);
         bool continues = _settleCount > 0 && number == _settleFirst + _settleCount && outcome == _settleOutcome && level == _settleLevel;
         if (!continues)
@@ -92,18 +103,18 @@ public sealed class Subscription
         }
 
         _settleCount++;
-        if (_settleCount >= (uint)Options.SettleBatch)
-        {
-            FlushSettles();
-        }
+        return _settleCount >= (uint)Options.SettleBatch ? FlushSettles() : 0;
     }
 
     /// <summary>The lease of a delivery begins anew with this length.</summary>
-    public void Extend(in Delivery delivery, TimeSpan lease, ConfirmLevel level = ConfirmLevel.None)
+    /// <returns>The submission's number.</returns>
+    public ulong Extend(in Delivery delivery, TimeSpan lease, ConfirmLevel level = ConfirmLevel.None) => Extend(delivery.Number, delivery.Life, lease, level);
+
+    internal ulong Extend(ulong number, uint life, TimeSpan lease, ConfirmLevel level)
     {
-        ThrowUnlessOpen(delivery.Number);
-        FlushSettles();
-        _session.SendSettle(new SettleRecord { Kind = RecordKind.Extend, Flags = SettleRecord.FlagsOf(Outcome.Accept, level), Subscription = Id, FirstDelivery = delivery.Number, Count = 1, LeaseMilliseconds = (long)lease.TotalMilliseconds }, level);
+        ThrowUnlessOpen(number, life);
+        _ = FlushSettles();
+        return _session.SendSettle(new SettleRecord { Kind = RecordKind.Extend, Flags = SettleRecord.FlagsOf(Outcome.Accept, level), Subscription = Id, FirstDelivery = number, Count = 1, LeaseMilliseconds = (long)lease.TotalMilliseconds }, level);
     }
 
     /// <summary>Sends what was gathered. Gives the submission's number; the last one when there was nothing.</summary>
@@ -127,17 +138,17 @@ public sealed class Subscription
     }
 
     /// <summary>Ends it in order: what is in hand and unsettled, or was not handed out, goes back to its place.</summary>
-    public void Close() => _session.Close(this);
+    public void Close() => _session.Close(this, NextDelivery);
 
     /// <summary>Is this delivery still in hand? It is not after its settling, and not when a restarted broker gave it to others.</summary>
-    public bool Holds(in Delivery delivery) => IsOpen(delivery.Number);
+    public bool Holds(in Delivery delivery) => IsOpen(delivery.Number, delivery.Life);
 
     internal void SetCreditInForce(uint credit) => Credit = credit;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    internal void ThrowUnlessOpen(ulong number)
+    internal void ThrowUnlessOpen(ulong number, uint life)
     {
-        if (!IsOpen(number))
+        if (!IsOpen(number, life))
         {
             ThrowNotOpen(number);
         }
@@ -146,7 +157,7 @@ public sealed class Subscription
     private void ThrowNotOpen(ulong number) => throw Ended ?? new FastQException(RefusalCode.AlreadySettled, $"Delivery {number} is not in hand.");
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    internal bool IsOpen(ulong number) => number - _firstKept < _next - _firstKept && _states[number & (ulong)(_states.Length - 1)] == 1 && !_session.IsClosed;
+    internal bool IsOpen(ulong number, uint life) => life == Life && number - _firstKept < _next - _firstKept && _states[number & (ulong)(_states.Length - 1)] == 1 && !_session.IsClosed;
 
     /// <summary>A delivery is handed out.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -176,6 +187,7 @@ public sealed class Subscription
     internal void Restart(uint id, ulong nextDelivery)
     {
         Id = id;
+        Life++;
         (_firstKept, _next, _settleCount) = (nextDelivery, nextDelivery, 0);
         InHand = 0;
         Array.Clear(_states);

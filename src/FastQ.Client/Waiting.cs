@@ -11,12 +11,14 @@ public sealed unsafe partial class Session
     private (ulong Head, ulong Position, ulong Decided, ulong Written, ulong Durable) _seen;
 
     /// <summary>Waits until ring B or a counter may have moved since the last look, and takes what came. False: the time is over and nothing has.</summary>
-    private bool WaitForNews(Deadline deadline)
+    /// <param name="deadline">At most so long.</param>
+    /// <param name="isForCalls"><see cref="Call"/> ends the wait, too.</param>
+    private bool WaitForNews(Deadline deadline, bool isForCalls = false)
     {
         ObjectDisposedException.ThrowIf(IsClosed, this);
         for (int i = 0; i < Yields; i++)
         {
-            if (TakeNews())
+            if (TakeNews() || (isForCalls && Volatile.Read(ref _isCalled)))
             {
                 return true;
             }
@@ -31,18 +33,27 @@ public sealed unsafe partial class Session
         }
 
         _rings.Sleep.Announce();
-        bool news = HasNews();
+        Volatile.Write(ref _sleepsForCalls, isForCalls);
+        Interlocked.MemoryBarrier();
+        bool news = HasNews() || (isForCalls && Volatile.Read(ref _isCalled));
         bool hungUp = false;
         if (!news && !deadline.IsOver)
         {
-            (bool rung, bool spoke) = Poll.Wait(_pipe.Descriptor, _socket.Descriptor, deadline.MillisecondsLeft);
+            (bool rung, bool spoke, bool called) = Poll.Wait(_pipe.Descriptor, _socket.Descriptor, isForCalls ? CallBell.Descriptor : -1, deadline.MillisecondsLeft);
             if (rung)
             {
                 Pipe.Drain(_pipe);
             }
 
+            if (called)
+            {
+                CallBell.Drain();
+            }
+
             hungUp = spoke;
         }
+
+        Volatile.Write(ref _sleepsForCalls, false);
 
         _rings.Sleep.Wake();
         if (hungUp)
@@ -53,6 +64,38 @@ public sealed unsafe partial class Session
         }
 
         return TakeNews() || !deadline.IsOver; // Woken for nothing (an old ring of the bell, a signal): there is still time.
+    }
+
+    private readonly Lock _callGate = new();
+    private EventDescriptor? _call;
+    private bool _isCalled;
+    private bool _sleepsForCalls;
+
+    private EventDescriptor CallBell => _call ??= EventDescriptor.Create().OrThrow();
+
+    /// <summary>The session's thread waits for the broker and for calls of other threads alike.</summary>
+    internal void WaitForNewsOrCall() => _ = WaitForNews(new Deadline(Timeout.InfiniteTimeSpan), isForCalls: true);
+
+    /// <summary>Waits for the broker alone, at most so long.</summary>
+    internal void WaitForNewsWithin(TimeSpan span) => _ = WaitForNews(new Deadline(span));
+
+    /// <summary>The session's thread has seen that it was called, and looks for what now.</summary>
+    internal void TakeCall() => _ = Interlocked.Exchange(ref _isCalled, false);
+
+    /// <summary>Ends the session thread's wait for calls, this one or the next. Any thread; after whatever it shall find.</summary>
+    internal void Call()
+    {
+        Volatile.Write(ref _isCalled, true);
+        Interlocked.MemoryBarrier(); // Pairs with the one between saying that we sleep and the last look.
+        if (!Volatile.Read(ref _sleepsForCalls))
+        {
+            return;
+        }
+
+        lock (_callGate)
+        {
+            _call?.Signal(); // Under the lock: a descriptor that was closed may be somebody else's by now.
+        }
     }
 
     private bool HasNews()

@@ -168,10 +168,18 @@ public static unsafe class Poll
     /// <summary>Waits until one of two is readable or hung up, at most so long (-1: for ever). Gives which; neither when a signal came.</summary>
     public static (bool First, bool Second) Wait(int first, int second, int timeoutMilliseconds)
     {
-        PollEntry* entries = stackalloc PollEntry[2];
+        (bool firstIs, bool secondIs, _) = Wait(first, second, -1, timeoutMilliseconds);
+        return (firstIs, secondIs);
+    }
+
+    /// <summary>As above for three. A negative descriptor is passed over.</summary>
+    public static (bool First, bool Second, bool Third) Wait(int first, int second, int third, int timeoutMilliseconds)
+    {
+        PollEntry* entries = stackalloc PollEntry[3];
         entries[0] = new PollEntry { Descriptor = first, Wanted = In };
         entries[1] = new PollEntry { Descriptor = second, Wanted = In };
-        int found = Libc.Poll(entries, 2, timeoutMilliseconds);
-        return found > 0 ? (entries[0].Found != 0, entries[1].Found != 0) : (false, false);
+        entries[2] = new PollEntry { Descriptor = third, Wanted = In };
+        int found = Libc.Poll(entries, 3, timeoutMilliseconds);
+        return found > 0 ? (entries[0].Found != 0, entries[1].Found != 0, entries[2].Found != 0) : default;
     }
 }

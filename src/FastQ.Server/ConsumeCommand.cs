@@ -145,7 +145,7 @@ internal static class ConsumeCommand
                 {
                     if (subscription.Holds(delivery))
                     {
-                        subscription.Settle(delivery.Number, outcome, ConfirmLevel.Written);
+                        subscription.Settle(delivery, outcome, ConfirmLevel.Written);
                     }
                 }
 

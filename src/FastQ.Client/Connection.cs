@@ -1,0 +1,397 @@
+using System.Threading.Channels;
+using FastQ.Protocol;
+
+namespace FastQ.Client;
+
+// Many threads, one session:
+//
+//   PublishAsync, AcceptAsync, commands --> calls (bounded) --> the connection's thread --> session --> rings
+//   tasks complete  <-- confirms, refusals, answers <---------'        '--> subscribers: messages, copied
+
+/// <summary>A connection to the broker for async programs: any thread, any number of calls at once. For the last microsecond, and no allocation, use <see cref="Session"/>.</summary>
+/// <remarks>
+/// It owns one thread, which waits for broker and callers alike. It rides out restarts of the broker within <see cref="SessionOptions.Patience"/>; once that is over, or the broker refuses to go on, every call
+/// fails with the reason, and the program connects anew. Publishes of one thread that awaits each, or starts them one after the other, stay in order.
+/// </remarks>
+public sealed class Connection : IAsyncDisposable
+{
+    private const int MostCallsWaiting = 1024;
+    private const int MostCallsATurn = 256;
+    private static readonly TimeSpan s_closePatience = TimeSpan.FromSeconds(5);
+    private readonly SessionOptions _options;
+    private readonly Channel<Call> _calls = Channel.CreateBounded<Call>(new BoundedChannelOptions(MostCallsWaiting) { SingleReader = true });
+    private readonly TaskCompletionSource _connected = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private readonly TaskCompletionSource _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private readonly CancellationTokenSource _giveUp = new();
+    private readonly Dictionary<string, QueueHandle> _queues = [];
+    private readonly List<Subscriber> _subscribers = [];
+    private readonly Queue<Submission>[] _awaited = [new(), new(), new()]; // Accepted, written, durable.
+    private volatile Session? _session;
+    private volatile FastQException? _fault;
+    private volatile bool _isClosing;
+
+    private Connection(SessionOptions options)
+    {
+        _options = options;
+    }
+
+    /// <summary>Why it can be used no more; null while it can. Disposal is no fault.</summary>
+    public FastQException? Fault => _fault;
+
+    /// <summary>How often the broker was lost and found again.</summary>
+    public int Reconnects => _session?.Reconnects ?? 0;
+
+    /// <summary>Called with each refusal of a submission, also of those that nobody awaits. On the connection's thread: be short, and do not wait for the connection there.</summary>
+    public Action<FastQException>? Refused { get; init; }
+
+    /// <summary>Connects, waiting for the broker within the patience.</summary>
+    /// <exception cref="FastQException">Refused, or no broker came.</exception>
+    /// <exception cref="OperationCanceledException">Cancelled first.</exception>
+    public static async Task<Connection> ConnectAsync(SessionOptions? options = null, Action<FastQException>? refused = null, CancellationToken cancellation = default)
+    {
+        Connection connection = new(options ?? new SessionOptions()) { Refused = refused };
+        Thread thread = new(connection.Serve) { IsBackground = true, Name = "FastQ connection" };
+        thread.Start();
+        using CancellationTokenRegistration registration = cancellation.Register(connection._giveUp.Cancel);
+        try
+        {
+            await connection._connected.Task.ConfigureAwait(false);
+        }
+        catch (FastQException) when (cancellation.IsCancellationRequested)
+        {
+            throw new OperationCanceledException(cancellation);
+        }
+
+        return connection;
+    }
+
+    /// <summary>Makes a queue; one that exists with the same attributes is fine.</summary>
+    /// <inheritdoc cref="Session.DeclareQueue"/>
+    public Task<QueueInfo> DeclareQueueAsync(string name, TimeSpan? lease = null, CancellationToken cancellation = default) => AskAsync(session => session.DeclareQueue(name, lease), cancellation);
+
+    /// <summary>A queue by its name.</summary>
+    public Task<QueueInfo> GetQueueAsync(string name, CancellationToken cancellation = default) => AskAsync(session => session.GetQueue(name), cancellation);
+
+    /// <summary>All queues, by name.</summary>
+    public Task<IReadOnlyList<QueueInfo>> ListQueuesAsync(CancellationToken cancellation = default) => AskAsync(session => session.ListQueues(), cancellation);
+
+    /// <summary>Deletes a queue with all that it holds.</summary>
+    public Task DeleteQueueAsync(string name, CancellationToken cancellation = default) => AskAsync(
+        session =>
+        {
+            session.DeleteQueue(name);
+            return _queues.Remove(name);
+        },
+        cancellation);
+
+    /// <summary>Empties a queue of what is ready; what is in flight stays. Gives how many messages that was.</summary>
+    public Task<long> PurgeQueueAsync(string name, CancellationToken cancellation = default) => AskAsync(session => session.PurgeQueue(name), cancellation);
+
+    /// <summary>The broker's statistics, as JSON.</summary>
+    public Task<string> GetStatisticsAsync(CancellationToken cancellation = default) => AskAsync(session => session.GetStatistics(), cancellation);
+
+    /// <summary>Sends a message; completes when it is confirmed at the level that the options name (durable by default).</summary>
+    /// <param name="queue">Its name. A queue that does not exist is an error, not a creation.</param>
+    /// <param name="body">Must not change until the task is over; it is copied once, into the ring.</param>
+    /// <param name="options">Level, properties, headers.</param>
+    /// <param name="cancellation">A message that was not sent yet is never sent; else only the waiting ends, and the message may be confirmed all the same.</param>
+    /// <exception cref="FastQException">It was refused, and is not in the queue; or the connection is lost, and nobody knows.</exception>
+    public ValueTask PublishAsync(string queue, ReadOnlyMemory<byte> body, PublishOptions? options = null, CancellationToken cancellation = default)
+    {
+        ConfirmLevel level = options?.Confirm ?? ConfirmLevel.Durable;
+        byte[] properties = options?.ToBytes() ?? [];
+        return SubmitAsync(session => session.Publish(Find(session, queue), body.Span, level, properties), level, cancellation);
+    }
+
+    /// <summary>Subscribes to a queue. The subscriber is to be disposed before the connection, or with it.</summary>
+    public Task<Subscriber> SubscribeAsync(string queue, SubscribeOptions? options = null, CancellationToken cancellation = default) => AskAsync(
+        session =>
+        {
+            // Not gathered: each settle has a confirm, or a refusal, of its own.
+            Subscriber subscriber = new(this, queue, session.Subscribe(queue, (options ?? new SubscribeOptions()) with { SettleBatch = 1 }));
+            _subscribers.Add(subscriber);
+            return subscriber;
+        },
+        cancellation);
+
+    /// <summary>Closes in order: sends what waits, gives back what is in hand, and waits up to five seconds for confirms. What is not confirmed then fails with <see cref="RefusalCode.Closed"/>.</summary>
+    public async ValueTask DisposeAsync()
+    {
+        _isClosing = true;
+        _calls.Writer.TryComplete();
+        _giveUp.CancelAfter(s_closePatience);
+        Wake();
+        await _ended.Task.ConfigureAwait(false);
+        _giveUp.Dispose();
+    }
+
+    /// <summary>Ends the thread's wait. Any thread.</summary>
+    internal void Wake() => _session?.Call();
+
+    internal async ValueTask CloseAsync(Subscriber subscriber)
+    {
+        try
+        {
+            await AskAsync(
+                session =>
+                {
+                    ulong first = subscriber.End(null);
+                    if (_subscribers.Remove(subscriber))
+                    {
+                        session.Close(subscriber.Subscription, first);
+                    }
+
+                    return 0;
+                },
+                default).ConfigureAwait(false);
+        }
+        catch (FastQException)
+        {
+            // The connection is gone, and the subscription with it.
+        }
+    }
+
+    internal async ValueTask SubmitAsync(Func<Session, ulong> send, ConfirmLevel level, CancellationToken cancellation)
+    {
+        Submission submission = new(send, level, cancellation);
+        using CancellationTokenRegistration registration = cancellation.Register(submission.Cancel);
+        await HandInAsync(submission, cancellation).ConfigureAwait(false);
+        await submission.Over.ConfigureAwait(false);
+    }
+
+    private async Task<T> AskAsync<T>(Func<Session, T> work, CancellationToken cancellation)
+    {
+        Command<T> command = new(work, cancellation);
+        using CancellationTokenRegistration registration = cancellation.Register(command.Cancel);
+        await HandInAsync(command, cancellation).ConfigureAwait(false);
+        return await command.Over.ConfigureAwait(false);
+    }
+
+    private ValueTask HandInAsync(Call call, CancellationToken cancellation)
+    {
+        if (_calls.Writer.TryWrite(call))
+        {
+            Wake();
+            return ValueTask.CompletedTask;
+        }
+
+        return HandInLaterAsync(call, cancellation);
+    }
+
+    private async ValueTask HandInLaterAsync(Call call, CancellationToken cancellation)
+    {
+        try
+        {
+            await _calls.Writer.WriteAsync(call, cancellation).ConfigureAwait(false);
+        }
+        catch (ChannelClosedException)
+        {
+            throw _isClosing || _fault is null ? new FastQException(RefusalCode.Closed) : _fault;
+        }
+
+        Wake();
+    }
+
+    // ---- the connection's thread
+
+    private void Serve()
+    {
+        FastQException reason = new(RefusalCode.Closed);
+        try
+        {
+            using Session session = Session.Connect(_options, _giveUp.Token);
+            session.Refused = Refused;
+            _session = session;
+            _connected.TrySetResult();
+            Serve(session);
+        }
+        catch (FastQException lost)
+        {
+            (_fault, reason) = (lost, lost);
+            _connected.TrySetException(lost);
+        }
+
+        EndAll(reason);
+        _ended.TrySetResult();
+    }
+
+    private void Serve(Session session)
+    {
+        while (!_isClosing)
+        {
+            session.TakeCall();
+            bool worked = RunCalls(session);
+            worked |= Fetch();
+            worked |= ShowConfirms(session);
+            if (!worked)
+            {
+                session.WaitForNewsOrCall();
+            }
+        }
+
+        while (RunCalls(session))
+        {
+        }
+
+        foreach (Subscriber subscriber in _subscribers)
+        {
+            session.Close(subscriber.Subscription, subscriber.End(null));
+        }
+
+        while (_awaited.Any(level => level.Count > 0) && !_giveUp.IsCancellationRequested)
+        {
+            session.WaitForNewsWithin(TimeSpan.FromMilliseconds(100));
+            _ = ShowConfirms(session);
+        }
+    }
+
+    private bool RunCalls(Session session)
+    {
+        int done = 0;
+        while (done < MostCallsATurn && _calls.Reader.TryRead(out Call? call))
+        {
+            done++;
+            if (call.TryBegin())
+            {
+                Run(session, call);
+                call.Pause();
+            }
+        }
+
+        return done > 0;
+    }
+
+    private void Run(Session session, Call call)
+    {
+        try
+        {
+            call.Run(session);
+        }
+        catch (FastQException refused)
+        {
+            call.Fail(refused);
+            if (IsFatal(session, refused))
+            {
+                throw;
+            }
+
+            return;
+        }
+        catch (Exception wrong) when (wrong is ArgumentException or InvalidOperationException)
+        {
+            call.Fail(wrong);
+            return;
+        }
+
+        if (call is Submission submission)
+        {
+            Await(submission);
+        }
+    }
+
+    private void Await(Submission submission)
+    {
+        if (submission.Level == ConfirmLevel.None)
+        {
+            submission.Complete();
+        }
+        else
+        {
+            _awaited[(int)submission.Level - 1].Enqueue(submission);
+        }
+    }
+
+    /// <summary>Completes what the counters have passed.</summary>
+    private bool ShowConfirms(Session session)
+    {
+        bool any = false;
+        for (int i = 0; i < _awaited.Length; i++)
+        {
+            Queue<Submission> awaited = _awaited[i];
+            if (awaited.Count == 0)
+            {
+                continue;
+            }
+
+            ulong confirmed = session.Confirmed((ConfirmLevel)(i + 1)); // Takes the refusals up to there, too.
+            while (awaited.TryPeek(out Submission? submission) && submission.Number <= confirmed)
+            {
+                awaited.Dequeue();
+                any = true;
+                Conclude(submission, session.TakeRefusal(submission.Number));
+            }
+        }
+
+        if (_awaited.All(level => level.Count == 0))
+        {
+            session.ClearRefusals(); // Of those that nobody awaits.
+        }
+
+        return any;
+    }
+
+    private void Conclude(Submission submission, FastQException? refusal)
+    {
+        if (refusal is null)
+        {
+            submission.Complete();
+            return;
+        }
+
+        if (refusal.Code is RefusalCode.UnknownQueue or RefusalCode.QueueDeleted)
+        {
+            _queues.Clear(); // A queue made anew under the name has another number.
+        }
+
+        submission.Fail(refusal);
+    }
+
+    private bool Fetch()
+    {
+        bool any = false;
+        for (int i = _subscribers.Count - 1; i >= 0; i--)
+        {
+            Subscriber subscriber = _subscribers[i];
+            any |= subscriber.Fetch();
+            if (subscriber.Subscription.Ended is FastQException ended)
+            {
+                subscriber.End(ended);
+                _subscribers.RemoveAt(i);
+            }
+        }
+
+        return any;
+    }
+
+    private QueueHandle Find(Session session, string name)
+    {
+        if (!_queues.TryGetValue(name, out QueueHandle queue))
+        {
+            queue = session.OpenQueue(name);
+            _queues[name] = queue;
+        }
+
+        return queue;
+    }
+
+    private static bool IsFatal(Session session, FastQException exception) => session.IsClosed || exception.Code is RefusalCode.Disconnected or RefusalCode.DataLost or RefusalCode.Fenced or RefusalCode.RingViolation or RefusalCode.Corrupt;
+
+    private void EndAll(FastQException reason)
+    {
+        _calls.Writer.TryComplete();
+        while (_calls.Reader.TryRead(out Call? call))
+        {
+            call.Fail(reason);
+        }
+
+        foreach (Submission submission in _awaited.SelectMany(level => level))
+        {
+            submission.Fail(reason);
+        }
+
+        foreach (Subscriber subscriber in _subscribers)
+        {
+            subscriber.End(_fault);
+        }
+    }
+}

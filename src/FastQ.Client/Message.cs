@@ -1,0 +1,130 @@
+using System.Text;
+using FastQ.Protocol;
+
+namespace FastQ.Client;
+
+/// <summary>A message in the hands of this consumer, under a lease: a copy, which stays valid as long as anyone holds it. Any thread. Settle it once.</summary>
+public sealed class Message
+{
+    private readonly Subscriber _subscriber;
+    private readonly byte[] _properties;
+
+    internal Message(Subscriber subscriber, in Delivery delivery)
+    {
+        _subscriber = subscriber;
+        (Handle, Life) = (delivery.Number, delivery.Life);
+        (Tag, Token) = (delivery.Tag, new FencingToken(delivery.Subscription.Epoch, delivery.TokenNumber));
+        (DeliveryCount, IsRedelivered, Timestamp) = (delivery.DeliveryCount, delivery.IsRedelivered, delivery.Timestamp);
+        Body = delivery.Body.ToArray();
+        _properties = delivery.Properties.ToArray();
+    }
+
+    /// <summary>The body.</summary>
+    public ReadOnlyMemory<byte> Body { get; }
+
+    /// <summary>The body read as UTF-8.</summary>
+    public string Text => Encoding.UTF8.GetString(Body.Span);
+
+    /// <summary>The name of its queue.</summary>
+    public string Queue => _subscriber.Queue;
+
+    /// <summary>The message's place number in its queue, the same for life.</summary>
+    public ulong Tag { get; }
+
+    /// <summary>How often it has been delivered, this time included; 65,535 when more.</summary>
+    public int DeliveryCount { get; }
+
+    /// <summary>Delivered before.</summary>
+    public bool IsRedelivered { get; }
+
+    /// <summary>When the broker accepted it.</summary>
+    public DateTimeOffset Timestamp { get; }
+
+    /// <summary>Rises with each delivery of this message, to anybody: to be passed on to what the work writes to, which can then refuse a holder whose lease has ended.</summary>
+    public FencingToken Token { get; }
+
+    /// <summary>See <see cref="PublishOptions.MessageId"/>; null when it was not set. The others likewise.</summary>
+    public string? MessageId => Property(PropertyTag.MessageId);
+
+    public string? CorrelationId => Property(PropertyTag.CorrelationId);
+
+    public string? ReplyTo => Property(PropertyTag.ReplyTo);
+
+    public string? ContentType => Property(PropertyTag.ContentType);
+
+    public string? ContentEncoding => Property(PropertyTag.ContentEncoding);
+
+    public string? Type => Property(PropertyTag.Type);
+
+    /// <summary>Headers of text. Made anew at each call.</summary>
+    public IReadOnlyDictionary<string, string> Headers
+    {
+        get
+        {
+            Dictionary<string, string> headers = [];
+            PropertyReader reader = new(_properties);
+            while (reader.Next())
+            {
+                if (reader.Tag == PropertyTag.Header && reader.Type == PropertyType.Text)
+                {
+                    headers[Encoding.UTF8.GetString(reader.Key)] = Encoding.UTF8.GetString(reader.Value);
+                }
+            }
+
+            return headers;
+        }
+    }
+
+    /// <summary>Delivery number, in the subscription's <see cref="Life"/>.</summary>
+    internal ulong Handle { get; }
+
+    internal uint Life { get; }
+
+    /// <summary>Done with it: gone for good.</summary>
+    /// <param name="confirm">What to wait for. By default a kill of the broker cannot undo it; <see cref="ConfirmLevel.None"/> waits for nothing and hears of no error.</param>
+    /// <param name="cancellation">Ends the waiting; the settlement may happen all the same, unless it had not been sent.</param>
+    /// <exception cref="FastQException">Its lease had ended, or it was settled before: it is, or was, somebody else's.</exception>
+    public ValueTask AcceptAsync(ConfirmLevel confirm = ConfirmLevel.Written, CancellationToken cancellation = default) => _subscriber.SettleAsync(this, Outcome.Accept, confirm, cancellation);
+
+    /// <summary>Again, to anybody, at its place in the queue.</summary>
+    /// <inheritdoc cref="AcceptAsync"/>
+    public ValueTask ReleaseAsync(ConfirmLevel confirm = ConfirmLevel.Written, CancellationToken cancellation = default) => _subscriber.SettleAsync(this, Outcome.Release, confirm, cancellation);
+
+    /// <summary>Never again: it leaves the queue.</summary>
+    /// <inheritdoc cref="AcceptAsync"/>
+    public ValueTask RejectAsync(ConfirmLevel confirm = ConfirmLevel.Written, CancellationToken cancellation = default) => _subscriber.SettleAsync(this, Outcome.Reject, confirm, cancellation);
+
+    /// <summary>The lease begins anew, with this length, when the broker takes this.</summary>
+    /// <inheritdoc cref="AcceptAsync"/>
+    public ValueTask ExtendAsync(TimeSpan lease, ConfirmLevel confirm = ConfirmLevel.Accepted, CancellationToken cancellation = default) => _subscriber.ExtendAsync(this, lease, confirm, cancellation);
+
+    private string? Property(PropertyTag tag)
+    {
+        PropertyReader reader = new(_properties);
+        while (reader.Next())
+        {
+            if (reader.Tag == tag)
+            {
+                return Encoding.UTF8.GetString(reader.Value);
+            }
+        }
+
+        return null;
+    }
+}
+
+/// <summary>Compares by the broker's life first, then by the number.</summary>
+/// <param name="Epoch">The broker's life in which it was given.</param>
+/// <param name="Number">Rises within a life.</param>
+public readonly record struct FencingToken(ulong Epoch, ulong Number) : IComparable<FencingToken>
+{
+    public int CompareTo(FencingToken other) => (Epoch, Number).CompareTo((other.Epoch, other.Number));
+
+    public static bool operator <(FencingToken left, FencingToken right) => left.CompareTo(right) < 0;
+
+    public static bool operator >(FencingToken left, FencingToken right) => left.CompareTo(right) > 0;
+
+    public static bool operator <=(FencingToken left, FencingToken right) => left.CompareTo(right) <= 0;
+
+    public static bool operator >=(FencingToken left, FencingToken right) => left.CompareTo(right) >= 0;
+}

@@ -1,0 +1,318 @@
+using System.Text;
+using FastQ.Protocol;
+using Xunit;
+
+namespace FastQ.Client;
+
+// The async client: many threads, one connection, a real broker.
+public sealed class ConnectionTests : IDisposable
+{
+    private static readonly TimeSpan Soon = TimeSpan.FromSeconds(20);
+    private readonly RunningBroker _broker = new();
+
+    private static CancellationToken Cancellation => TestContext.Current.CancellationToken;
+
+    public void Dispose() => _broker.Dispose();
+
+    [Fact]
+    public async Task A_message_comes_as_it_was_sent_with_its_properties()
+    {
+        await using Connection connection = await ConnectAsync();
+        await connection.DeclareQueueAsync("q", cancellation: Cancellation);
+        PublishOptions options = new()
+        {
+            MessageId = "m1",
+            CorrelationId = "c1",
+            ReplyTo = "r",
+            ContentType = "text/plain",
+            ContentEncoding = "identity",
+            Type = "greeting",
+            Headers = new Dictionary<string, string> { ["colour"] = "blue", ["größe"] = "groß" },
+        };
+
+        await connection.PublishAsync("q", "hello"u8.ToArray(), options, Cancellation);
+        await using Subscriber subscriber = await connection.SubscribeAsync("q", cancellation: Cancellation);
+        Message message = (await subscriber.ReceiveAsync(Soon, Cancellation))!;
+
+        Assert.Equal("hello", message.Text);
+        Assert.Equal(("m1", "c1", "r", "text/plain", "identity", "greeting"), (message.MessageId, message.CorrelationId, message.ReplyTo, message.ContentType, message.ContentEncoding, message.Type));
+        Assert.Equal(options.Headers, message.Headers);
+        Assert.Equal(("q", 1ul, 1, false), (message.Queue, message.Tag, message.DeliveryCount, message.IsRedelivered));
+        await message.AcceptAsync(cancellation: Cancellation);
+        QueueInfo queue = await connection.GetQueueAsync("q", Cancellation);
+        Assert.Equal((0L, 1ul), (queue.Messages, queue.Accepted));
+    }
+
+    [Fact]
+    public async Task Many_tasks_publish_and_consume_over_one_connection_and_each_message_is_accepted_once()
+    {
+        const int Producers = 8, Each = 500, Consumers = 4;
+        await using Connection connection = await ConnectAsync();
+        await connection.DeclareQueueAsync("q", cancellation: Cancellation);
+        await using Subscriber subscriber = await connection.SubscribeAsync("q", cancellation: Cancellation);
+        int[] seen = new int[Producers * Each];
+        int left = seen.Length;
+        using CancellationTokenSource done = CancellationTokenSource.CreateLinkedTokenSource(Cancellation);
+
+        async Task Produce(int producer)
+        {
+            for (int i = 0; i < Each; i++)
+            {
+                await connection.PublishAsync("q", BitConverter.GetBytes(producer * Each + i), new PublishOptions { Confirm = ConfirmLevel.Written }, Cancellation);
+            }
+        }
+
+        async Task Consume()
+        {
+            try
+            {
+                await foreach (Message message in subscriber.WithCancellation(done.Token))
+                {
+                    Interlocked.Increment(ref seen[BitConverter.ToInt32(message.Body.Span)]);
+                    await message.AcceptAsync(cancellation: Cancellation);
+                    if (Interlocked.Decrement(ref left) == 0)
+                    {
+                        await done.CancelAsync();
+                    }
+                }
+            }
+            catch (OperationCanceledException)
+            {
+                // All there.
+            }
+        }
+
+        await Task.WhenAll(Enumerable.Range(0, Producers).Select(Produce).Concat(Enumerable.Range(0, Consumers).Select(_ => Consume())));
+        Assert.All(seen, count => Assert.Equal(1, count));
+        Assert.Equal(0, (await connection.GetQueueAsync("q", Cancellation)).Messages);
+    }
+
+    [Fact]
+    public async Task Publishes_that_are_started_one_after_the_other_stay_in_order_when_the_calls_are_more_than_may_wait()
+    {
+        const int Count = 5000;
+        await using Connection connection = await ConnectAsync();
+        await connection.DeclareQueueAsync("q", cancellation: Cancellation);
+        PublishOptions written = new() { Confirm = ConfirmLevel.Written };
+        List<Task> all = [];
+        for (int i = 0; i < Count; i++)
+        {
+            // Awaited where they have to wait, as a sender does that heeds back-pressure.
+            Task one = connection.PublishAsync("q", BitConverter.GetBytes(i), written, Cancellation).AsTask();
+            all.Add(one);
+            if (i % 1000 == 999)
+            {
+                await one;
+            }
+        }
+
+        await Task.WhenAll(all);
+        await using Subscriber subscriber = await connection.SubscribeAsync("q", cancellation: Cancellation);
+        for (int i = 0; i < Count; i++)
+        {
+            Message message = (await subscriber.ReceiveAsync(Soon, Cancellation))!;
+            Assert.Equal(i, BitConverter.ToInt32(message.Body.Span));
+            await message.AcceptAsync(ConfirmLevel.None, Cancellation);
+        }
+    }
+
+    [Fact]
+    public async Task Errors_name_the_refusal_and_the_connection_goes_on()
+    {
+        await using Connection connection = await ConnectAsync();
+        Assert.Equal(RefusalCode.UnknownQueue, (await Assert.ThrowsAsync<FastQException>(() => connection.PublishAsync("none", new byte[1], cancellation: Cancellation).AsTask())).Code);
+        Assert.Equal(RefusalCode.UnknownQueue, (await Assert.ThrowsAsync<FastQException>(() => connection.SubscribeAsync("none", cancellation: Cancellation))).Code);
+        Assert.Equal(RefusalCode.BadName, (await Assert.ThrowsAsync<FastQException>(() => connection.DeclareQueueAsync("", cancellation: Cancellation))).Code);
+        await connection.DeclareQueueAsync("q", cancellation: Cancellation);
+        Assert.Equal(RefusalCode.TooLarge, (await Assert.ThrowsAsync<FastQException>(() => connection.PublishAsync("q", new byte[17 << 20], cancellation: Cancellation).AsTask())).Code);
+        PublishOptions emptyKey = new() { Headers = new Dictionary<string, string> { [""] = "" } };
+        Assert.Equal(RefusalCode.TooLarge, (await Assert.ThrowsAsync<FastQException>(async () => await connection.PublishAsync("q", new byte[1], emptyKey, Cancellation))).Code);
+
+        await connection.PublishAsync("q", new byte[1], cancellation: Cancellation);
+        Assert.Null(connection.Fault);
+    }
+
+    [Fact]
+    public async Task A_queue_deleted_and_made_anew_refuses_what_was_meant_for_the_old_one_once_and_then_takes_more()
+    {
+        await using Connection connection = await ConnectAsync();
+        await using Connection other = await ConnectAsync();
+        await connection.DeclareQueueAsync("q", cancellation: Cancellation);
+        await connection.PublishAsync("q", new byte[1], cancellation: Cancellation);
+        await using Subscriber subscriber = await connection.SubscribeAsync("q", cancellation: Cancellation);
+        await other.DeleteQueueAsync("q", Cancellation);
+        await other.DeclareQueueAsync("q", cancellation: Cancellation);
+
+        FastQException refused = await Assert.ThrowsAsync<FastQException>(() => connection.PublishAsync("q", new byte[1], cancellation: Cancellation).AsTask());
+        Assert.Contains(refused.Code, new[] { RefusalCode.UnknownQueue, RefusalCode.QueueDeleted });
+        await connection.PublishAsync("q", new byte[1], cancellation: Cancellation);
+
+        FastQException ended = await Assert.ThrowsAsync<FastQException>(async () =>
+        {
+            while (await subscriber.ReceiveAsync(Soon, Cancellation) is not null)
+            {
+            }
+        });
+        Assert.Equal(RefusalCode.QueueDeleted, ended.Code);
+    }
+
+    [Fact]
+    public async Task Cancelling_a_wait_loses_no_message_and_leaving_a_loop_neither()
+    {
+        await using Connection connection = await ConnectAsync();
+        await connection.DeclareQueueAsync("q", cancellation: Cancellation);
+        await using Subscriber subscriber = await connection.SubscribeAsync("q", cancellation: Cancellation);
+        using CancellationTokenSource cancelled = new();
+        ValueTask<Message?> waiting = subscriber.ReceiveAsync(Soon, cancelled.Token);
+        await cancelled.CancelAsync();
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => waiting.AsTask());
+        Assert.Null(await subscriber.ReceiveAsync(TimeSpan.FromMilliseconds(1), Cancellation));
+
+        for (int i = 0; i < 10; i++)
+        {
+            await connection.PublishAsync("q", BitConverter.GetBytes(i), cancellation: Cancellation);
+        }
+
+        List<int> came = [];
+        for (int round = 0; round < 10; round++)
+        {
+            await foreach (Message message in subscriber.WithCancellation(Cancellation))
+            {
+                came.Add(BitConverter.ToInt32(message.Body.Span));
+                await message.AcceptAsync(cancellation: Cancellation);
+                break;
+            }
+        }
+
+        Assert.Equal(Enumerable.Range(0, 10), came);
+    }
+
+    [Fact]
+    public async Task A_publish_that_was_cancelled_before_it_was_sent_is_never_sent()
+    {
+        await using Connection connection = await ConnectAsync();
+        await connection.DeclareQueueAsync("q", cancellation: Cancellation);
+        using CancellationTokenSource cancelled = new();
+        await cancelled.CancelAsync();
+
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => connection.PublishAsync("q", new byte[1], cancellation: cancelled.Token).AsTask());
+        await connection.PublishAsync("q", new byte[1], cancellation: Cancellation);
+
+        Assert.Equal(1, (await connection.GetQueueAsync("q", Cancellation)).Messages);
+    }
+
+    [Fact]
+    public async Task What_nobody_took_goes_back_uncounted_and_what_was_not_settled_counted()
+    {
+        await using Connection connection = await ConnectAsync();
+        await connection.DeclareQueueAsync("q", cancellation: Cancellation);
+        for (int i = 0; i < 20; i++)
+        {
+            await connection.PublishAsync("q", BitConverter.GetBytes(i), new PublishOptions { Confirm = ConfirmLevel.Written }, Cancellation);
+        }
+
+        Subscriber first = await connection.SubscribeAsync("q", cancellation: Cancellation);
+        for (int i = 0; i < 3; i++)
+        {
+            Assert.NotNull(await first.ReceiveAsync(Soon, Cancellation));
+        }
+
+        await first.DisposeAsync();
+        Assert.Null(await first.ReceiveAsync(Soon, Cancellation));
+        await using Subscriber second = await connection.SubscribeAsync("q", cancellation: Cancellation);
+        for (int i = 0; i < 20; i++)
+        {
+            Message message = (await second.ReceiveAsync(Soon, Cancellation))!;
+            Assert.Equal((i, i < 3 ? 2 : 1, i < 3), (BitConverter.ToInt32(message.Body.Span), message.DeliveryCount, message.IsRedelivered));
+        }
+    }
+
+    [Fact]
+    public async Task A_settle_that_comes_too_late_is_told_so()
+    {
+        await using Connection connection = await ConnectAsync();
+        await connection.DeclareQueueAsync("q", cancellation: Cancellation);
+        await connection.PublishAsync("q", new byte[1], cancellation: Cancellation);
+        await using Subscriber slow = await connection.SubscribeAsync("q", new SubscribeOptions { Credit = 1, Lease = TimeSpan.FromMilliseconds(50) }, Cancellation);
+        Message late = (await slow.ReceiveAsync(Soon, Cancellation))!;
+        await using Subscriber next = await connection.SubscribeAsync("q", cancellation: Cancellation);
+        Message again = (await next.ReceiveAsync(Soon, Cancellation))!;
+
+        Assert.Equal(RefusalCode.LeaseLost, (await Assert.ThrowsAsync<FastQException>(() => late.AcceptAsync(cancellation: Cancellation).AsTask())).Code);
+        Assert.True(again.Token > late.Token && again.IsRedelivered && again.DeliveryCount >= 2);
+        await again.AcceptAsync(cancellation: Cancellation);
+        Assert.Equal(RefusalCode.AlreadySettled, (await Assert.ThrowsAsync<FastQException>(() => again.AcceptAsync(cancellation: Cancellation).AsTask())).Code);
+    }
+
+    [Fact]
+    public async Task It_rides_out_a_restart_while_calls_and_consumers_wait()
+    {
+        await using Connection connection = await ConnectAsync();
+        await connection.DeclareQueueAsync("q", cancellation: Cancellation);
+        await using Subscriber subscriber = await connection.SubscribeAsync("q", cancellation: Cancellation);
+        ValueTask<Message?> waiting = subscriber.ReceiveAsync(Soon, Cancellation);
+        _broker.Stop();
+        Task published = connection.PublishAsync("q", "after"u8.ToArray(), cancellation: Cancellation).AsTask();
+        Assert.False(published.IsCompleted);
+        _broker.Start();
+
+        await published;
+        Message message = (await waiting)!;
+        Assert.Equal("after", message.Text);
+        await message.AcceptAsync(cancellation: Cancellation);
+        Assert.Equal(1, connection.Reconnects);
+    }
+
+    [Fact]
+    public async Task When_the_broker_does_not_come_back_every_call_and_consumer_hears_of_it()
+    {
+        await using Connection connection = await ConnectAsync(TimeSpan.Zero);
+        await connection.DeclareQueueAsync("q", cancellation: Cancellation);
+        await using Subscriber subscriber = await connection.SubscribeAsync("q", cancellation: Cancellation);
+        ValueTask<Message?> waiting = subscriber.ReceiveAsync(Soon, Cancellation);
+        _broker.Stop();
+
+        Assert.Equal(RefusalCode.Disconnected, (await Assert.ThrowsAsync<FastQException>(() => waiting.AsTask())).Code);
+        Assert.Equal(RefusalCode.Disconnected, (await Assert.ThrowsAsync<FastQException>(() => connection.PublishAsync("q", new byte[1], cancellation: Cancellation).AsTask())).Code);
+        Assert.Equal(RefusalCode.Disconnected, connection.Fault!.Code);
+        _broker.Start();
+    }
+
+    [Fact]
+    public async Task Disposal_ends_a_wait_for_a_broker_that_is_away()
+    {
+        Connection connection = await ConnectAsync(Timeout.InfiniteTimeSpan);
+        _broker.Stop();
+        Task published = connection.PublishAsync("q", new byte[1], cancellation: Cancellation).AsTask();
+        await connection.DisposeAsync();
+
+        Assert.Contains((await Assert.ThrowsAsync<FastQException>(() => published)).Code, new[] { RefusalCode.Disconnected, RefusalCode.Closed });
+        Assert.Equal(RefusalCode.Closed, (await Assert.ThrowsAsync<FastQException>(() => connection.GetQueueAsync("q", Cancellation))).Code);
+        _broker.Start();
+    }
+
+    [Fact]
+    public async Task Connecting_can_be_cancelled()
+    {
+        using CancellationTokenSource cancelled = new();
+        Task<Connection> connecting = Connection.ConnectAsync(new SessionOptions { Path = _broker.Socket + "-not", Patience = Timeout.InfiniteTimeSpan }, cancellation: cancelled.Token);
+        await cancelled.CancelAsync();
+
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => connecting);
+    }
+
+    [Fact]
+    public async Task Disposal_sends_and_confirms_what_waits()
+    {
+        Connection connection = await ConnectAsync();
+        await connection.DeclareQueueAsync("q", cancellation: Cancellation);
+        Task[] published = [.. Enumerable.Range(0, 500).Select(i => connection.PublishAsync("q", Encoding.UTF8.GetBytes($"{i}"), cancellation: Cancellation).AsTask())];
+        await connection.DisposeAsync();
+
+        await Task.WhenAll(published);
+        await using Connection other = await ConnectAsync();
+        Assert.Equal(500, (await other.GetQueueAsync("q", Cancellation)).Messages);
+    }
+
+    private Task<Connection> ConnectAsync(TimeSpan? patience = null) => Connection.ConnectAsync(new SessionOptions { Path = _broker.Socket, Patience = patience ?? TimeSpan.FromSeconds(20) }, cancellation: Cancellation);
+}
