@@ -318,6 +318,11 @@ public sealed partial class Broker
             json.WriteNumber("snapshotBytes", journal.SnapshotBytes);
             json.WriteNumber("lastSnapshotPauseMilliseconds", Math.Round(journal.LastSnapshotPauseMilliseconds, 3));
             json.WriteNumber("longestSnapshotPauseMilliseconds", Math.Round(journal.LongestSnapshotPauseMilliseconds, 3));
+            if (_journal.RoomFault is Fault noRoom)
+            {
+                json.WriteString("roomFault", noRoom.ToString());
+            }
+
             if (_lastSnapshotFault is not null)
             {
                 json.WriteString("snapshotFault", _lastSnapshotFault);

@@ -1,6 +1,7 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using FastQ.Engine;
+using FastQ.Journal;
 using FastQ.Linux;
 using FastQ.Protocol;
 
@@ -162,16 +163,20 @@ public sealed partial class Broker
 
         if (length > LargestMessageBytes)
         {
-            bool refused = TryRefuse(session, NumberAt(ring), RefusalCode.TooLarge, (ulong)_options.MaxMessageBytes);
-            taken = Leave(session, ring, length, refused);
-            return refused;
+            return TryRefuse(session, ring, length, RefusalCode.TooLarge, (ulong)_options.MaxMessageBytes, out taken);
+        }
+
+        if (_journal.Room != JournalRoom.Plenty)
+        {
+            return _journal.Room == JournalRoom.Scarce && TryRefuse(session, ring, length, RefusalCode.DiskFull, 0, out taken);
         }
 
         // A refusal may have to stand in its place, so there is always room for one.
         int least = SourceRecord.SizeBytes + Math.Max(Limits.Align(length), FactRecord.SizeBytes);
         if (!_journal.TryReserve(least, Math.Max(least, RunBytes), out Span<byte> room, out Place place))
         {
-            return false;
+            // A large one may need the next slot while there is room for small ones still.
+            return _journal.RoomFault is not null && TryRefuse(session, ring, length, RefusalCode.DiskFull, 0, out taken);
         }
 
         int source = BeginSource(session.Producer, room);
@@ -291,16 +296,19 @@ public sealed partial class Broker
         session.RefusalHead = session.Rings.Deliveries.Head;
     }
 
-    /// <summary>Refuses a submission that is not even copied.</summary>
-    private bool TryRefuse(Session session, ulong number, RefusalCode code, ulong value)
+    /// <summary>Refuses a message that is not even copied. False: no room in the journal for that.</summary>
+    private bool TryRefuse(Session session, RingReader ring, int length, RefusalCode code, ulong value, out int taken)
     {
+        taken = 0;
         if (!_journal.TryReserve(SourceRecord.SizeBytes + FactRecord.SizeBytes, out Span<byte> room, out _))
         {
             return false;
         }
 
+        ulong number = NumberAt(ring);
         int source = BeginSource(session.Producer, room);
-        return Conclude(session, JudgeNumberThenRefuse(number, code, value), number, room, source);
+        taken = Leave(session, ring, length, Conclude(session, JudgeNumberThenRefuse(number, code, value), number, room, source));
+        return true;
     }
 
     private Decision JudgeNumberThenRefuse(ulong number, RefusalCode code, ulong value = 0)

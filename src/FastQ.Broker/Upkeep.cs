@@ -80,6 +80,8 @@ public sealed partial class Broker
             due = _journal.SealClosing();
         }
 
+        // On a full disk what is dead is let go of as soon as it can be.
+        due |= _journal.RoomFault is not null && _now.IntervalMicros - _lastSnapshotMicros >= IdleSnapshotMicros && HasReclaimable();
         if (due)
         {
             _lastSnapshotMicros = _now.IntervalMicros;
@@ -163,7 +165,7 @@ public sealed partial class Broker
     /// <summary>Goes through one block of the chosen slot and writes again, at the head of the journal, what lives there.</summary>
     private void Compact()
     {
-        if (_scan is not SegmentScan scan || _journal.WantsRoom)
+        if (_scan is not SegmentScan scan || _journal.WantsRoom || _journal.Room == JournalRoom.Spent)
         {
             return;
         }

@@ -14,6 +14,19 @@ namespace FastQ.Journal;
 // Invariants: DurableBlock <= WrittenBlock < OpenBlock. Both are prefixes: a block counts only when all before it do. Durable passes a slot's
 // last block only when that slot's own sync returned (DESIGN-REVIEW R11). A failed write or sync is final (R26): nothing counts after it.
 
+/// <summary>How much a journal can still take.</summary>
+public enum JournalRoom
+{
+    /// <summary>Everything.</summary>
+    Plenty,
+
+    /// <summary>The disk is full: settlements, refusals and moves, but no new messages.</summary>
+    Scarce,
+
+    /// <summary>As before, and what is refused had better wait: a refusal needs room, too.</summary>
+    Spent,
+}
+
 /// <summary>An open journal. One thread, the broker's turn; jobs and syncs run beside it in the storage.</summary>
 public sealed unsafe class Journal : IDisposable
 {
@@ -117,6 +130,21 @@ public sealed unsafe class Journal : IDisposable
 
     /// <summary>Why the next slot could not be made (a full disk); null when all is well.</summary>
     public Fault? RoomFault => _slots.LastFault;
+
+    /// <summary>What may still be written. Less than plenty only when no further slot can be made: what is left of the current one is kept then for what makes room, or must be said.</summary>
+    public JournalRoom Room
+    {
+        get
+        {
+            if (_slots.LastFault is null || _slots.HasNext)
+            {
+                return JournalRoom.Plenty;
+            }
+
+            int left = _options.SlotBytes - _slots.Current.Offset - _capacity;
+            return left > _options.SlotBytes / 4 ? JournalRoom.Plenty : left > _options.SlotBytes / 8 ? JournalRoom.Scarce : JournalRoom.Spent;
+        }
+    }
 
     /// <summary>Told when a slot's file is gone for good.</summary>
     public Action<uint>? SlotGone { get; set; }

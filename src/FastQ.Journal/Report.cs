@@ -25,6 +25,9 @@ public sealed record JournalOptions
     /// <summary>The longest that appending waits for a slot to come free before one more is made.</summary>
     public long PatienceMicros { get; init; } = 250_000;
 
+    /// <summary>A slot that could not be made is tried again after so long: a full disk is asked, not besieged.</summary>
+    public long RetryMicros { get; init; } = 100_000;
+
     /// <summary>Random ids; a seam for determinism.</summary>
     public Func<Guid> NewGuid { get; init; } = Guid.NewGuid;
 

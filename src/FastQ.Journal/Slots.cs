@@ -56,6 +56,7 @@ internal sealed class Slots(IStorage storage, JournalOptions options, Guid uuid,
     private bool _isWaitedFor; // What is to be written now does not fit in the current one.
     private long _liveBytes;
     private long _starvedSinceMicros;
+    private long _failedMicros;
 
     public Slot Current { get; private set; } = null!;
 
@@ -139,13 +140,19 @@ internal sealed class Slots(IStorage storage, JournalOptions options, Guid uuid,
         if (!mayGrow)
         {
             _starvedSinceMicros = _starvedSinceMicros == 0 ? nowMicros : _starvedSinceMicros;
-            if (nowMicros - _starvedSinceMicros < options.PatienceMicros)
+            if (IsWithin(options.PatienceMicros, _starvedSinceMicros, nowMicros))
             {
                 return false;
             }
         }
 
+        if (LastFault is not null && IsWithin(options.RetryMicros, _failedMicros, nowMicros))
+        {
+            return false;
+        }
+
         uint id = ++HighestId;
+        _failedMicros = nowMicros; // If it fails, that is.
         Result<IStoredFile> file = storage.Open(PathOf(options, id), create: true);
         if (!file.Ok)
         {
@@ -239,6 +246,9 @@ internal sealed class Slots(IStorage storage, JournalOptions options, Guid uuid,
 
         _preparing?.File.Dispose();
     }
+
+    /// <summary>Has so much time not passed yet? A clock that was set back says yes for no one.</summary>
+    private static bool IsWithin(long micros, long sinceMicros, long nowMicros) => nowMicros >= sinceMicros && nowMicros - sinceMicros < micros;
 
     private static Slot? FindIn(List<Slot> slots, uint id)
     {

@@ -82,7 +82,7 @@ internal static class PublishCommand
         public int Run(string? body, string? file, long count, bool json)
         {
             long start = Environment.TickCount64;
-            for (long round = 0; round < count; round++)
+            for (long round = 0; round < count && !_isStopped; round++)
             {
                 if (body is not null)
                 {
@@ -143,12 +143,18 @@ internal static class PublishCommand
         }
 
         private long _refused;
+        private bool _isStopped;
 
         private void Send(ReadOnlySpan<byte> body)
         {
+            if (_isStopped)
+            {
+                return;
+            }
+
             if (_sent == 0)
             {
-                session.Refused = _ => _refused++;
+                session.Refused = OnRefused;
             }
 
             session.Publish(queue, body, level, properties);
@@ -159,12 +165,19 @@ internal static class PublishCommand
             }
         }
 
+        /// <summary>What is refused for itself alone does not stop the others; what will be refused again and again does.</summary>
+        private void OnRefused(FastQException refusal)
+        {
+            _refused++;
+            _isStopped |= refusal.Code != RefusalCode.TooLarge;
+        }
+
         /// <summary>A message a line, without its end (LF or CRLF); the last one may lack it.</summary>
         private void SendLines(Stream stream)
         {
             byte[] buffer = ArrayPool<byte>.Shared.Rent(1 << 20);
             int kept = 0;
-            while (true)
+            while (!_isStopped)
             {
                 int read = stream.Read(buffer, kept, buffer.Length - kept);
                 if (read == 0)

@@ -58,7 +58,7 @@ public static class Fastq
 /// <summary>A broker process in a directory of its own.</summary>
 public sealed class TestBroker : IDisposable
 {
-    private readonly string[] _prefix;
+    private string[] _prefix;
     private Process? _process;
 
     public TestBroker(params string[] prefix)
@@ -98,6 +98,29 @@ public sealed class TestBroker : IDisposable
     {
         _process!.Kill(entireProcessTree: true);
         _process.WaitForExit();
+    }
+
+    /// <summary>Ends what <c>strace -D</c> does to the broker; the broker lives on.</summary>
+    public void EndFaults()
+    {
+        string tracer = File.ReadLines($"/proc/{ProcessId}/status").Single(line => line.StartsWith("TracerPid:", StringComparison.Ordinal)).Split('\t')[1];
+        using Process kill = Process.Start("kill", ["-KILL", tracer]);
+        kill.WaitForExit();
+    }
+
+    /// <summary>Waits until the broker ends by itself. Gives its exit code and what it said.</summary>
+    public (int ExitCode, string Error) AwaitEnd()
+    {
+        string error = _process!.StandardError.ReadToEnd();
+        Assert.True(_process.WaitForExit(30_000), "The broker does not end");
+        return (_process.ExitCode, error);
+    }
+
+    /// <summary>The broker starts without its prefix from now on.</summary>
+    public void RestartPlain()
+    {
+        _prefix = [];
+        Start();
     }
 
     /// <summary>SIGTERM. Gives the exit code.</summary>

@@ -122,6 +122,7 @@ internal sealed class Ledger : IReplay, ISlotUse, IDisposable
             MaxRecordBytes = slotBytes / 4,
             MaxSlotsBeyondLive = 3,
             PatienceMicros = 1000,
+            RetryMicros = 10,
             WallMicros = () => micros += 10,
             NewGuid = () => new Guid(XxHash128.Hash(MemoryMarshal.AsBytes(new ReadOnlySpan<ulong>([ids++, 7])))),
         };

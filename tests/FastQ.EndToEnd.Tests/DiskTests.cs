@@ -1,0 +1,180 @@
+using System.Buffers.Binary;
+using System.Diagnostics;
+using System.Globalization;
+using System.IO.Hashing;
+using System.Text;
+using System.Text.Json;
+using FastQ.Client;
+using FastQ.Protocol;
+using Xunit;
+
+namespace FastQ.EndToEnd;
+
+// The disk: its use follows what lives, a full one refuses publishes and nothing else, a failing one ends the confirms for good.
+[Collection(nameof(DiskTests))]
+public class DiskTests
+{
+    private const long MiB = 1024 * 1024;
+    private static readonly string s_body = new('x', 100);
+
+    [Fact]
+    public async Task Fifty_million_messages_through_a_short_queue_use_less_than_512_MiB_and_one_that_is_unsettled_from_the_start_pins_nothing()
+    {
+        using TestBroker broker = new();
+        broker.Run("queue", "create", "held");
+        broker.Run("queue", "create", "left");
+        broker.Run("publish", "held", "--body", "held");
+        broker.Run("publish", "left", "--body", "left");
+        using Session session = Connect(broker, TimeSpan.FromSeconds(30));
+        Subscription subscription = session.Subscribe("held", new SubscribeOptions { Lease = TimeSpan.FromHours(1) });
+        Assert.True(subscription.Receive(TimeSpan.FromSeconds(20), out Delivery held));
+
+        long most = 0;
+        for (int million = 0; million < 50; million++)
+        {
+            // A million at a time: however the machine is loaded, the consumers are never further behind than that.
+            using Process bench = Fastq.Start("bench", "--count", "1000000", "--size", "100", "--confirm", "written", "--socket", broker.Socket, "--json");
+            Task<string> output = bench.StandardOutput.ReadToEndAsync(TestContext.Current.CancellationToken);
+            while (!bench.WaitForExit(50))
+            {
+                most = Math.Max(most, UseOf(broker.Data));
+            }
+
+            Assert.Equal(0, bench.ExitCode);
+            Assert.True(JsonDocument.Parse(await output).RootElement.GetProperty("verified").GetBoolean());
+        }
+
+        Assert.InRange(most, MiB, 512 * MiB);
+        Assert.Equal("held", Encoding.UTF8.GetString(held.Body));
+
+        broker.Kill();
+        Stopwatch restart = Stopwatch.StartNew();
+        broker.Start();
+        Assert.InRange(restart.Elapsed, TimeSpan.Zero, TimeSpan.FromSeconds(1));
+        Assert.Equal("left\n", broker.Run("consume", "left", "--max", "1").Output);
+        subscription.Accept(held, ConfirmLevel.Written);
+        session.Flush(ConfirmLevel.Written);
+        Assert.Equal(0, broker.Queue("held").GetProperty("messages").GetInt64());
+    }
+
+    [Fact]
+    public void A_full_disk_refuses_publishes_by_name_and_nothing_else_and_consuming_makes_room()
+    {
+        // Two slots can be made, no third.
+        using TestBroker broker = new("strace", "-f", "-D", "-o", "/dev/null", "-e", "trace=fallocate", "-e", "inject=fallocate:error=ENOSPC:when=3+");
+        broker.Run("queue", "create", "work");
+        Ran full = broker.Run("publish", "work", "--body", s_body, "--count", "2000000", "--json");
+        Assert.Equal(1, full.ExitCode);
+        Assert.Contains("disk-full", full.Error, StringComparison.Ordinal);
+        long kept = broker.Queue("work").GetProperty("messages").GetInt64();
+        Assert.InRange(kept, 100_000, 1_900_000);
+        Assert.Contains("ENOSPC", broker.Run("stats", "--json").Json.GetProperty("journal").GetProperty("roomFault").GetString(), StringComparison.Ordinal);
+        Assert.Equal(1, broker.Run("publish", "work", "--body", "more").ExitCode);
+        Assert.Equal(0, broker.Run("consume", "work", "--max", "1000").ExitCode);
+        Assert.Equal(kept - 1000, broker.Queue("work").GetProperty("messages").GetInt64());
+
+        // As full as before, but what was consumed lies in slots that are used again.
+        Assert.Equal(0, broker.Run("queue", "purge", "work").ExitCode);
+        Await("a publish is taken", () => broker.Run("publish", "work", "--body", "after").ExitCode == 0);
+        Assert.Equal(1, broker.Queue("work").GetProperty("messages").GetInt64());
+        broker.Kill();
+        broker.RestartPlain();
+        Assert.Equal("after\n", broker.Run("consume", "work").Output);
+    }
+
+    [Fact]
+    public void When_a_full_disk_has_room_again_publishes_go_on_by_themselves()
+    {
+        using TestBroker broker = new("strace", "-f", "-D", "-o", "/dev/null", "-e", "trace=fallocate", "-e", "inject=fallocate:error=ENOSPC:when=3+");
+        broker.Run("queue", "create", "work");
+        Assert.Equal(1, broker.Run("publish", "work", "--body", s_body, "--count", "2000000").ExitCode);
+        long kept = broker.Queue("work").GetProperty("messages").GetInt64();
+        broker.EndFaults();
+        Await("a publish is taken", () => broker.Run("publish", "work", "--body", "after").ExitCode == 0);
+        broker.Kill();
+        broker.RestartPlain();
+        Assert.Equal(kept + 1, broker.Queue("work").GetProperty("messages").GetInt64());
+    }
+
+    [Fact]
+    public void After_a_failed_sync_nothing_more_is_confirmed_every_session_is_told_and_the_broker_ends()
+    {
+        using TestBroker broker = new("strace", "-f", "-D", "-o", "/dev/null", "-e", "trace=fdatasync", "-e", "inject=fdatasync:error=EIO:when=60+");
+        broker.Run("queue", "create", "work");
+        using Session idle = Connect(broker, TimeSpan.Zero);
+        using Session session = Connect(broker, TimeSpan.Zero);
+        QueueHandle work = session.OpenQueue("work");
+        ulong confirmed = 0;
+        FastQException? told = null;
+        while (told is null)
+        {
+            try
+            {
+                session.WaitConfirmed(session.Publish(work, "message"u8), ConfirmLevel.Durable);
+                confirmed++;
+            }
+            catch (FastQException end)
+            {
+                told = end;
+            }
+        }
+
+        Stopwatch since = Stopwatch.StartNew();
+        (int exitCode, string error) = broker.AwaitEnd();
+
+        Assert.Equal(1, exitCode);
+        Assert.InRange(since.Elapsed, TimeSpan.Zero, TimeSpan.FromSeconds(5));
+        Assert.Contains("EIO", error, StringComparison.Ordinal);
+        Assert.Contains("storage-failed", told.Message, StringComparison.Ordinal);
+        Assert.Contains("storage-failed", Assert.Throws<FastQException>(() => idle.GetQueue("work")).Message, StringComparison.Ordinal);
+        broker.RestartPlain();
+        Assert.True((ulong)broker.Queue("work").GetProperty("messages").GetInt64() >= confirmed, $"{confirmed} were confirmed");
+    }
+
+    [Theory]
+    [InlineData(0, "FORMAT is damaged")]
+    [InlineData(8, "Use a newer fastq")]
+    public void A_directory_of_a_foreign_or_future_format_is_refused_and_left_as_it_is(int position, string says)
+    {
+        using TestBroker broker = new();
+        Assert.Equal(0, broker.Stop());
+        string format = Path.Combine(broker.Data, "FORMAT");
+        byte[] bytes = File.ReadAllBytes(format);
+        bytes[position] ^= 0x55; // The first of the magic, or of the version: which is then a far later one, and its hash is right.
+        if (position == 8)
+        {
+            BinaryPrimitives.WriteUInt64LittleEndian(bytes.AsSpan(32), XxHash3.HashToUInt64(bytes.AsSpan(0, 32)));
+        }
+
+        File.WriteAllBytes(format, bytes);
+
+        Ran refused = Fastq.Run(null, "serve", "--data", broker.Data, "--socket", broker.Socket);
+        Assert.Equal(1, refused.ExitCode);
+        Assert.Contains(says, refused.Error, StringComparison.Ordinal);
+        Assert.Equal(bytes, File.ReadAllBytes(format));
+    }
+
+    private static Session Connect(TestBroker broker, TimeSpan patience) => Session.Connect(new SessionOptions { Path = broker.Socket, Patience = patience });
+
+    private static void Await(string what, Func<bool> condition)
+    {
+        Stopwatch waited = Stopwatch.StartNew();
+        while (!condition())
+        {
+            Assert.True(waited.Elapsed < TimeSpan.FromSeconds(30), $"Waited in vain until {what}");
+        }
+    }
+
+    /// <summary>Bytes that the directory takes on the disk, by blocks; files may go while we look.</summary>
+    private static long UseOf(string directory)
+    {
+        using Process du = Process.Start(new ProcessStartInfo("du", ["-s", "-B1", directory]) { RedirectStandardOutput = true, RedirectStandardError = true })!;
+        string output = du.StandardOutput.ReadToEnd();
+        du.WaitForExit();
+        return long.Parse(output.Split('\t')[0], CultureInfo.InvariantCulture);
+    }
+}
+
+/// <summary>Alone on the machine: it judges times, and what a queue that stays short needs.</summary>
+[CollectionDefinition(nameof(DiskTests), DisableParallelization = true)]
+public class DiskTestsCollection;
