@@ -47,7 +47,10 @@ public readonly record struct SlotInfo(uint Id, ulong SegmentNumber, ulong First
 /// <summary>Which slots there are and what each is for.</summary>
 internal sealed class Slots(IStorage storage, JournalOptions options, Guid uuid, Guid instance, ulong epoch)
 {
-    private const int ZeroBytes = 2 * 1024 * 1024;
+    // The size of the write that first fills a page cache folio is the folio's, and ext4 walks all buffers of a folio for each write into it:
+    // 4 KiB into a folio of 2 MiB takes 8.3 us, of 128 KiB 1.7 us; 256 KiB take the same in both.
+    private const int ZeroBytes = 128 * 1024;
+    private const int ZeroBytesASync = 2 * 1024 * 1024;
     private static readonly byte[] s_zeroes = new byte[ZeroBytes];
     private readonly List<Slot> _used = [];
     private readonly List<Slot> _free = [];
@@ -287,7 +290,8 @@ internal sealed class Slots(IStorage storage, JournalOptions options, Guid uuid,
         for (long at = 0; result.Ok && at < options.SlotBytes && !slot.IsWanted; at += ZeroBytes)
         {
             result = slot.File.WriteAt(s_zeroes.AsSpan(0, (int)Math.Min(ZeroBytes, options.SlotBytes - at)), at);
-            result = result.Ok ? slot.File.DataSync() : result; // So that little is left for the sync that follows.
+            bool isDue = (at + ZeroBytes) % ZeroBytesASync == 0; // So that little is left for the sync that follows.
+            result = result.Ok && isDue ? slot.File.DataSync() : result;
         }
 
         return result;
