@@ -62,6 +62,7 @@ def floor_commands(small):
         pipe("B", 100, 10_000_000),
         pipe("C", 100, 5_000_000),
         pipe("B", 1024, 2_000_000),
+        pipe("C", 1024, 1_000_000),
         (None, [FLOOR / "floor_latency", "-n", 30_000 // small]),
         (None, [FLOOR / "floor_sync", ".", "-t", 1 / small]),
     ]
@@ -76,6 +77,7 @@ def bench_commands(binary, small):
         bench("fastq durable 100 B", "--size", 100, "--count", 5_000_000 // small, "--confirm", "durable"),
         bench("fastq written 1024 B", "--size", 1024, "--count", 2_000_000 // small, "--confirm", "written"),
         bench("fastq latency", "--scenario", "latency", "--size", 100, "--count", 30_000 // small, "--confirm", "written"),
+        bench("fastq latency, rested 1 ms", "--scenario", "latency", "--pause", "1ms", "--size", 100, "--count", 3_000 // small, "--confirm", "written"),
     ]
 
 
@@ -137,6 +139,7 @@ def measure_idle(binary, folder):
     broker = Broker(binary, folder)
     ready = broker.start()
     try:
+        time.sleep(IDLE_SECONDS)  # It makes its second slot ready first; then it is idle.
         before = broker.cpu_seconds()
         time.sleep(IDLE_SECONDS)
         used = broker.cpu_seconds() - before

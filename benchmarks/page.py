@@ -88,20 +88,20 @@ def rate_ratio(over, under):
     return lambda figures: ratios(figures.by_round(over, "messagesPerSecond"), figures.by_round(under, "messagesPerSecond"))
 
 
-def latency_ratio(key, floor):
-    return lambda figures: ratios(figures.by_round("fastq latency", key, "p50"), figures.by_round(floor, "latencyMicroseconds", "p50"))
+def latency_ratio(name, floor):
+    return lambda figures: ratios(figures.by_round(name, "latencyMicroseconds", "p50"), figures.by_round(floor, "latencyMicroseconds", "p50"))
 
 
 YIELD_ROW = "through a broker, yield 100 times, then eventfd"
-SLEEP_ROW = "eventfd at once through a broker"
+SLEEP_ROW = "eventfd at once through a broker, rested 1 ms"
 
 TARGETS = [
     Target("written, 100 B: at least 5 million messages a second", "fastq written 100 B", rate("fastq written 100 B"), millions, lambda v: v >= 5e6),
     Target("written, 100 B: at least 20 % of the bare pipeline in C", "fastq written 100 B", rate_ratio("fastq written 100 B", "pipe B 100 B"), percent, lambda v: v >= 0.2),
     Target("durable, 100 B: at least 60 % of FastQ's own written", "fastq durable 100 B", rate_ratio("fastq durable 100 B", "fastq written 100 B"), percent, lambda v: v >= 0.6),
     Target("written, 1 KiB: at least 1.3 million messages a second", "fastq written 1024 B", rate("fastq written 1024 B"), millions, lambda v: v >= 1.3e6),
-    Target("round trip, recent traffic: p50 at most twice the floor's", "fastq latency", latency_ratio("latencyMicroseconds", YIELD_ROW), times, lambda v: v <= 2),
-    Target("round trip, from sleep: p50 at most 1.5 times the floor's", "fastq latency", latency_ratio("latencyFromSleepMicroseconds", SLEEP_ROW), times, lambda v: v <= 1.5),
+    Target("round trip, recent traffic: p50 at most twice the floor's", "fastq latency", latency_ratio("fastq latency", YIELD_ROW), times, lambda v: v <= 2),
+    Target("round trip, from sleep: p50 at most 1.5 times the floor's", "fastq latency, rested 1 ms", latency_ratio("fastq latency, rested 1 ms", SLEEP_ROW), times, lambda v: v <= 1.5),
     Target("idle broker: below 30 MiB resident", "idle", lambda f: f.values("idle", "residentBytes"), lambda v: f"{v / MIB:.1f} MiB", lambda v: v < 30 * MIB),
     Target("idle broker: 0 % CPU", "idle", lambda f: f.values("idle", "cpuPercent"), lambda v: f"{v:.1f} %", lambda v: v == 0),
     Target("ready within 100 ms on an empty directory", "idle", lambda f: f.values("idle", "readyMilliseconds"), lambda v: f"{v:.0f} ms", lambda v: v <= 100),
@@ -137,7 +137,7 @@ def in_short(result):
     if "error" in result:
         return f"FAILED: {result['error']}"
     parts = []
-    if "messagesPerSecond" in result and "latencyFromSleepMicroseconds" not in result:
+    if "messagesPerSecond" in result and result.get("scenario") != "latency":
         parts.append(millions(result["messagesPerSecond"]))
     if isinstance(result.get("latencyMicroseconds"), dict):
         parts.append(f"p50 {result['latencyMicroseconds']['p50']:.1f} us")
@@ -169,13 +169,13 @@ def cpu_of_fastq(figures, name, role):
 
 def throughput_part(figures):
     rows = []
-    for name in ("pipe B 100 B", "fastq written 100 B", "pipe C 100 B", "fastq durable 100 B", "pipe B 1024 B", "fastq written 1024 B"):
+    for name in ("pipe B 100 B", "fastq written 100 B", "pipe C 100 B", "fastq durable 100 B", "pipe B 1024 B", "pipe C 1024 B", "fastq written 1024 B"):
         if name.startswith("pipe"):
             cpu = [cpu_of_floor(figures, name, role) for role in ("producer", "broker", "consumer")]
         else:
             cpu = [cpu_of_fastq(figures, name, role) for role in ("producers", "broker", "consumers")]
         rows.append([name, spread(figures.values(name, "messagesPerSecond"), millions), *cpu])
-    text = "`pipe B` (written) and `pipe C` (durable) are the floor: three processes in C that do only what cannot be left out."
+    text = "`pipe B` (written) and `pipe C` (durable) are the floor: three processes in C that do only what cannot be left out. Whatever is written is synced soon after, so at 1 KiB the disk bounds both levels: compare with `pipe C`."
     return ["## Throughput", "", "![messages a second](throughput.svg)", "", text, "", *table(["", "messages a second", "CPU ns a message: producer", "broker", "consumer"], rows), ""]
 
 
@@ -183,9 +183,9 @@ def latency_part(figures):
     def row(label, name, key):
         return [label, *(spread(figures.values(name, key, p), lambda v: f"{v:.1f}") for p in ("p50", "p99", "p999"))]
 
-    rows = [row(name, name, "latencyMicroseconds") for name in ("direct yield 100", YIELD_ROW, SLEEP_ROW)]
+    rows = [row(name, name, "latencyMicroseconds") for name in ("direct yield 100", YIELD_ROW, "eventfd at once through a broker", SLEEP_ROW)]
     rows.append(row("**fastq**, written, recent traffic", "fastq latency", "latencyMicroseconds"))
-    rows.append(row("**fastq**, written, from sleep", "fastq latency", "latencyFromSleepMicroseconds"))
+    rows.append(row("**fastq**, written, rested 1 ms", "fastq latency, rested 1 ms", "latencyMicroseconds"))
     rows += [row(f"{name} (pwrite and fdatasync)", name, "latencyMicroseconds") for name in ("sync 4 KiB", "sync 64 KiB", "sync 256 KiB")]
     return ["## Round trips and syncs, µs", "", *table(["", "p50", "p99", "p99.9"], rows), ""]
 

@@ -103,8 +103,9 @@ static void reap(pid_t child) {
     }
 }
 
+// Rested: the asker lets so much time pass before each, so that cores sleep as well as processes.
 // Placed: the asker on one core, the others together on the next; else where the kernel likes.
-static void measure(const char *name, bool through_broker, unsigned yields, bool placed, uint64_t trips, uint64_t *samples) {
+static void measure(const char *name, bool through_broker, unsigned yields, bool placed, unsigned rest_us, uint64_t trips, uint64_t *samples) {
     shared = shared_memory(sizeof *shared);
     doorbell_init(&shared->asker, yields);
     doorbell_init(&shared->broker, yields);
@@ -118,6 +119,9 @@ static void measure(const char *name, bool through_broker, unsigned yields, bool
     }
 
     for (uint64_t number = 1; number <= trips; number++) {
+        if (rest_us) {
+            usleep(rest_us);
+        }
         uint64_t asked = now_ns();
         send(&shared->lanes[0], through_broker ? &shared->broker : &shared->answerer, number);
         receive(&shared->lanes[3], &shared->asker, number);
@@ -151,8 +155,9 @@ int main(int argc, char **argv) {
         fail("no memory");
     }
     // Of the two ways to place them, the one that was faster where it was tried, so that the floor is the lower one.
-    measure("direct yield 100", false, 100, true, trips, samples);
-    measure("through a broker, yield 100 times, then eventfd", true, 100, true, trips, samples);
-    measure("eventfd at once through a broker", true, 0, false, trips, samples);
+    measure("direct yield 100", false, 100, true, 0, trips, samples);
+    measure("through a broker, yield 100 times, then eventfd", true, 100, true, 0, trips, samples);
+    measure("eventfd at once through a broker", true, 0, false, 0, trips, samples);
+    measure("eventfd at once through a broker, rested 1 ms", true, 0, false, 1000, trips / 10 + 1, samples);
     return 0;
 }

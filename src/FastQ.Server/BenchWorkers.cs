@@ -15,6 +15,9 @@ namespace FastQ.Server;
 internal static class BenchWorkers
 {
     private const int MarkBytes = 16;
+
+    /// <summary>What is allocated before this message is the pools' filling, not a price of messages.</summary>
+    private const long WarmMessages = 100_000;
     private const int TimedEach = 64;
 
     public static Command CreateProducer()
@@ -115,6 +118,11 @@ internal static class BenchWorkers
         long start = Clock.MonotonicNanoseconds();
         for (long i = 0; i < count; i++)
         {
+            if (i == WarmMessages)
+            {
+                allocated = GC.GetAllocatedBytesForCurrentThread();
+            }
+
             Session.Reservation reservation = session.Reserve(to, size);
             Span<byte> body = reservation.Body;
             filling.AsSpan(0, size).CopyTo(body);
@@ -197,6 +205,11 @@ internal static class BenchWorkers
             redelivered += delivery.IsRedelivered ? 1 : 0;
             total++;
             subscription.Accept(delivery);
+            if (total == WarmMessages)
+            {
+                allocated = GC.GetAllocatedBytesForCurrentThread();
+            }
+
             if ((total & 1023) == 0)
             {
                 last = Clock.MonotonicNanoseconds();
