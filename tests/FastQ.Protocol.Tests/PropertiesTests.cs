@@ -96,6 +96,7 @@ public sealed class PropertiesTests : IDisposable
             while (reader.Next())
             {
                 int length = text[at + 2] + 256 * text[at + 3], key = text[at] == 1 ? text[at + 4] : 0, start = at + 4 + (text[at] == 1 ? 1 : 0);
+                Assert.True(text[at] != 1 || key > 0);
                 Assert.Equal(((PropertyTag)text[at], (PropertyType)text[at + 1]), (reader.Tag, reader.Type));
                 Assert.Equal(text[start..(start + key)], reader.Key.ToArray());
                 Assert.Equal(text[(start + key)..(at + 4 + length)], reader.Value.ToArray());
@@ -109,6 +110,17 @@ public sealed class PropertiesTests : IDisposable
             Assert.Equal(at != text.Length, isCut && at != text.Length || lacksKey);
             Assert.Equal(!reader.IsMalformed, PropertyReader.AreValid(_memory.AtEnd(text)));
         }).Check(Generators.Config(2000, 14));
+    }
+
+    [Theory]
+    [InlineData(true, new byte[] { 1, 0, 2, 0, 1, 0x6B })] // the key "k" and an empty value
+    [InlineData(false, new byte[] { 1, 0, 2, 0, 0, 0x6B })] // an empty key
+    [InlineData(false, new byte[] { 1, 0, 2, 0, 2, 0x6B })] // a key that would end behind its value
+    [InlineData(false, new byte[] { 1, 0, 0, 0 })] // no room even for the key's length
+    [InlineData(true, new byte[] { 0, 0, 0, 0, 200, 200, 1, 0, 7 })] // unknown tags and types
+    public void A_header_has_a_key(bool isValid, byte[] text)
+    {
+        Assert.Equal(isValid, PropertyReader.AreValid(_memory.AtEnd(text)));
     }
 
     [Fact]
