@@ -21,6 +21,11 @@ internal sealed record Layout(string Name, int Bytes, FieldPlace[] Fields)
             where fields.Length > 0 && fields.All(field => field.FieldType.IsEnum || (field.FieldType.IsValueType && !field.FieldType.IsPointer))
             select (Layout)s_measure.MakeGenericMethod(type).Invoke(null, [])!];
 
+    /// <summary>One struct.</summary>
+    public static Layout Of<T>()
+        where T : unmanaged =>
+        Measure<T>();
+
     private static readonly MethodInfo s_measure = typeof(Layout).GetMethod(nameof(Measure), BindingFlags.NonPublic | BindingFlags.Static)!;
 
     private static readonly MethodInfo s_ones = typeof(Layout).GetMethod(nameof(Ones), BindingFlags.NonPublic | BindingFlags.Static)!;
