@@ -64,6 +64,6 @@ public struct BrokerControl
     /// <summary>The broker's sleep number for this session: odd = ring me, even = awake.</summary>
     [FieldOffset(768)] public ulong SleepNumber;
 
-    /// <summary>Changed at each ring of the client, for those who wait by futex.</summary>
+    /// <summary>Changed at each ring of the client, for those who wait by futex: they load it before they announce their sleep, for the only ring of that sleep may come before their look.</summary>
     [FieldOffset(896)] public uint FutexWord;
 }

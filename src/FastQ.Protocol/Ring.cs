@@ -82,6 +82,7 @@ public sealed unsafe class RingWriter
     public void Publish() => Volatile.Write(ref *_published, _head);
 
     /// <summary>Shows the records up to <paramref name="position"/> only: what lies beyond must wait (for its block to be written).</summary>
+    /// <param name="position">End of the last record to be shown, in bytes since the ring's birth; not before what was shown last.</param>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public void PublishUpTo(ulong position)
     {
@@ -201,7 +202,8 @@ public sealed unsafe class RingReader
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public void Publish() => Volatile.Write(ref *_published, _position);
 
-    /// <summary>Tells the writer that only what lies before <paramref name="position"/> may be overwritten; the rest stays readable by <see cref="At"/>.</summary>
+    /// <summary>Tells the writer that only what lies before <paramref name="position"/> may be overwritten; the rest stays readable by <see cref="At"/>. One release-store.</summary>
+    /// <param name="position">Start of the oldest record still needed, in bytes since the ring's birth: passed already, and not before what was published last.</param>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public void PublishUpTo(ulong position)
     {
@@ -209,11 +211,13 @@ public sealed unsafe class RingReader
         Volatile.Write(ref *_published, position);
     }
 
-    /// <summary>Bytes at a position that was passed and not published yet.</summary>
+    /// <summary>Bytes that were passed and that <see cref="PublishUpTo"/> has kept. As with <see cref="Bytes"/>, a hostile writer may have changed them since: copy, then judge the copy.</summary>
+    /// <param name="position">Where they begin, in bytes since the ring's birth: not before what was published last.</param>
+    /// <param name="bytes">How many; they end at or before <see cref="Position"/>.</param>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public ReadOnlySpan<byte> At(ulong position, int bytes)
     {
-        Invariant.Holds(position <= _position && _position - position <= (ulong)RingBytes && (uint)bytes <= (uint)RingBytes);
+        Invariant.Holds(position <= _position && _position - position <= (ulong)RingBytes && (uint)bytes <= _position - position);
         return new ReadOnlySpan<byte>(_ring + (position & _mask), bytes);
     }
 }

@@ -36,4 +36,17 @@ public class RecordCheckTests
             Assert.Equal(~crc, RecordCheck.Of(bytes.AsSpan(0, length)));
         }
     }
+
+    [Fact]
+    public void Nothing_outside_the_bytes_is_read()
+    {
+        using Guarded memory = new();
+        for (int length = 0; length <= 70; length++)
+        {
+            memory.AtEnd(length).Fill(0x5A);
+            memory.AtStart(length).Fill(0x5A);
+            Assert.Equal(RecordCheck.Of(Enumerable.Repeat((byte)0x5A, length).ToArray()), RecordCheck.Of(memory.AtEnd(length)));
+            Assert.Equal(RecordCheck.Of(memory.AtStart(length)), RecordCheck.Of(memory.AtEnd(length)));
+        }
+    }
 }
