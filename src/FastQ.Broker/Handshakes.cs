@@ -206,6 +206,7 @@ public sealed partial class Broker
                 pipe.Value.Write.Dispose();
             }
 
+            _engine.DetachProducer(producer); // No session has it, so it may be forgotten in its time.
             Drop(handshake, RefusalCode.LimitReached, $"The broker could not make the session's memory: {fault}.");
             return;
         }
@@ -277,18 +278,27 @@ public sealed partial class Broker
         _hot.Add(session);
 
         // What was refused and not acknowledged comes before any counter passes it.
-        foreach (KeptRefusal refusal in _engine.RefusalsOf(session.Producer))
+        IReadOnlyList<KeptRefusal> kept = _engine.RefusalsOf(session.Producer);
+        for (int first = 0, count; first < kept.Count && session.AnswerRoom >= 2 * NoticeBytes; first += count)
         {
-            if (session.AnswerRoom < 2 * NoticeBytes)
-            {
-                break;
-            }
-
-            Notice(session, new NoticeRecord { Kind = RecordKind.Refused, Code = refusal.Code, Number = refusal.Number, Count = 1 }, "");
+            count = RunFrom(kept, first);
+            Notice(session, new NoticeRecord { Kind = RecordKind.Refused, Code = kept[first].Code, Number = kept[first].Number, Count = (uint)count }, "");
         }
 
         session.RefusalHead = session.Rings.Deliveries.Head;
         Touch(session);
+    }
+
+    /// <summary>How many refusals from <paramref name="first"/> on stand side by side and have one code: one notice tells them all.</summary>
+    private static int RunFrom(IReadOnlyList<KeptRefusal> kept, int first)
+    {
+        int count = 1;
+        while (first + count < kept.Count && kept[first + count].Code == kept[first].Code && kept[first + count].Number == kept[first].Number + (ulong)count)
+        {
+            count++;
+        }
+
+        return count;
     }
 
     /// <summary>A message on the socket of a session: only that an offered pair of rings is mapped.</summary>

@@ -9,14 +9,15 @@ namespace FastQ.Broker;
 
 /// <summary>Descriptors are counted over the whole process, so nothing of this collection runs beside anything else of it.</summary>
 [Collection(OneAtATime.Name)]
-public sealed partial class HostileClientTests : IDisposable
+public sealed partial class HostileClientTests : IClassFixture<RunningBroker>
 {
-    private readonly RunningBroker _broker = new();
+    private readonly RunningBroker _broker;
     private readonly Holdings _before;
 
-    public HostileClientTests()
+    public HostileClientTests(RunningBroker broker)
     {
-        Holdings unused = RunningBroker.Held();
+        _broker = broker; // One for all tests: it has to live through the whole of it.
+        Holdings unused = broker.Unused;
         using (RawClient first = _broker.Connect())
         {
             first.MustDeliver("first"); // Makes what the broker keeps for good.
@@ -27,8 +28,6 @@ public sealed partial class HostileClientTests : IDisposable
         _broker.WaitUntil(() => RunningBroker.Held() is var now && now.Sockets <= unused.Sockets && now.RingMappings == 0, "the first session is gone");
         _before = RunningBroker.Held();
     }
-
-    public void Dispose() => _broker.Dispose();
 
     private void MustHaveHarmedNobody() => _broker.MustServeAndHoldNoMoreThan(_before);
 

@@ -8,7 +8,7 @@ using Xunit;
 namespace FastQ.Broker;
 
 /// <summary>What a client says first; each field can be wrong.</summary>
-internal sealed record Hello
+public sealed record Hello
 {
     public ulong MinVersion { get; init; } = ProtocolVersion.Major;
 
@@ -28,10 +28,10 @@ internal sealed record Hello
 }
 
 /// <summary>How the broker ended a connection: its last word, if it had one.</summary>
-internal readonly record struct Ending(RefusalCode Code, string Text);
+public readonly record struct Ending(RefusalCode Code, string Text);
 
 /// <summary>One answer to a command.</summary>
-internal readonly record struct RawAnswer(RefusalCode Code, ulong Value, byte[] Fields)
+public readonly record struct RawAnswer(RefusalCode Code, ulong Value, byte[] Fields)
 {
     public ulong Number(FieldTag tag) => FieldReader.TryNumber(Fields, tag, out ulong value) ? value : 0;
 
@@ -39,7 +39,7 @@ internal readonly record struct RawAnswer(RefusalCode Code, ulong Value, byte[] 
 }
 
 /// <summary>A delivery, with its record as it lies in the slot or came as a copy.</summary>
-internal readonly record struct RawDelivery(uint Subscription, ulong Number, DeliveryEntry Entry, byte[] Record)
+public readonly record struct RawDelivery(uint Subscription, ulong Number, DeliveryEntry Entry, byte[] Record)
 {
     public MessageHeader Header => MemoryMarshal.Read<MessageHeader>(Record);
 
@@ -50,7 +50,7 @@ internal readonly record struct RawDelivery(uint Subscription, ulong Number, Del
 // left out, done twice or done wrong.
 
 /// <summary>One connection. One thread.</summary>
-internal sealed unsafe class RawClient : IDisposable
+public sealed unsafe class RawClient : IDisposable
 {
     private static readonly TimeSpan s_patience = TimeSpan.FromSeconds(30);
     private readonly UnixSocket _socket;
@@ -58,6 +58,7 @@ internal sealed unsafe class RawClient : IDisposable
     private readonly Queue<byte[]> _records = new();
     private EventDescriptor? _bell;
     private FileHandle? _pipe;
+    private RawRings? _older;
 
     private RawClient(UnixSocket socket)
     {
@@ -219,6 +220,16 @@ internal sealed unsafe class RawClient : IDisposable
         return Offered!;
     }
 
+    /// <summary>Writes into the offered pair from now on.</summary>
+    public void MoveSubmissions()
+    {
+        _older = Rings;
+        Rings = Offered!;
+        Offered = null;
+    }
+
+    public void ClosePipe() => _pipe!.Dispose();
+
     // ---- the submission ring
 
     /// <summary>Rings the doorbell.</summary>
@@ -289,6 +300,18 @@ internal sealed unsafe class RawClient : IDisposable
             byte[] record = Rings.Read();
             Rings.Position += (ulong)Limits.Align(record.Length);
             _records.Enqueue(record);
+        }
+
+        Rings.ShowPosition(Rings.Position);
+    }
+
+    /// <summary>Takes so many records from the ring, and says so; the rest stays where it is.</summary>
+    public void Take(int records)
+    {
+        for (int i = 0; i < records; i++)
+        {
+            byte[] record = Rings.Read();
+            Rings.Position += (ulong)Limits.Align(record.Length);
         }
 
         Rings.ShowPosition(Rings.Position);
@@ -448,6 +471,7 @@ internal sealed unsafe class RawClient : IDisposable
     {
         Rings?.Dispose();
         Offered?.Dispose();
+        _older?.Dispose();
         _bell?.Dispose();
         _pipe?.Dispose();
         foreach (FileHandle slot in _slots.Values)

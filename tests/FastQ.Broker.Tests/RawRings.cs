@@ -5,7 +5,7 @@ using FastQ.Protocol;
 namespace FastQ.Broker;
 
 /// <summary>A pair of memory files in a client's hands: counters and bytes, written as it likes.</summary>
-internal sealed unsafe class RawRings(ulong number, ulong submissionBytes, ulong deliveryBytes, int a, int b) : IDisposable
+public sealed unsafe class RawRings(ulong number, ulong submissionBytes, ulong deliveryBytes, int a, int b) : IDisposable
 {
     private readonly List<Mapping> _mappings = [];
 

@@ -3,13 +3,13 @@ using Xunit;
 namespace FastQ.Broker;
 
 /// <summary>Descriptors, sockets among them, and mappings of ring memory.</summary>
-internal readonly record struct Holdings(int Descriptors, int Sockets, int RingMappings)
+public readonly record struct Holdings(int Descriptors, int Sockets, int RingMappings)
 {
     public bool IsWithin(Holdings before) => Descriptors <= before.Descriptors && Sockets <= before.Sockets && RingMappings <= before.RingMappings;
 }
 
 /// <summary>A broker on a thread of this process, in a directory of its own. What it leaves behind can be counted here, for all descriptors are this process's.</summary>
-internal sealed class RunningBroker : IDisposable
+public sealed class RunningBroker : IDisposable
 {
     private static readonly TimeSpan s_patience = TimeSpan.FromSeconds(30);
     private readonly string _directory = Directory.CreateTempSubdirectory("fastq-test-").FullName;
@@ -17,13 +17,24 @@ internal sealed class RunningBroker : IDisposable
     private readonly Thread _thread;
     private string? _failure;
 
-    public RunningBroker(Func<BrokerOptions, BrokerOptions>? with = null)
+    public RunningBroker()
+        : this(null)
+    {
+    }
+
+    private RunningBroker(Func<BrokerOptions, BrokerOptions>? with)
     {
         BrokerOptions options = new() { DataDirectory = Path.Combine(_directory, "data"), SocketPath = Path.Combine(_directory, "s"), ResumeGrace = TimeSpan.Zero };
         _broker = Broker.Open(with is null ? options : with(options), out string? refusal) ?? throw new InvalidOperationException(refusal);
         _thread = new Thread(Serve) { IsBackground = true };
+        Unused = Held();
         _thread.Start();
     }
+
+    public static RunningBroker With(Func<BrokerOptions, BrokerOptions> with) => new(with);
+
+    /// <summary>What was held before the first connection.</summary>
+    public Holdings Unused { get; }
 
     public string Socket => _broker.SocketPath;
 
