@@ -235,7 +235,7 @@ public sealed partial class HostileClientTests
             hostile.Commit();
             _broker.WaitUntil(() => hostile.Rings.Decided == Refusals, "all are refused");
             using RawClient again = _broker.Connect(new Hello { Producer = hostile.Producer, DeliveryRingBytes = Limits.MinRingBytes });
-            NoticeRecord refusal = System.Runtime.InteropServices.MemoryMarshal.Read<NoticeRecord>(again.Next());
+            NoticeRecord refusal = again.NextNotice();
             Assert.Equal((1ul, (uint)Refusals, RefusalCode.UnknownQueue), (refusal.Number, refusal.Count, refusal.Code));
         }
 

@@ -185,6 +185,61 @@ public sealed partial class HostileClientTests
         MustHaveHarmedNobody();
     }
 
+    [Fact]
+    public void Complaints_of_sound_messages_are_answered_by_copies_up_to_a_limit()
+    {
+        using (RawClient hostile = _broker.Connect(new Hello { DeliveryRingBytes = Limits.MinRingBytes }))
+        {
+            uint queue = hostile.Declare("complaints");
+            uint subscription = hostile.Subscribe(queue);
+            hostile.PutMessage(queue, "sound"u8);
+            hostile.Commit();
+            RawDelivery delivery = Assert.Single(hostile.NextDeliveries());
+            Commit(hostile, new ControlRecord { Kind = RecordKind.Damaged, Subject = subscription, Value = delivery.Number });
+            Assert.Equal(delivery with { Entry = default, Record = [] }, Assert.Single(hostile.NextDeliveries()) with { Entry = default, Record = [] });
+            for (int i = 0; i < 2000; i++)
+            {
+                hostile.Put(new ControlRecord { Kind = RecordKind.Damaged, Subject = subscription, Value = delivery.Number });
+            }
+
+            hostile.Commit(); // And takes nothing of what comes.
+            Ending ending = hostile.WaitForEnd();
+            Assert.Equal(RefusalCode.LimitReached, ending.Code);
+            Assert.Contains("copies", ending.Text, StringComparison.Ordinal);
+        }
+
+        MustHaveHarmedNobody();
+    }
+
+    [Fact]
+    public void Settles_of_very_many_deliveries_leave_the_others_their_turns()
+    {
+        const int Messages = 100_000, Settles = 2000;
+        using (RawClient honest = _broker.Connect())
+        using (RawClient hostile = _broker.Connect(new Hello { SubmissionRingBytes = Limits.MaxLoadRingBytes, DeliveryRingBytes = Limits.MaxLoadRingBytes }))
+        {
+            uint queue = hostile.Declare("ranges of very many");
+            uint subscription = hostile.Subscribe(queue, credit: Messages);
+            for (int i = 0; i < Messages; i++)
+            {
+                hostile.PutMessage(queue, ""u8);
+            }
+
+            hostile.Commit();
+            _broker.WaitUntil(() => honest.Show(queue).Number(FieldTag.InFlight) == Messages, "all are in flight");
+            for (int i = 0; i < Settles; i++)
+            {
+                hostile.Put(new SettleRecord { Kind = RecordKind.Settle, Number = hostile.NextNumber++, Subscription = subscription, Count = Messages, FirstDelivery = 1 });
+            }
+
+            hostile.Commit();
+            honest.MustDeliver("in between");
+            Assert.True(hostile.Rings.SubmissionPosition < hostile.Rings.Head, "The whole ring was taken before anybody else was served.");
+        }
+
+        MustHaveHarmedNobody();
+    }
+
     private static void ShowHead(RawClient client, ulong head)
     {
         client.Rings.ShowHead(head);

@@ -55,7 +55,9 @@ public sealed unsafe class RawClient : IDisposable
     private static readonly TimeSpan s_patience = TimeSpan.FromSeconds(30);
     private readonly UnixSocket _socket;
     private readonly Dictionary<uint, FileHandle> _slots = [];
-    private readonly Queue<byte[]> _records = new();
+    private readonly Queue<byte[]> _answers = new();
+    private readonly Queue<byte[]> _deliveries = new();
+    private readonly Queue<byte[]> _notices = new();
     private EventDescriptor? _bell;
     private FileHandle? _pipe;
     private RawRings? _older;
@@ -285,11 +287,13 @@ public sealed unsafe class RawClient : IDisposable
 
     // ---- the delivery ring
 
-    /// <summary>The next record, as bytes.</summary>
-    public byte[] Next()
+    /// <summary>The next record that is neither an answer nor a delivery.</summary>
+    public NoticeRecord NextNotice() => MemoryMarshal.Read<NoticeRecord>(Next(_notices));
+
+    private byte[] Next(Queue<byte[]> records)
     {
-        Wait(() => _records.Count > 0, "a record came");
-        return _records.Dequeue();
+        Wait(() => records.Count > 0, "a record came");
+        return records.Dequeue();
     }
 
     /// <summary>Reads the delivery ring as far as it goes, and says so.</summary>
@@ -299,7 +303,13 @@ public sealed unsafe class RawClient : IDisposable
         {
             byte[] record = Rings.Read();
             Rings.Position += (ulong)Limits.Align(record.Length);
-            _records.Enqueue(record);
+            Queue<byte[]> records = (RecordKind)record[4] switch
+            {
+                RecordKind.Answer => _answers,
+                RecordKind.Deliveries or RecordKind.DeliveryCopy => _deliveries,
+                _ => _notices,
+            };
+            records.Enqueue(record);
         }
 
         Rings.ShowPosition(Rings.Position);
@@ -340,12 +350,7 @@ public sealed unsafe class RawClient : IDisposable
         List<byte> payload = [];
         while (true)
         {
-            byte[] record = Next();
-            if ((RecordKind)record[4] != RecordKind.Answer)
-            {
-                continue;
-            }
-
+            byte[] record = Next(_answers);
             AnswerRecord answer = MemoryMarshal.Read<AnswerRecord>(record);
             Assert.Equal(number, answer.Number);
             payload.AddRange(record.AsSpan(AnswerRecord.SizeBytes));
@@ -398,8 +403,7 @@ public sealed unsafe class RawClient : IDisposable
     /// <summary>The refusal of the submission that was sent last.</summary>
     public NoticeRecord NextRefusal()
     {
-        byte[] record = Next();
-        NoticeRecord notice = MemoryMarshal.Read<NoticeRecord>(record);
+        NoticeRecord notice = NextNotice();
         Assert.Equal(RecordKind.Refused, notice.Kind);
         Assert.Equal(NextNumber - 1, notice.Number);
         return notice;
@@ -408,7 +412,7 @@ public sealed unsafe class RawClient : IDisposable
     /// <summary>The next run of deliveries, read through the slot's file.</summary>
     public List<RawDelivery> NextDeliveries()
     {
-        byte[] record = Next();
+        byte[] record = Next(_deliveries);
         DeliveriesHeader header = MemoryMarshal.Read<DeliveriesHeader>(record);
         List<RawDelivery> deliveries = [];
         ReadOnlySpan<byte> entries = record.AsSpan(DeliveriesHeader.SizeBytes, header.Count * DeliveryEntry.SizeBytes);

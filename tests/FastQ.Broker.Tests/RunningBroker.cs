@@ -13,8 +13,9 @@ public sealed class RunningBroker : IDisposable
 {
     private static readonly TimeSpan s_patience = TimeSpan.FromSeconds(30);
     private readonly string _directory = Directory.CreateTempSubdirectory("fastq-test-").FullName;
-    private readonly Broker _broker;
-    private readonly Thread _thread;
+    private readonly BrokerOptions _options;
+    private Broker _broker;
+    private Thread _thread;
     private string? _failure;
 
     public RunningBroker()
@@ -25,10 +26,24 @@ public sealed class RunningBroker : IDisposable
     private RunningBroker(Func<BrokerOptions, BrokerOptions>? with)
     {
         BrokerOptions options = new() { DataDirectory = Path.Combine(_directory, "data"), SocketPath = Path.Combine(_directory, "s"), ResumeGrace = TimeSpan.Zero };
-        _broker = Broker.Open(with is null ? options : with(options), out string? refusal) ?? throw new InvalidOperationException(refusal);
-        _thread = new Thread(Serve) { IsBackground = true };
+        _options = with is null ? options : with(options);
+        (_broker, _thread) = Start();
         Unused = Held();
-        _thread.Start();
+    }
+
+    private (Broker Broker, Thread Thread) Start()
+    {
+        _broker = Broker.Open(_options, out string? refusal) ?? throw new InvalidOperationException(refusal);
+        Thread thread = new(Serve) { IsBackground = true };
+        thread.Start();
+        return (_broker, thread);
+    }
+
+    /// <summary>Stops in order and starts again from what lies in the journal.</summary>
+    public void Restart()
+    {
+        Stop();
+        (_broker, _thread) = Start();
     }
 
     public static RunningBroker With(Func<BrokerOptions, BrokerOptions> with) => new(with);
@@ -95,12 +110,17 @@ public sealed class RunningBroker : IDisposable
         Assert.True(met, $"In vain: {what}.");
     }
 
-    public void Dispose()
+    private void Stop()
     {
         _broker.RequestStop();
         _thread.Join();
         _broker.Dispose();
-        Directory.Delete(_directory, recursive: true);
         Assert.True(_failure is null, _failure);
+    }
+
+    public void Dispose()
+    {
+        Stop();
+        Directory.Delete(_directory, recursive: true);
     }
 }
