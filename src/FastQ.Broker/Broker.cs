@@ -389,7 +389,7 @@ public sealed partial class Broker : IDisposable
         bool news = false;
         foreach (Session session in _hot)
         {
-            news |= session.Rings.Submissions.HasNews || session.IsMoving;
+            news |= session.HasWork;
         }
 
         TakeEvents(_isBlocked ? 1 : news ? 0 : TimeToNextDeadline());
@@ -512,7 +512,7 @@ public sealed partial class Broker : IDisposable
     private void OnBell(Session session)
     {
         const int MostIdleRings = 64;
-        bool isNew = session.Rings.Submissions.HasNews || session.Offered is not null;
+        bool isNew = session.Rings.Submissions.HasNews; // Not that it was offered rings: it may leave them for ever, and is polled as long as it does.
         session.IdleRings = isNew ? 0 : session.IdleRings + 1;
         if (session.IdleRings >= MostIdleRings)
         {
@@ -551,8 +551,17 @@ public sealed partial class Broker : IDisposable
     /// <summary>The client is gone: first what its ring holds (DESIGN-REVIEW R9), then its end.</summary>
     private void HangUp(Session session)
     {
-        while (!session.HasEnded && TakeFrom(session) > 0)
+        if (session.IsGone)
         {
+            return; // It was in the middle of this, and looked at the socket again.
+        }
+
+        session.IsGone = true;
+        const long MostDeliveries = 16L * Limits.MaxSettleRange;
+        long deliveries = 0;
+        while (!session.HasEnded && deliveries < MostDeliveries && TakeFrom(session) > 0)
+        {
+            deliveries += _deliveriesTaken; // A ring may name a hundred thousand million in its settles: nobody waits for those.
         }
 
         End(session, RefusalCode.Disconnected, "", tell: false);

@@ -73,14 +73,12 @@ public sealed partial class Broker
                 Declare(session, command, fields, ref facts);
                 break;
             case CommandKind.DeleteQueue:
-                FieldReader.TryNumber(fields, FieldTag.Queue, out ulong deleted);
-                Decision deletion = _engine.DeleteQueue((uint)deleted, facts.Rest, _journal.OpenBlock, out int written);
+                Decision deletion = _engine.DeleteQueue(IdIn(fields, FieldTag.Queue), facts.Rest, _journal.OpenBlock, out int written);
                 facts.Add(written);
                 Answer(session, command, deletion, "", static (ref FieldWriter _) => { });
                 break;
             case CommandKind.PurgeQueue:
-                FieldReader.TryNumber(fields, FieldTag.Queue, out ulong toPurge);
-                Decision purge = _engine.PurgeQueue((uint)toPurge, facts.Rest, _journal.OpenBlock, out written, out ulong purged);
+                Decision purge = _engine.PurgeQueue(IdIn(fields, FieldTag.Queue), facts.Rest, _journal.OpenBlock, out written, out ulong purged);
                 facts.Add(written);
                 Answer(session, command, purge, "", (ref FieldWriter writer) => writer.Number(FieldTag.Purged, purged));
                 break;
@@ -137,9 +135,9 @@ public sealed partial class Broker
         {
             _ = _engine.TryFindQueue(name, out queue);
         }
-        else if (FieldReader.TryNumber(fields, FieldTag.Queue, out ulong id))
+        else
         {
-            queue = (uint)id;
+            queue = IdIn(fields, FieldTag.Queue);
         }
 
         Decision decision = _engine.IsQueue(queue) ? Decision.Taken : Decision.Refuse(RefusalCode.UnknownQueue);
@@ -158,13 +156,13 @@ public sealed partial class Broker
 
     private void Subscribe(Session session, in CommandRecord command, ReadOnlySpan<byte> fields, ref Facts facts)
     {
-        FieldReader.TryNumber(fields, FieldTag.Queue, out ulong queue);
+        uint queue = IdIn(fields, FieldTag.Queue);
         FieldReader.TryNumber(fields, FieldTag.LeaseMilliseconds, out ulong lease);
-        Decision decision = _engine.Subscribe((uint)queue, session.Producer, (long)Math.Min(lease, long.MaxValue), facts.Rest, _journal.OpenBlock, out int written, out uint subscription);
+        Decision decision = _engine.Subscribe(queue, session.Producer, (long)Math.Min(lease, long.MaxValue), facts.Rest, _journal.OpenBlock, out int written, out uint subscription);
         facts.Add(written);
         if (decision.IsTaken)
         {
-            Attach(session, subscription, (uint)queue, fields, 1);
+            Attach(session, subscription, queue, fields, 1);
         }
 
         AnswerSubscription(session, command, decision, subscription);
@@ -172,9 +170,8 @@ public sealed partial class Broker
 
     private void Resume(Session session, in CommandRecord command, ReadOnlySpan<byte> fields, ref Facts facts)
     {
-        FieldReader.TryNumber(fields, FieldTag.Subscription, out ulong wanted);
+        uint subscription = IdIn(fields, FieldTag.Subscription);
         FieldReader.TryNumber(fields, FieldTag.FirstDelivery, out ulong firstNotTaken);
-        uint subscription = (uint)wanted;
         Decision decision = _engine.ResumeSubscription(subscription, session.Producer, firstNotTaken, facts.Rest, _journal.OpenBlock, out int written);
         facts.Add(written);
         if (decision.IsTaken)
@@ -207,9 +204,8 @@ public sealed partial class Broker
 
     private void Unsubscribe(Session session, in CommandRecord command, ReadOnlySpan<byte> fields, ref Facts facts)
     {
-        FieldReader.TryNumber(fields, FieldTag.Subscription, out ulong wanted);
+        uint subscription = IdIn(fields, FieldTag.Subscription);
         ulong firstNotTaken = FieldReader.TryNumber(fields, FieldTag.FirstDelivery, out ulong first) ? first : ulong.MaxValue;
-        uint subscription = (uint)wanted;
         Decision decision = Decision.Refuse(RefusalCode.UnknownSubscription);
         if (session.Subscriptions.Remove(subscription))
         {
@@ -221,6 +217,9 @@ public sealed partial class Broker
 
         Answer(session, command, decision, "", static (ref FieldWriter _) => { });
     }
+
+    /// <summary>An id; 0, which is nobody's, where it is missing or larger than an id can be.</summary>
+    private static uint IdIn(ReadOnlySpan<byte> fields, FieldTag tag) => FieldReader.TryNumber(fields, tag, out ulong id) && id <= uint.MaxValue ? (uint)id : 0;
 
     private delegate void WriteFields(ref FieldWriter writer);
 

@@ -13,6 +13,7 @@ namespace FastQ.Broker;
 public sealed partial class Broker
 {
     private const int DeliveriesATurn = 4096;
+    private const int MostPendingCopies = 256;
 
     /// <summary>Segments back from the current one whose pages are surely still cached: 256 MiB.</summary>
     private const long WarmBytes = 256L * 1024 * 1024;
@@ -68,7 +69,6 @@ public sealed partial class Broker
 
     private static int RoomForEntries(Session session)
     {
-        const int MostPendingCopies = 256;
         if (GoesByCopy(session))
         {
             return session.Copies.Count < MostPendingCopies && !session.IsMoving ? 32 : 0;

@@ -52,24 +52,38 @@ public sealed partial class Broker
 
             UnixSocket socket = accepted.Value;
             Result<PeerCredentials> peer = socket.Peer();
-            if (!peer.Ok || _handshakes.Count >= _options.MaxHandshakes || _sessions.Count >= _options.MaxSessions)
+            if (!peer.Ok || _sessions.Count >= _options.MaxSessions)
             {
-                Tell(socket, HandshakeKind.Refused, RefusalCode.LimitReached, $"Limit reached: at most {_options.MaxSessions} sessions and {_options.MaxHandshakes} open handshakes.");
+                Tell(socket, HandshakeKind.Refused, RefusalCode.LimitReached, $"Limit reached: at most {_options.MaxSessions} sessions.");
                 socket.Dispose();
                 continue;
             }
 
+            MakeRoomForHandshake();
             ulong id = _nextId++;
             Handshaking handshake = new(id, socket, peer.Value, _clock.Read().IntervalMicros + Limits.HandshakeMilliseconds * 1000L);
             if (_epoll.Add(socket.Descriptor, EpollInterest.In | EpollInterest.PeerHangup, TokenOf(id, EventKind.Handshake)).Ok)
             {
                 _handshakes.Add(id, handshake);
+                OnHandshake(id); // Who has spoken already is heard before a crowd of silent ones can push it out.
             }
             else
             {
                 handshake.Dispose();
             }
         }
+    }
+
+    /// <summary>Where too many are open, the oldest of the process that has most of them goes: a crowd that goes no further keeps nobody else out.</summary>
+    private void MakeRoomForHandshake()
+    {
+        if (_handshakes.Count < _options.MaxHandshakes)
+        {
+            return;
+        }
+
+        IGrouping<int, Handshaking> crowd = _handshakes.Values.GroupBy(handshake => handshake.Peer.ProcessId).MaxBy(process => process.Count())!;
+        Drop(crowd.MinBy(handshake => handshake.Id)!, RefusalCode.LimitReached, $"Limit reached: at most {_options.MaxHandshakes} open handshakes, and this process has most of them.");
     }
 
     private void OnHandshake(ulong id)
@@ -88,7 +102,8 @@ public sealed partial class Broker
 
         if (!received.Ok || received.Value == 0 || !Handshake.TryRead(message[..received.Value], out HandshakeKind kind, out ReadOnlySpan<byte> fields))
         {
-            Drop(handshake, received.Ok && received.Value > 0 ? RefusalCode.BadArgument : RefusalCode.None, "This is not FastQ's handshake.");
+            bool hasSpoken = received.Ok ? received.Value > 0 : received.Fault.Errno == Errno.EMSGSIZE;
+            Drop(handshake, hasSpoken ? RefusalCode.BadArgument : RefusalCode.None, $"This is not FastQ's handshake: a message of at most {Limits.MaxHandshakeBytes} bytes that begins with its magic.");
             return;
         }
 
@@ -135,11 +150,7 @@ public sealed partial class Broker
             return;
         }
 
-        if (hello.Producer != 0 && _byProducer.TryGetValue(hello.Producer, out Session? older) && _engine.ViewProducer(hello.Producer) is { } known && known.InstanceLow == hello.InstanceLow && known.InstanceHigh == hello.InstanceHigh)
-        {
-            HangUp(older); // The same client came back before its old connection's end was seen.
-        }
-
+        EndOlderOf(hello);
         if (!_journal.TryReserve(SourceRecord.SizeBytes + FactRecord.SizeBytes, out Span<byte> room, out _))
         {
             Drop(handshake, RefusalCode.LimitReached, "The journal has no room at the moment; try again.");
@@ -158,6 +169,27 @@ public sealed partial class Broker
         Welcome(handshake, hello, producer, submissionBytes, deliveryBytes);
     }
 
+    /// <summary>The same client came back before the end of its older connection was seen: one session has a producer, never two.</summary>
+    private void EndOlderOf(in Hello hello)
+    {
+        ulong producer = hello.Producer;
+        ProducerView known = _engine.ViewProducer(producer);
+        if (!known.IsKnown || (known.InstanceLow, known.InstanceHigh) != (hello.InstanceLow, hello.InstanceHigh))
+        {
+            return; // OpenProducer refuses it.
+        }
+
+        if (_byProducer.TryGetValue(producer, out Session? older))
+        {
+            HangUp(older);
+        }
+
+        foreach (Handshaking other in _handshakes.Values.Where(other => other.Session?.Producer == producer).ToArray())
+        {
+            Drop(other, RefusalCode.Fenced, "A newer connection uses this producer.");
+        }
+    }
+
     private void Welcome(Handshaking handshake, in Hello hello, ulong producer, int submissionBytes, int deliveryBytes)
     {
         Result<RingPair> rings = RingPair.Create(0, submissionBytes, deliveryBytes);
@@ -174,6 +206,7 @@ public sealed partial class Broker
                 pipe.Value.Write.Dispose();
             }
 
+            _engine.DetachProducer(producer); // No session has it, so it may be forgotten in its time.
             Drop(handshake, RefusalCode.LimitReached, $"The broker could not make the session's memory: {fault}.");
             return;
         }
@@ -245,18 +278,27 @@ public sealed partial class Broker
         _hot.Add(session);
 
         // What was refused and not acknowledged comes before any counter passes it.
-        foreach (KeptRefusal refusal in _engine.RefusalsOf(session.Producer))
+        IReadOnlyList<KeptRefusal> kept = _engine.RefusalsOf(session.Producer);
+        for (int first = 0, count; first < kept.Count && session.AnswerRoom >= 2 * NoticeBytes; first += count)
         {
-            if (session.AnswerRoom < 2 * NoticeBytes)
-            {
-                break;
-            }
-
-            Notice(session, new NoticeRecord { Kind = RecordKind.Refused, Code = refusal.Code, Number = refusal.Number, Count = 1 }, "");
+            count = RunFrom(kept, first);
+            Notice(session, new NoticeRecord { Kind = RecordKind.Refused, Code = kept[first].Code, Number = kept[first].Number, Count = (uint)count }, "");
         }
 
         session.RefusalHead = session.Rings.Deliveries.Head;
         Touch(session);
+    }
+
+    /// <summary>How many refusals from <paramref name="first"/> on stand side by side and have one code: one notice tells them all.</summary>
+    private static int RunFrom(IReadOnlyList<KeptRefusal> kept, int first)
+    {
+        int count = 1;
+        while (first + count < kept.Count && kept[first + count].Code == kept[first].Code && kept[first + count].Number == kept[first].Number + (ulong)count)
+        {
+            count++;
+        }
+
+        return count;
     }
 
     /// <summary>A message on the socket of a session: only that an offered pair of rings is mapped.</summary>
@@ -376,7 +418,7 @@ public sealed partial class Broker
         handshake.Dispose();
     }
 
-    /// <summary>A last word; if the socket is full, it is lost, and the hang-up says enough.</summary>
+    /// <summary>A last word; if the socket is full, it is lost, and the hang-up says enough. What the client sent meanwhile is taken out: a close with something unread would hide the word behind ECONNRESET.</summary>
     private static void Tell(UnixSocket socket, HandshakeKind kind, RefusalCode code, string text)
     {
         Span<byte> message = stackalloc byte[Limits.MaxHandshakeBytes];
@@ -385,6 +427,10 @@ public sealed partial class Broker
         fields.Number(FieldTag.Code, (ulong)code);
         fields.Text(FieldTag.Text, text.Length > 1000 ? text.AsSpan(0, 1000) : text);
         _ = socket.Send(message[..(Handshake.HeaderBytes + fields.Length)]);
+        socket.Shutdown(); // Nothing more can come, so this ends.
+        while (socket.Receive(message) is { Ok: true, Value: > 0 } or { Ok: false, Fault.Errno: Errno.EMSGSIZE })
+        {
+        }
     }
 
     private static int RingBytes(ulong wanted)

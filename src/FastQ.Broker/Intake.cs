@@ -22,7 +22,12 @@ public sealed partial class Broker
     private const int LargestMessageBytes = MessageHeader.SizeBytes + Limits.MaxPropertyBytes + Limits.MaxMessageBytes;
 
     /// <summary>Room that the notice of one refusal takes at most in a delivery ring.</summary>
-    private const int NoticeBytes = 256;
+    internal const int NoticeBytes = 256;
+
+    /// <summary>Deliveries that a session may name in settles in one turn; the last record may go beyond.</summary>
+    private const long DeliveriesNamedATurn = 64 * 1024;
+
+    private long _deliveriesTaken;
 
     private bool TakeRings()
     {
@@ -79,7 +84,8 @@ public sealed partial class Broker
             return 0;
         }
 
-        if (session.IsMoving || session.Answers.Count > 0 || session.AnswerRoom < NoticeBytes)
+        _deliveriesTaken = 0;
+        if (!session.IsReadable)
         {
             return 0;
         }
@@ -87,7 +93,7 @@ public sealed partial class Broker
         RingReader ring = session.Rings.Submissions;
         ulong end = ring.Position + BytesATurn;
         int records = 0;
-        while (records < RecordsATurn && ring.Position < end)
+        while (records < RecordsATurn && ring.Position < end && _deliveriesTaken < DeliveriesNamedATurn)
         {
             RingVerdict verdict = ring.Next(out RecordPrefix prefix);
             if (verdict == RingVerdict.Empty)
@@ -117,9 +123,9 @@ public sealed partial class Broker
                 return records;
             }
 
-            if (session.IsMoving || session.Answers.Count > 0 || session.AnswerRoom < NoticeBytes)
+            if (!session.IsReadable || prefix.Kind == RecordKind.Damaged)
             {
-                break;
+                break; // Of complaints one a turn: each reads its message from the file.
             }
         }
 
@@ -148,7 +154,7 @@ public sealed partial class Broker
         return taken;
     }
 
-    /// <summary>Takes messages as long as they come, into one reservation. One that is not taken (a resend, a refusal) ends the run, and is concluded when it stands first in one.</summary>
+    /// <summary>Takes messages as long as they come, into one reservation. One that is not taken (a resend, a refusal, bytes without their check) ends the run, and is concluded when it stands first in one.</summary>
     /// <param name="taken">How many left the ring: at least one, unless the session has ended.</param>
     /// <returns>False: no room in the journal.</returns>
     private bool TryTakeMessages(Session session, RingReader ring, RecordPrefix prefix, int most, out int taken)
@@ -182,6 +188,7 @@ public sealed partial class Broker
         int source = BeginSource(session.Producer, room);
         int used = source;
         Decision decision = Decision.Taken;
+        bool isSound = true;
         ulong number = 0;
         while (used + Limits.Align(length) <= room.Length)
         {
@@ -192,6 +199,12 @@ public sealed partial class Broker
             MemoryMarshal.Write(copy, prefix); // What was judged, not what it may have become since.
             MessageHeader header = MemoryMarshal.Read<MessageHeader>(copy);
             number = header.NumberOrTimeMicros;
+            isSound = header.Check == RecordCheck.Of(copy[MessageHeader.SizeBytes..]); // Of the copy: its writer may have changed bytes under us.
+            if (!isSound)
+            {
+                break;
+            }
+
             decision = AreProperties(copy, header) ? _engine.Publish(copy, new Place(place.Slot, place.Offset + (uint)used)) : JudgeNumberThenRefuse(number, RefusalCode.BadArgument);
             if (!decision.IsTaken)
             {
@@ -212,6 +225,13 @@ public sealed partial class Broker
             {
                 break;
             }
+        }
+
+        if (taken == 0 && !isSound)
+        {
+            Commit(source, source > 0 ? 1u : 0u);
+            End(session, RefusalCode.RingViolation, $"The bytes of message {number} do not have its check: they were changed after their commit, or were never right.");
+            return true;
         }
 
         if (taken == 0)
@@ -264,6 +284,7 @@ public sealed partial class Broker
             return Conclude(session, decision, settle.Number, room, source);
         }
 
+        _deliveriesTaken += settle.Count;
         _journal.Commit(source + SettleRecord.SizeBytes, source > 0 ? 2u : 1u);
         _waitingForDurable += (settle.Flags & MessageHeader.ConfirmMask) == (int)ConfirmLevel.Durable ? 1 : 0;
         session.Decided = settle.Number;
@@ -328,6 +349,12 @@ public sealed partial class Broker
             case DecisionKind.OutOfOrder:
                 End(session, RefusalCode.OutOfOrder, $"Submission {number} came where {session.Decided + 1} was expected.");
                 return true;
+        }
+
+        if (_engine.ViewProducer(session.Producer).KeptRefusals >= Limits.MaxKeptRefusals)
+        {
+            End(session, RefusalCode.LimitReached, $"Limit reached: {Limits.MaxKeptRefusals} refusals are kept, and the client has not said that it took them.");
+            return true;
         }
 
         int written = _engine.Refuse(number, decision.Code, room[source..], _journal.OpenBlock);
@@ -428,11 +455,16 @@ public sealed partial class Broker
             return true;
         }
 
-        if (TryReadRecord(entry, out byte[] record))
+        if (TryReadRecord(entry, out _))
         {
+            if (session.Copies.Count >= MostPendingCopies)
+            {
+                End(session, RefusalCode.LimitReached, $"Limit reached: {MostPendingCopies} copies wait for room, and the client complains of one more sound message.");
+                return true;
+            }
+
             DeliveriesHeader header = new() { Kind = RecordKind.DeliveryCopy, Count = 1, Subscription = subscription, Queue = queue, FirstDelivery = delivery, FirstTag = tag };
             session.Copies.Enqueue(new PendingCopy(_journal.LastBlock, header, entry));
-            _ = record;
             return true;
         }
 

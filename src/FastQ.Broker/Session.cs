@@ -96,6 +96,9 @@ internal sealed class Session(ulong id, UnixSocket socket, RingPair rings, Event
 
     public bool HasEnded { get; set; }
 
+    /// <summary>Its client is gone: what its ring holds is being taken.</summary>
+    public bool IsGone { get; set; }
+
     /// <summary>Rings without anything new in a row (DESIGN-REVIEW R32).</summary>
     public int IdleRings { get; set; }
 
@@ -107,6 +110,12 @@ internal sealed class Session(ulong id, UnixSocket socket, RingPair rings, Event
 
     /// <summary>Room for a refusal or an answer.</summary>
     public long AnswerRoom => Rings.Deliveries.Room(ClientPosition);
+
+    /// <summary>Nothing keeps its ring from being read: a refusal of what comes next would fit, and no answer waits for room.</summary>
+    public bool IsReadable => !IsMoving && Answers.Count == 0 && AnswerRoom >= Broker.NoticeBytes;
+
+    /// <summary>A broker that is about to sleep would have something to do here: a submission that it may read, or room that the client gave back.</summary>
+    public unsafe bool HasWork => IsReadable ? Rings.Submissions.HasNews : Volatile.Read(ref Rings.Client->DeliveryPosition) != ClientPosition;
 
     /// <summary>Rereads how far the client has read. False: it went backwards or beyond what was shown.</summary>
     public unsafe bool TryUpdatePosition()

@@ -56,7 +56,7 @@ public static class Limits
     /// <summary>Slots named in one such message.</summary>
     public const int MaxSlotsPerMessage = 8;
 
-    /// <summary>Refused numbers above the acknowledged floor that the broker keeps for a producer; beyond, the session is not read (DESIGN-REVIEW R2).</summary>
+    /// <summary>Refused numbers above the acknowledged floor that the broker keeps for a producer; beyond, its session ends (DESIGN-REVIEW R2).</summary>
     public const int MaxKeptRefusals = 64 * 1024;
 
     /// <summary>Shortest and longest lease, in milliseconds.</summary>
