@@ -76,21 +76,17 @@ public sealed class OutcomeTests : IDisposable
     public void In_any_order_of_steps_a_sleeper_is_woken_unless_a_step_is_left_out(LeftOut leftOut, bool losesOne)
     {
         const int Records = 2, Length = 64;
-        int taken = 0, bell = 0, rings = 0, lost = 0;
-        ulong announced = 0;
+        int taken = 0, bell = 0, lost = 0;
+        HashSet<ulong> rung = [];
         int runs = Interleavings.Explore(
             () =>
             {
                 _ring.BeginAt(0);
-                (taken, bell, rings) = (0, 0, 0);
+                (taken, bell) = (0, 0);
+                rung.Clear();
                 return [Producer(), Consumer()];
             },
-            () =>
-            {
-                lost += taken < Records ? 1 : 0;
-                announced = (_ring.SleepNumber(0) + 1) / 2;
-                Assert.True((ulong)rings <= announced, "one sleep was rung twice");
-            });
+            () => lost += taken < Records ? 1 : 0);
 
         Assert.Equal(losesOne, lost > 0);
         Assert.InRange(runs, 10, 1_000_000);
@@ -106,8 +102,9 @@ public sealed class OutcomeTests : IDisposable
                 yield return null;
                 if (leftOut != LeftOut.AskingWhetherToRing && ringer.MustRing())
                 {
+                    Assert.True(rung.Add(_ring.SleepNumber(0)), "one sleep was rung twice");
                     yield return null;
-                    (bell, rings) = (1, rings + 1);
+                    bell = 1;
                 }
             }
         }

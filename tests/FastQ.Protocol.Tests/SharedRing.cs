@@ -31,7 +31,7 @@ internal sealed unsafe class SharedRing : IDisposable
     public RingReader Reader { get; private set; }
 
     /// <summary>A sleep number: there are some, each with two sides.</summary>
-    public ulong SleepNumber(int index) => *Word(2 + index);
+    public ref ulong SleepNumber(int index) => ref *Word(2 + index);
 
     public Sleeper SleeperOf(int index) => new(Word(2 + index));
 

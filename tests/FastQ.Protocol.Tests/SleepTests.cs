@@ -76,6 +76,76 @@ public sealed class SleepTests : IDisposable
         Assert.Throws<InvariantViolation>(() => _ring.SleeperOf(0).Announce());
     }
 
+    // The two fences on the processor itself: both sides do their step at the same moment, again and again. Without either fence a store
+    // stays behind in its buffer now and then, and neither side sees the other. It needs two free processors to have teeth: on a busy machine
+    // the two may hardly ever meet, and a lost fence goes unseen; nothing is ever red without a fault.
+    [Fact]
+    public void When_head_and_announcement_meet_one_of_the_two_sides_sees_the_other()
+    {
+        const int Rounds = 100_000, Apart = 16; // longs: the two places must not share cache lines
+        long[] places = new long[2 * Apart];
+        bool mustRing = false;
+        int lead = 0; // how much the sleeper would come first: who leads waits that much longer the next time
+        Thread ringing = new(() =>
+        {
+            Ringer ringer = _ring.RingerOf(0);
+            for (int round = 1; round <= Rounds; round++)
+            {
+                _ring.Write(round, 8);
+                Meet(ref places[0], ref places[Apart], 2 * round);
+                Dawdle(ref _ring.SleepNumber(0), round % 8 - lead);
+                _ring.Writer.Publish();
+                mustRing = ringer.MustRing();
+                Meet(ref places[0], ref places[Apart], 2 * round + 1);
+            }
+        });
+        ringing.Start();
+
+        int lost = 0, sawHead = 0, sawNumber = 0;
+        Sleeper sleeper = _ring.SleeperOf(0);
+        for (int round = 1; round <= Rounds; round++)
+        {
+            Meet(ref places[Apart], ref places[0], 2 * round);
+            Dawdle(ref _ring.Head, lead);
+            sleeper.Announce();
+            bool hasNews = _ring.Reader.HasNews;
+            Meet(ref places[Apart], ref places[0], 2 * round + 1);
+            lost += hasNews || mustRing ? 0 : 1;
+            lead = Math.Clamp(lead + (mustRing ? 8 : 0) - (hasNews ? 8 : 0), -30_000, 30_000);
+            sawHead += hasNews ? 1 : 0;
+            sawNumber += mustRing ? 1 : 0;
+            sleeper.Wake();
+            Assert.Equal(RingVerdict.Record, _ring.Reader.Next(out _));
+            _ring.Reader.Advance(8);
+            _ring.Reader.Publish();
+        }
+
+        ringing.Join();
+        Assert.True(lost == 0, $"{lost} of {Rounds} lost; the head was seen {sawHead} times, the number {sawNumber} times");
+    }
+
+    // Reads the other's word meanwhile: then it is near, and the load that matters is quick where the store is slow.
+    private static void Dawdle(ref ulong others, int steps)
+    {
+        for (int step = 0; step <= steps; step++)
+        {
+            _ = Volatile.Read(ref others);
+        }
+    }
+
+    /// <summary>Both leave at the same moment, as nearly as two processors can.</summary>
+    private static void Meet(ref long mine, ref long other, long step)
+    {
+        Volatile.Write(ref mine, step);
+        for (int spins = 0; Volatile.Read(ref other) < step; spins++)
+        {
+            if (spins > 2000)
+            {
+                Thread.Yield(); // the other does not run at all: it may need this processor
+            }
+        }
+    }
+
     // Two threads, two bells: the reader sleeps for records, the writer for room. Small bursts let both sleep often; it ends on a count.
     [Fact]
     public void Two_threads_pass_every_record_and_each_wakes_the_other()
