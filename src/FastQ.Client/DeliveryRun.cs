@@ -10,8 +10,8 @@ internal sealed class DeliveryRun
 
     public DeliveriesHeader Header { get; set; }
 
-    /// <summary>Its entries, once it was taken out of the ring.</summary>
-    public DeliveryEntry[] Entries { get; } = new DeliveryEntry[Limits.MaxRunEntries];
+    /// <summary>Its entries, from when it is taken out of the ring until it is over: few are out at once, however many wait.</summary>
+    public DeliveryEntry[]? Entries { get; set; }
 
     /// <summary>Of a copy: the record.</summary>
     public byte[]? Record { get; set; }

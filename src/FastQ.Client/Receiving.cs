@@ -15,6 +15,7 @@ public sealed unsafe partial class Session
 {
     private readonly Queue<DeliveryRun> _runs = new();
     private readonly Stack<DeliveryRun> _pool = new();
+    private readonly Stack<DeliveryEntry[]> _entries = new();
     private int _emptyLooks;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -34,7 +35,7 @@ public sealed unsafe partial class Session
                 continue;
             }
 
-            DeliveryEntry entry = run.Entries[run.Next];
+            DeliveryEntry entry = run.Entries![run.Next];
             ulong index = (ulong)run.Next;
             ulong number = run.Header.FirstDelivery + index;
             ulong tag = run.Header.FirstTag + index;
@@ -212,6 +213,12 @@ public sealed unsafe partial class Session
     private void Free(DeliveryRun run)
     {
         run.Record = null;
+        if (run.Entries is not null)
+        {
+            _entries.Push(run.Entries);
+            run.Entries = null;
+        }
+
         _pool.Push(run);
     }
 
@@ -252,6 +259,7 @@ public sealed unsafe partial class Session
 
         ReadOnlySpan<byte> record = _rings.Deliveries.At(run.Position, (int)run.Header.LengthBytes);
         int entriesBytes = run.Header.Count * DeliveryEntry.SizeBytes;
+        run.Entries = _entries.TryPop(out DeliveryEntry[]? used) ? used : new DeliveryEntry[Limits.MaxRunEntries];
         MemoryMarshal.Cast<byte, DeliveryEntry>(record.Slice(DeliveriesHeader.SizeBytes, entriesBytes)).CopyTo(run.Entries);
         if (run.Header.Kind == RecordKind.DeliveryCopy)
         {

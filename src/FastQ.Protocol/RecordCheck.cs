@@ -7,6 +7,11 @@ namespace FastQ.Protocol;
 /// <summary>The 32-bit check that a record carries over its properties and body: CRC-32C (Castagnoli), initial value and final inversion as in RFC 3720, appendix B.4.</summary>
 public static class RecordCheck
 {
+    // One chain of the instruction takes three cycles a step, yet a step can begin in each cycle: longer texts go in three lanes side by side.
+    // The check is linear, so what a lane gives is carried over the bytes of the next one by a table, and there the two are added.
+    private const int LaneBytes = 128;
+    private static readonly uint[] s_overALane = TableOver(LaneBytes);
+
     /// <summary>The check of <paramref name="bytes"/>. About 0.1 ns a byte where the processor has the instruction; never throws, allocates nothing.</summary>
     public static uint Of(ReadOnlySpan<byte> bytes) => ~Continue(uint.MaxValue, bytes);
 
@@ -14,6 +19,21 @@ public static class RecordCheck
     {
         ref byte at = ref MemoryMarshal.GetReference(bytes);
         int left = bytes.Length;
+        while (left >= 3 * LaneBytes)
+        {
+            (uint second, uint third) = (0, 0);
+            for (int i = 0; i < LaneBytes; i += 8)
+            {
+                crc = BitOperations.Crc32C(crc, Unsafe.ReadUnaligned<ulong>(ref Unsafe.Add(ref at, i)));
+                second = BitOperations.Crc32C(second, Unsafe.ReadUnaligned<ulong>(ref Unsafe.Add(ref at, LaneBytes + i)));
+                third = BitOperations.Crc32C(third, Unsafe.ReadUnaligned<ulong>(ref Unsafe.Add(ref at, 2 * LaneBytes + i)));
+            }
+
+            crc = OverALane(OverALane(crc) ^ second) ^ third;
+            at = ref Unsafe.Add(ref at, 3 * LaneBytes);
+            left -= 3 * LaneBytes;
+        }
+
         while (left >= 8)
         {
             crc = BitOperations.Crc32C(crc, Unsafe.ReadUnaligned<ulong>(ref at));
@@ -34,5 +54,29 @@ public static class RecordCheck
         }
 
         return crc;
+    }
+
+    private static uint OverALane(uint crc)
+    {
+        uint[] table = s_overALane;
+        return table[crc & 0xFF] ^ table[256 + ((crc >> 8) & 0xFF)] ^ table[512 + ((crc >> 16) & 0xFF)] ^ table[768 + (crc >> 24)];
+    }
+
+    /// <summary>What each value of each of the four bytes becomes when so many zero bytes follow.</summary>
+    private static uint[] TableOver(int zeroBytes)
+    {
+        uint[] table = new uint[4 * 256];
+        for (int i = 0; i < table.Length; i++)
+        {
+            uint crc = (uint)(i & 0xFF) << (i / 256 * 8);
+            for (int done = 0; done < zeroBytes; done += 8)
+            {
+                crc = BitOperations.Crc32C(crc, 0ul);
+            }
+
+            table[i] = crc;
+        }
+
+        return table;
     }
 }
