@@ -27,7 +27,8 @@ public class AllocationTests
             subscription.Accept(delivery);
         }
 
-        // The broker is of this process, too. Its syncs allocate, at most ten a second; the smallest object a message would be 24 bytes.
-        Assert.InRange(GC.GetTotalAllocatedBytes(precise: true) - before, 0, Count * 4);
+        // The broker is of this process, too: its syncs allocate, at most ten a second, and a snapshot now and then its buffers of 200 KB.
+        // The smallest object a message would be 24 bytes each, three times what is let through.
+        Assert.InRange(GC.GetTotalAllocatedBytes(precise: true) - before, 0, Count * 8);
     }
 }
