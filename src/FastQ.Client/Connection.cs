@@ -28,7 +28,7 @@ public sealed class Connection : IAsyncDisposable
     private readonly Queue<Submission>[] _awaited = [new(), new(), new()]; // Accepted, written, durable.
     private volatile Session? _session;
     private volatile FastQException? _fault;
-    private volatile bool _isClosing;
+    private bool _isClosing;
 
     private Connection(SessionOptions options)
     {
@@ -59,6 +59,13 @@ public sealed class Connection : IAsyncDisposable
         }
         catch (FastQException) when (cancellation.IsCancellationRequested)
         {
+            throw new OperationCanceledException(cancellation);
+        }
+
+        if (cancellation.IsCancellationRequested)
+        {
+            // It came as we connected: a connection that would give up at the first restart is none.
+            await connection.DisposeAsync().ConfigureAwait(false);
             throw new OperationCanceledException(cancellation);
         }
 
@@ -117,12 +124,19 @@ public sealed class Connection : IAsyncDisposable
     /// <summary>Closes in order: sends what waits, gives back what is in hand, and waits up to five seconds for confirms. What is not confirmed then fails with <see cref="RefusalCode.Closed"/>.</summary>
     public async ValueTask DisposeAsync()
     {
-        _isClosing = true;
-        _calls.Writer.TryComplete();
-        _giveUp.CancelAfter(s_closePatience);
-        Wake();
+        bool isFirst = !Interlocked.Exchange(ref _isClosing, true);
+        if (isFirst)
+        {
+            _calls.Writer.TryComplete();
+            _giveUp.CancelAfter(s_closePatience);
+            Wake();
+        }
+
         await _ended.Task.ConfigureAwait(false);
-        _giveUp.Dispose();
+        if (isFirst)
+        {
+            _giveUp.Dispose();
+        }
     }
 
     /// <summary>Ends the thread's wait. Any thread.</summary>
@@ -186,7 +200,7 @@ public sealed class Connection : IAsyncDisposable
         }
         catch (ChannelClosedException)
         {
-            throw _isClosing || _fault is null ? new FastQException(RefusalCode.Closed) : _fault;
+            throw Volatile.Read(ref _isClosing) || _fault is null ? new FastQException(RefusalCode.Closed) : _fault;
         }
 
         Wake();
@@ -210,6 +224,13 @@ public sealed class Connection : IAsyncDisposable
             (_fault, reason) = (lost, lost);
             _connected.TrySetException(lost);
         }
+        catch (Exception broken) when (broken is not FastQException)
+        {
+            // A guest's process does not die of it (no descriptor left, a bug of ours): the connection does, and says why.
+            reason = new FastQException(RefusalCode.Internal, broken.Message);
+            _fault = reason;
+            _connected.TrySetException(reason);
+        }
 
         EndAll(reason);
         _ended.TrySetResult();
@@ -217,7 +238,7 @@ public sealed class Connection : IAsyncDisposable
 
     private void Serve(Session session)
     {
-        while (!_isClosing)
+        while (!Volatile.Read(ref _isClosing))
         {
             session.TakeCall();
             bool worked = RunCalls(session);

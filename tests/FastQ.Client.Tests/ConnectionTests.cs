@@ -275,6 +275,8 @@ public sealed class ConnectionTests : IDisposable
         Assert.Equal(RefusalCode.Disconnected, (await Assert.ThrowsAsync<FastQException>(() => waiting.AsTask())).Code);
         Assert.Equal(RefusalCode.Disconnected, (await Assert.ThrowsAsync<FastQException>(() => connection.PublishAsync("q", new byte[1], cancellation: Cancellation).AsTask())).Code);
         Assert.Equal(RefusalCode.Disconnected, connection.Fault!.Code);
+        await connection.DisposeAsync();
+        await connection.DisposeAsync();
         _broker.Start();
     }
 
@@ -307,6 +309,7 @@ public sealed class ConnectionTests : IDisposable
         Connection connection = await ConnectAsync();
         await connection.DeclareQueueAsync("q", cancellation: Cancellation);
         Task[] published = [.. Enumerable.Range(0, 500).Select(i => connection.PublishAsync("q", Encoding.UTF8.GetBytes($"{i}"), cancellation: Cancellation).AsTask())];
+        await connection.DisposeAsync();
         await connection.DisposeAsync();
 
         await Task.WhenAll(published);

@@ -106,11 +106,11 @@ public class DiskTests
         QueueHandle work = session.OpenQueue("work");
         ulong confirmed = 0;
         FastQException? told = null;
-        while (told is null)
+        while (told is null && confirmed < 1000)
         {
             try
             {
-                session.WaitConfirmed(session.Publish(work, "message"u8), ConfirmLevel.Durable);
+                session.WaitConfirmed(session.Publish(work, "message"u8), ConfirmLevel.Durable, TimeSpan.FromSeconds(20));
                 confirmed++;
             }
             catch (FastQException end)
@@ -119,6 +119,7 @@ public class DiskTests
             }
         }
 
+        Assert.True(told is not null, "A thousand durable confirms, where the sixtieth sync fails and all after it");
         Stopwatch since = Stopwatch.StartNew();
         (int exitCode, string error) = broker.AwaitEnd();
 

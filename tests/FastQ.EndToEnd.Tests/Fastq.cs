@@ -111,9 +111,8 @@ public sealed class TestBroker : IDisposable
     /// <summary>Waits until the broker ends by itself. Gives its exit code and what it said.</summary>
     public (int ExitCode, string Error) AwaitEnd()
     {
-        string error = _process!.StandardError.ReadToEnd();
-        Assert.True(_process.WaitForExit(30_000), "The broker does not end");
-        return (_process.ExitCode, error);
+        Assert.True(_process!.WaitForExit(30_000), "The broker does not end");
+        return (_process.ExitCode, _process.StandardError.ReadToEnd());
     }
 
     /// <summary>The broker starts without its prefix from now on.</summary>
