@@ -1,4 +1,3 @@
-using System.Diagnostics.CodeAnalysis;
 using System.Runtime.CompilerServices;
 using FastQ.Engine;
 using FastQ.Journal;
@@ -12,7 +11,7 @@ namespace FastQ.Broker;
 //   completions -> rings -> hang-ups -> timers -> dispatch -> seal, write, sync -> counters, doorbells -> nothing to do: yield, then sleep
 //
 // This is the only place where time and I/O meet the engine. Parts: Intake.cs (rings to records), Delivery.cs (records to rings),
-// Commands.cs, Handshakes.cs, Upkeep.cs (snapshots, reclaim, compaction).
+// Commands.cs, Handshakes.cs, Ending.cs (hang-ups, stop, failure), Upkeep.cs (snapshots, reclaim, compaction).
 
 /// <summary>A broker of one namespace. <see cref="Run"/> is its thread; only <see cref="RequestStop"/> may be called from others.</summary>
 public sealed partial class Broker : IDisposable
@@ -23,7 +22,7 @@ public sealed partial class Broker : IDisposable
     private readonly BrokerOptions _options;
     private readonly QueueEngine _engine;
     private readonly Journal.Journal _journal;
-    private readonly UnixSocket _listener;
+    private readonly Listener _listener;
     private readonly EpollSet _epoll;
     private readonly EventDescriptor _stop;
     private readonly BrokerClock _clock;
@@ -50,7 +49,7 @@ public sealed partial class Broker : IDisposable
     private bool _isStopping;
     private bool _isBlocked; // The journal had no room for something that waits: its completion is the news, not what waits, and no timer that is due either.
 
-    private Broker(BrokerOptions options, QueueEngine engine, Journal.Journal journal, UnixSocket listener, EpollSet epoll, EventDescriptor stop, RecoveryReport recovery, string storageNote)
+    private Broker(BrokerOptions options, QueueEngine engine, Journal.Journal journal, Listener listener, EpollSet epoll, EventDescriptor stop, RecoveryReport recovery, string storageNote)
     {
         (_options, _engine, _journal, _listener, _epoll, _stop, Recovery, StorageNote) = (options, engine, journal, listener, epoll, stop, recovery, storageNote);
         _clock = new BrokerClock(engine.IntervalMicros, engine.WallMicros, options.MaxDowntime);
@@ -92,7 +91,8 @@ public sealed partial class Broker : IDisposable
         }
 
         replay.Engine.EndRecovery();
-        if (!TryListen(options, out UnixSocket? listener, out refusal))
+        Listener? listener = Listener.TryOpen(options.SocketPath, options.SocketMode, out refusal);
+        if (listener is null)
         {
             journal.Dispose();
             return null;
@@ -101,7 +101,7 @@ public sealed partial class Broker : IDisposable
         EpollSet epoll = EpollSet.Create().OrThrow();
         EventDescriptor stop = EventDescriptor.Create().OrThrow();
         Broker broker = new(options, replay.Engine, journal, listener, epoll, stop, opening.Report, note);
-        epoll.Add(listener.Descriptor, EpollInterest.In, TokenOf(0, EventKind.Listener)).OrThrow();
+        epoll.Add(listener.Socket.Descriptor, EpollInterest.In, TokenOf(0, EventKind.Listener)).OrThrow();
         epoll.Add(journal.WakeDescriptor, EpollInterest.In | EpollInterest.Edge, TokenOf(0, EventKind.Journal)).OrThrow();
         epoll.Add(stop.Descriptor, EpollInterest.In, TokenOf(0, EventKind.Stop)).OrThrow();
         return broker;
@@ -543,198 +543,8 @@ public sealed partial class Broker : IDisposable
             return;
         }
 
-        long took = _clock.Read().IntervalMicros - _now.IntervalMicros;
+        long took = _clock.ReadInterval() - _now.IntervalMicros;
         _longestTurnMicros = Math.Max(_longestTurnMicros, took);
         _slowTurns += took > 10_000 ? 1 : 0;
-    }
-
-    /// <summary>The client is gone: first what its ring holds (DESIGN-REVIEW R9), then its end.</summary>
-    private void HangUp(Session session)
-    {
-        if (session.IsGone)
-        {
-            return; // It was in the middle of this, and looked at the socket again.
-        }
-
-        session.IsGone = true;
-        const long MostDeliveries = 16L * Limits.MaxSettleRange;
-        long deliveries = 0;
-        while (!session.HasEnded && deliveries < MostDeliveries && TakeFrom(session) > 0)
-        {
-            deliveries += _deliveriesTaken; // A ring may name a hundred thousand million in its settles: nobody waits for those.
-        }
-
-        End(session, RefusalCode.Disconnected, "", tell: false);
-    }
-
-    /// <summary>Ends a session: its deliveries go back, its memory goes.</summary>
-    private void End(Session session, RefusalCode code, string text, bool tell = true)
-    {
-        if (session.HasEnded)
-        {
-            return;
-        }
-
-        session.HasEnded = true;
-        if (tell)
-        {
-            Tell(session.Socket, HandshakeKind.Ended, code, text);
-        }
-
-        _ = session.TryUpdatePosition();
-        foreach (SessionSubscription subscription in session.Subscriptions.Values)
-        {
-            _bySubscription.Remove(subscription.Id);
-            ReleaseSubscription(session, subscription, _isStopping);
-        }
-
-        foreach (uint slot in session.Orphans.Values)
-        {
-            Unpin(slot);
-        }
-
-        _engine.DetachProducer(session.Producer);
-        _byProducer.Remove(session.Producer);
-        _ = _epoll.Remove(session.Socket.Descriptor);
-        if (session.DeafUntilMicros == 0)
-        {
-            _ = _epoll.Remove(session.Bell.Descriptor);
-        }
-
-        if (session.Process is FileHandle process)
-        {
-            _ = _epoll.Remove(process.Descriptor);
-        }
-
-        _ringBytes -= session.Rings.Bytes + (session.Offered?.Bytes ?? 0);
-        _sessions.Remove(session.Id);
-        _hot.Remove(session);
-        session.Socket.Shutdown();
-        _dead.Add(session); // Its memory may be in use further up this turn; it goes at the next upkeep.
-    }
-
-    private readonly List<Session> _dead = [];
-
-    /// <summary>A session's end gives back at once what it held; at a stop its owner may come back, so only what it never saw goes back.</summary>
-    private void ReleaseSubscription(Session session, SessionSubscription subscription, bool ownerMayReturn)
-    {
-        if (!_engine.IsSubscription(subscription.Id))
-        {
-            return;
-        }
-
-        while (!_journal.TryReserve(SourceRecord.SizeBytes + QueueEngine.MaxFactBytes, out _, out _))
-        {
-            if (_journal.Failure is not null)
-            {
-                return;
-            }
-
-            _journal.Poll();
-            Processor.Yield();
-        }
-
-        _ = _journal.TryReserve(SourceRecord.SizeBytes + QueueEngine.MaxFactBytes, out Span<byte> room, out _);
-        int source = BeginSource(0, room);
-        int written;
-        if (ownerMayReturn)
-        {
-            written = _engine.Detach(subscription.Id, subscription.FirstNotTaken, room[source..], _journal.OpenBlock);
-        }
-        else
-        {
-            Decision ended = _engine.Unsubscribe(subscription.Id, session.Producer, subscription.FirstNotTaken, room[source..], _journal.OpenBlock, out written);
-            Invariant.Holds(ended.IsTaken);
-        }
-
-        Commit(source + written, (source > 0 ? 1u : 0u) + (written > 0 ? 1u : 0u));
-    }
-
-    /// <summary>An orderly stop: takes what the rings hold, finishes the blocks under way, gives back what no consumer took, and leaves a snapshot.</summary>
-    private string? Stop()
-    {
-        foreach (Session session in _sessions.Values.ToArray())
-        {
-            _ = TakeFrom(session);
-        }
-
-        _journal.Seal();
-        _journal.Drain();
-        Complete();
-        foreach (Session session in _sessions.Values.ToArray())
-        {
-            End(session, RefusalCode.ShuttingDown, "The broker is stopping.");
-        }
-
-        _journal.Seal();
-        _journal.Drain();
-        if (_journal.Failure is null && !_journal.SnapshotRunning)
-        {
-            _ = _journal.TakeSnapshot(_engine.Save);
-            _journal.Drain();
-        }
-
-        if (_journal.Failure is null && _journal.SealClosing())
-        {
-            _journal.Drain();
-        }
-
-        RemoveSocket();
-        return _journal.Failure?.Text;
-    }
-
-    /// <summary>The storage has failed: every session is told, nothing more is confirmed.</summary>
-    private string Fail(JournalProblem problem)
-    {
-        foreach (Session session in _sessions.Values)
-        {
-            Tell(session.Socket, HandshakeKind.Ended, RefusalCode.StorageFailed, problem.Text);
-            session.Socket.Shutdown();
-        }
-
-        RemoveSocket();
-        return problem.Text;
-    }
-
-    private void RemoveSocket() => _ = Directories.Unlink(_options.SocketPath);
-
-    [SuppressMessage("Maintainability", "CA1508", Justification = "Each branch sets its own reason.")]
-    private static bool TryListen(BrokerOptions options, [NotNullWhen(true)] out UnixSocket? listener, out string? refusal)
-    {
-        listener = null;
-        string? directory = Path.GetDirectoryName(Path.GetFullPath(options.SocketPath));
-        if (directory is not null && !Directory.Exists(directory))
-        {
-            Result made = Directories.CreatePrivate(directory);
-            if (!made.Ok)
-            {
-                refusal = $"{made.Fault}. Choose another socket path (--socket).";
-                return false;
-            }
-        }
-
-        const int Backlog = 128;
-        Result<UnixSocket> bound = UnixSocket.Listen(options.SocketPath, Backlog, options.SocketMode);
-        if (!bound.Ok && bound.Fault.Errno == Errno.EADDRINUSE)
-        {
-            // A socket file whose broker is gone refuses connections; a living one accepts. The directory's lock is ours already.
-            Result<UnixSocket> other = UnixSocket.Connect(options.SocketPath);
-            if (other.Ok)
-            {
-                other.Value.Dispose();
-                refusal = $"Another broker listens at {options.SocketPath}. Stop it first, or choose another path (--socket).";
-                return false;
-            }
-
-            if (other.Fault.Errno == Errno.ECONNREFUSED)
-            {
-                _ = Directories.Unlink(options.SocketPath);
-                bound = UnixSocket.Listen(options.SocketPath, Backlog, options.SocketMode);
-            }
-        }
-
-        refusal = bound.Ok ? null : $"{bound.Fault}. Choose another socket path (--socket).";
-        listener = bound.Ok ? bound.Value : null;
-        return bound.Ok;
     }
 }

@@ -15,5 +15,7 @@ internal sealed class BrokerClock
         _offsetMicros = lastIntervalMicros + down - Clock.BootNanoseconds() / 1000;
     }
 
-    public Now Read() => new(_offsetMicros + Clock.BootNanoseconds() / 1000, Clock.WallNanoseconds() / 1000);
+    public Now Read() => new(ReadInterval(), Clock.WallNanoseconds() / 1000);
+
+    public long ReadInterval() => _offsetMicros + Clock.BootNanoseconds() / 1000;
 }

@@ -44,7 +44,7 @@ public sealed partial class Broker
         const int MostAtOnce = 64;
         for (int i = 0; i < MostAtOnce; i++)
         {
-            Result<UnixSocket> accepted = _listener.Accept();
+            Result<UnixSocket> accepted = _listener.Socket.Accept();
             if (!accepted.Ok)
             {
                 return; // EAGAIN: none waits. EMFILE and the like: they wait in the backlog until something is closed.

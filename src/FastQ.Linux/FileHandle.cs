@@ -125,7 +125,10 @@ public sealed unsafe class FileHandle : IDisposable
             {
                 fixed (IoVector* from = pieces)
                 {
-                    done = Libc.WriteVectorAt(Descriptor, from + first, Math.Min(pieces.Length - first, MostPieces), offset);
+                    int left = Math.Min(pieces.Length - first, MostPieces);
+                    done = left == 1 // The kernel takes longer over a list of one.
+                        ? Libc.WriteAt(Descriptor, from[first].Base, from[first].Length, offset)
+                        : Libc.WriteVectorAt(Descriptor, from + first, left, offset);
                 }
             }
 

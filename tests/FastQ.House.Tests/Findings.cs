@@ -2,7 +2,7 @@ using Xunit;
 
 namespace FastQ.House;
 
-// A house rule is broken in places: a failure lists every one of them, a line each, where the runner's own text stops after five.
+// A rule is broken, or a page is wrong, in places: a failure lists every one of them, a line each, where the runner's own text stops after five.
 internal static class Findings
 {
     public static void None(IEnumerable<string> findings)

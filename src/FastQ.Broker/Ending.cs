@@ -1,0 +1,159 @@
+using FastQ.Engine;
+using FastQ.Journal;
+using FastQ.Linux;
+using FastQ.Protocol;
+
+namespace FastQ.Broker;
+
+// Ends: of a session whose client is gone, or that is sent away; of the broker, in order or because the storage failed.
+
+public sealed partial class Broker
+{
+    /// <summary>The client is gone: first what its ring holds (DESIGN-REVIEW R9), then its end.</summary>
+    private void HangUp(Session session)
+    {
+        if (session.IsGone)
+        {
+            return; // It was in the middle of this, and looked at the socket again.
+        }
+
+        session.IsGone = true;
+        const long MostDeliveries = 16L * Limits.MaxSettleRange;
+        long deliveries = 0;
+        while (!session.HasEnded && deliveries < MostDeliveries && TakeFrom(session) > 0)
+        {
+            deliveries += _deliveriesTaken; // A ring may name a hundred thousand million in its settles: nobody waits for those.
+        }
+
+        End(session, RefusalCode.Disconnected, "", tell: false);
+    }
+
+    /// <summary>Ends a session: its deliveries go back, its memory goes.</summary>
+    private void End(Session session, RefusalCode code, string text, bool tell = true)
+    {
+        if (session.HasEnded)
+        {
+            return;
+        }
+
+        session.HasEnded = true;
+        if (tell)
+        {
+            Tell(session.Socket, HandshakeKind.Ended, code, text);
+        }
+
+        _ = session.TryUpdatePosition();
+        foreach (SessionSubscription subscription in session.Subscriptions.Values)
+        {
+            _bySubscription.Remove(subscription.Id);
+            ReleaseSubscription(session, subscription, _isStopping);
+        }
+
+        foreach (uint slot in session.Orphans.Values)
+        {
+            Unpin(slot);
+        }
+
+        _engine.DetachProducer(session.Producer);
+        _byProducer.Remove(session.Producer);
+        _ = _epoll.Remove(session.Socket.Descriptor);
+        if (session.DeafUntilMicros == 0)
+        {
+            _ = _epoll.Remove(session.Bell.Descriptor);
+        }
+
+        if (session.Process is FileHandle process)
+        {
+            _ = _epoll.Remove(process.Descriptor);
+        }
+
+        _ringBytes -= session.Rings.Bytes + (session.Offered?.Bytes ?? 0);
+        _sessions.Remove(session.Id);
+        _hot.Remove(session);
+        session.Socket.Shutdown();
+        _dead.Add(session); // Its memory may be in use further up this turn; it goes at the next upkeep.
+    }
+
+    private readonly List<Session> _dead = [];
+
+    /// <summary>A session's end gives back at once what it held; at a stop its owner may come back, so only what it never saw goes back.</summary>
+    private void ReleaseSubscription(Session session, SessionSubscription subscription, bool ownerMayReturn)
+    {
+        if (!_engine.IsSubscription(subscription.Id))
+        {
+            return;
+        }
+
+        while (!_journal.TryReserve(SourceRecord.SizeBytes + QueueEngine.MaxFactBytes, out _, out _))
+        {
+            if (_journal.Failure is not null)
+            {
+                return;
+            }
+
+            _journal.Poll();
+            Processor.Yield();
+        }
+
+        _ = _journal.TryReserve(SourceRecord.SizeBytes + QueueEngine.MaxFactBytes, out Span<byte> room, out _);
+        int source = BeginSource(0, room);
+        int written;
+        if (ownerMayReturn)
+        {
+            written = _engine.Detach(subscription.Id, subscription.FirstNotTaken, room[source..], _journal.OpenBlock);
+        }
+        else
+        {
+            Decision ended = _engine.Unsubscribe(subscription.Id, session.Producer, subscription.FirstNotTaken, room[source..], _journal.OpenBlock, out written);
+            Invariant.Holds(ended.IsTaken);
+        }
+
+        Commit(source + written, (source > 0 ? 1u : 0u) + (written > 0 ? 1u : 0u));
+    }
+
+    /// <summary>An orderly stop: takes what the rings hold, finishes the blocks under way, gives back what no consumer took, and leaves a snapshot.</summary>
+    private string? Stop()
+    {
+        foreach (Session session in _sessions.Values.ToArray())
+        {
+            _ = TakeFrom(session);
+        }
+
+        _journal.Seal();
+        _journal.Drain();
+        Complete();
+        foreach (Session session in _sessions.Values.ToArray())
+        {
+            End(session, RefusalCode.ShuttingDown, "The broker is stopping.");
+        }
+
+        _journal.Seal();
+        _journal.Drain();
+        if (_journal.Failure is null && !_journal.SnapshotRunning)
+        {
+            _ = _journal.TakeSnapshot(_engine.Save);
+            _journal.Drain();
+        }
+
+        if (_journal.Failure is null && _journal.SealClosing())
+        {
+            _journal.Drain();
+        }
+
+        _listener.RemoveName();
+        return _journal.Failure?.Text;
+    }
+
+    /// <summary>The storage has failed: every session is told, nothing more is confirmed.</summary>
+    private string Fail(JournalProblem problem)
+    {
+        foreach (Session session in _sessions.Values)
+        {
+            Tell(session.Socket, HandshakeKind.Ended, RefusalCode.StorageFailed, problem.Text);
+            session.Socket.Shutdown();
+        }
+
+        _listener.RemoveName();
+        return problem.Text;
+    }
+}
