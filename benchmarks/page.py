@@ -93,6 +93,7 @@ def latency_ratio(name, floor):
 
 
 YIELD_ROW = "through a broker, yield 100 times, then eventfd"
+AT_ONCE_ROW = "eventfd at once through a broker"
 SLEEP_ROW = "eventfd at once through a broker, rested 1 ms"
 
 TARGETS = [
@@ -101,7 +102,8 @@ TARGETS = [
     Target("durable, 100 B: at least 60 % of FastQ's own written", "fastq durable 100 B", rate_ratio("fastq durable 100 B", "fastq written 100 B"), percent, lambda v: v >= 0.6),
     Target("written, 1 KiB: at least 1.3 million messages a second", "fastq written 1024 B", rate("fastq written 1024 B"), millions, lambda v: v >= 1.3e6),
     Target("round trip, recent traffic: p50 at most twice the floor's", "fastq latency", latency_ratio("fastq latency", YIELD_ROW), times, lambda v: v <= 2),
-    Target("round trip, from sleep: p50 at most 1.5 times the floor's", "fastq latency, rested 1 ms", latency_ratio("fastq latency, rested 1 ms", SLEEP_ROW), times, lambda v: v <= 1.5),
+    Target("round trip, from sleep: p50 at most 1.5 times the floor's that sleeps at once", "fastq latency, rested 1 ms", latency_ratio("fastq latency, rested 1 ms", AT_ONCE_ROW), times, lambda v: v <= 1.5),
+    Target("the same, against a floor that rests 1 ms, too", "fastq latency, rested 1 ms", latency_ratio("fastq latency, rested 1 ms", SLEEP_ROW), times, lambda v: v <= 1.5),
     Target("idle broker: below 30 MiB resident", "idle", lambda f: f.values("idle", "residentBytes"), lambda v: f"{v / MIB:.1f} MiB", lambda v: v < 30 * MIB),
     Target("idle broker: 0 % CPU", "idle", lambda f: f.values("idle", "cpuPercent"), lambda v: f"{v:.1f} %", lambda v: v == 0),
     Target("ready within 100 ms on an empty directory", "idle", lambda f: f.values("idle", "readyMilliseconds"), lambda v: f"{v:.0f} ms", lambda v: v <= 100),
@@ -183,7 +185,7 @@ def latency_part(figures):
     def row(label, name, key):
         return [label, *(spread(figures.values(name, key, p), lambda v: f"{v:.1f}") for p in ("p50", "p99", "p999"))]
 
-    rows = [row(name, name, "latencyMicroseconds") for name in ("direct yield 100", YIELD_ROW, "eventfd at once through a broker", SLEEP_ROW)]
+    rows = [row(name, name, "latencyMicroseconds") for name in ("direct yield 100", YIELD_ROW, AT_ONCE_ROW, SLEEP_ROW)]
     rows.append(row("**fastq**, written, recent traffic", "fastq latency", "latencyMicroseconds"))
     rows.append(row("**fastq**, written, rested 1 ms", "fastq latency, rested 1 ms", "latencyMicroseconds"))
     rows += [row(f"{name} (pwrite and fdatasync)", name, "latencyMicroseconds") for name in ("sync 4 KiB", "sync 64 KiB", "sync 256 KiB")]
