@@ -22,6 +22,8 @@ Usage: ./build.sh VERB [OPTIONS]
   demo [--file FILE] [--json]        publish real text, consume it, kill the broker halfway, count what came
   test [--rounds N] [--filter-class NAME]
                                      build everything, run every test; ends with "N passed, N failed"
+  simulate [--seeds N] [--minutes M] [--seed S [--keep ACTS] [--trace]]
+                                     the whole broker in simulated worlds of failing disks and clients; a seed alone: replay
   publish                            build the native binary artifacts/bin/fastq
   bench [--quick]                    measure speed and memory against the machine's floor, into perf-results/
   format [--check]                   format the sources, or only say what is not formatted
@@ -110,10 +112,21 @@ compile_solution() {
     dotnet build FastQ.sln -v q -clp:NoSummary </dev/null
 }
 
+compile_simulation() {
+    dotnet build tests/FastQ.Simulation -v q -clp:NoSummary </dev/null
+}
+
 publish() {
     need_sdk
     need gcc libc6-dev
     build_once publish artifacts/bin/fastq "$(stamp_of src ./Directory.*.props global.json)" compile_binary
+}
+
+simulate() {
+    need_sdk
+    build_once simulation artifacts/bin/FastQ.Simulation/debug/FastQ.Simulation \
+        "$(stamp_of src tests/FastQ.Simulation tests/seeds.txt ./Directory.*.props global.json)" compile_simulation
+    exec artifacts/bin/FastQ.Simulation/debug/FastQ.Simulation simulate "$@"
 }
 
 run_demo() {
@@ -197,6 +210,7 @@ verb=${1:-help}
 shift || true
 case $verb in
     demo) run_demo "$@" ;;
+    simulate) simulate "$@" ;;
     test) run_tests "$@" ;;
     publish) publish ;;
     bench) run_bench "$@" ;;

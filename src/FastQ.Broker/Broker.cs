@@ -32,7 +32,7 @@ public sealed partial class Broker : IDisposable
     private readonly List<Session> _hot = [];
     private readonly List<Session> _undurable = [];
     private readonly EpollEvent[] _events = new EpollEvent[64];
-    private readonly long _startedNanoseconds = Clock.MonotonicNanoseconds();
+    private readonly long _startedMicros;
     private Now _now;
     private ulong _turn;
     private ulong _sourceBlock;
@@ -52,8 +52,9 @@ public sealed partial class Broker : IDisposable
     private Broker(BrokerOptions options, QueueEngine engine, Journal.Journal journal, Listener listener, EpollSet epoll, EventDescriptor stop, RecoveryReport recovery, string storageNote)
     {
         (_options, _engine, _journal, _listener, _epoll, _stop, Recovery, StorageNote) = (options, engine, journal, listener, epoll, stop, recovery, storageNote);
-        _clock = new BrokerClock(engine.IntervalMicros, engine.WallMicros, options.MaxDowntime);
+        _clock = new BrokerClock(options.Clocks, engine.IntervalMicros, engine.WallMicros, options.MaxDowntime);
         _now = _clock.Read();
+        _startedMicros = _now.IntervalMicros;
         _engine.GraceUntilMicros = _now.IntervalMicros + (long)options.ResumeGrace.TotalMicroseconds;
         _journal.SlotGone = OnSlotGone;
         _use = new SlotUses(this);
@@ -78,15 +79,20 @@ public sealed partial class Broker : IDisposable
         }
 
         _ = ThisProcess.RaiseDescriptorLimit();
-        IStorage storage = StorageFactory.Open(options.Storage, out string note);
+        return Open(options, StorageFactory.Open(options.Storage, out string note), directoryLock, note, out refusal);
+    }
+
+    /// <summary>As above, on a storage that is there. It and the lock are the broker's from now on, whether it starts or not.</summary>
+    internal static Broker? Open(BrokerOptions options, IStorage storage, IDisposable? directoryLock, string note, out string? refusal)
+    {
         EngineReplay replay = new(options.Engine with { MaxMessageBytes = options.MaxMessageBytes });
-        JournalOptions journalOptions = new() { Directory = options.DataDirectory, SlotBytes = options.SlotBytes, AllowNetworkFileSystem = options.AllowNetworkFileSystem };
+        JournalOptions journalOptions = new() { Directory = options.DataDirectory, SlotBytes = options.SlotBytes, AllowNetworkFileSystem = options.AllowNetworkFileSystem, BlockBytes = options.BlockBytes, NewGuid = options.NewGuid, WallMicros = () => options.Clocks.WallNanoseconds() / 1000 };
         JournalOpening opening = Journal.Journal.Open(journalOptions, storage, replay, directoryLock);
         if (opening.Journal is not Journal.Journal journal)
         {
             refusal = opening.Refusal!.Text + replay.AffectedQueues();
             storage.Dispose();
-            directoryLock.Dispose();
+            directoryLock?.Dispose();
             return null;
         }
 
@@ -102,7 +108,11 @@ public sealed partial class Broker : IDisposable
         EventDescriptor stop = EventDescriptor.Create().OrThrow();
         Broker broker = new(options, replay.Engine, journal, listener, epoll, stop, opening.Report, note);
         epoll.Add(listener.Socket.Descriptor, EpollInterest.In, TokenOf(0, EventKind.Listener)).OrThrow();
-        epoll.Add(journal.WakeDescriptor, EpollInterest.In | EpollInterest.Edge, TokenOf(0, EventKind.Journal)).OrThrow();
+        if (journal.WakeDescriptor >= 0)
+        {
+            epoll.Add(journal.WakeDescriptor, EpollInterest.In | EpollInterest.Edge, TokenOf(0, EventKind.Journal)).OrThrow();
+        }
+
         epoll.Add(stop.Descriptor, EpollInterest.In, TokenOf(0, EventKind.Stop)).OrThrow();
         return broker;
     }
@@ -115,7 +125,7 @@ public sealed partial class Broker : IDisposable
     public string? Run()
     {
         int quiet = 0;
-        while (!_isStopping && _journal.Failure is null)
+        while (!IsOver)
         {
             bool worked = Turn();
             quiet = worked ? 0 : quiet + 1;
@@ -134,8 +144,17 @@ public sealed partial class Broker : IDisposable
             }
         }
 
-        return _journal.Failure is JournalProblem problem ? Fail(problem) : Stop();
+        return End();
     }
+
+    /// <summary>Interval time now.</summary>
+    internal long IntervalMicros => _clock.ReadInterval();
+
+    /// <summary>It was asked to stop, or the storage failed.</summary>
+    internal bool IsOver => _isStopping || _journal.Failure is not null;
+
+    /// <summary>What comes after the last turn.</summary>
+    internal string? End() => _journal.Failure is JournalProblem problem ? Fail(problem) : Stop();
 
     public void Dispose()
     {
@@ -172,13 +191,13 @@ public sealed partial class Broker : IDisposable
     private static ulong TokenOf(ulong id, EventKind kind) => (id << 3) | (ulong)kind;
 
     /// <summary>One pass. True: something was done.</summary>
-    private bool Turn()
+    internal bool Turn()
     {
         _turn++;
         _now = _clock.Read();
         if (_turn % TurnsBetweenPolls == 0)
         {
-            TakeEvents(0);
+            _ = TakeEvents(0);
         }
 
         bool worked = Complete();
@@ -205,11 +224,18 @@ public sealed partial class Broker : IDisposable
     private bool Complete()
     {
         bool moved = _journal.Poll();
+        if (_welcoming.Count > 0)
+        {
+            WelcomeWritten();
+        }
+
         for (int i = _undurable.Count - 1; i >= 0; i--)
         {
             Session session = _undurable[i];
             ShowProgress(session);
-            if (session.HasEnded || !session.Confirms.HasUndurable)
+
+            // Not before its last news was rung for: a session that has become cold meanwhile is in no other list that is.
+            if (session.HasEnded || (!session.Confirms.HasUndurable && !session.HasNews))
             {
                 session.IsListed = false;
                 _undurable[i] = _undurable[^1];
@@ -307,7 +333,7 @@ public sealed partial class Broker : IDisposable
         bool quiet = _now.IntervalMicros - _lastRecordMicros >= (long)_options.CloseAfter.TotalMicroseconds;
         if (quiet && !_journal.AtRest && _journal.OpenBytes == 0 && !_journal.HasClosing)
         {
-            _ = _journal.SealClosing();
+            _isBlocked |= !_journal.SealClosing(); // No room: it is due all the same, and asking again at once would be a loop without rest.
         }
     }
 
@@ -376,6 +402,14 @@ public sealed partial class Broker : IDisposable
     /// <summary>Nothing to do: says so to every client, looks once more, and waits.</summary>
     private void Sleep()
     {
+        int milliseconds = LieDown();
+        _ = TakeEvents(milliseconds);
+        Rise();
+    }
+
+    /// <summary>Says to every client that it must ring from now on, and looks once more. Gives how long to wait; -1: until an event.</summary>
+    internal int LieDown()
+    {
         foreach (Session session in _hot)
         {
             session.Rings.Sleep.Announce();
@@ -392,7 +426,12 @@ public sealed partial class Broker : IDisposable
             news |= session.HasWork;
         }
 
-        TakeEvents(_isBlocked ? 1 : news ? 0 : TimeToNextDeadline());
+        return _isBlocked ? 1 : news ? 0 : TimeToNextDeadline();
+    }
+
+    /// <summary>Awake: nobody need ring.</summary>
+    internal void Rise()
+    {
         foreach (Session session in _hot)
         {
             if (session.Rings.Sleep.IsAnnounced)
@@ -457,7 +496,8 @@ public sealed partial class Broker : IDisposable
         return next == long.MaxValue ? -1 : (int)Math.Clamp((next - now + 999) / 1000, 0, 60_000);
     }
 
-    private void TakeEvents(int timeoutMilliseconds)
+    /// <summary>Waits for events at most so long, and takes them. True: there were some.</summary>
+    internal bool TakeEvents(int timeoutMilliseconds)
     {
         int count = _epoll.Wait(_events, timeoutMilliseconds);
         for (int i = 0; i < count; i++)
@@ -483,6 +523,7 @@ public sealed partial class Broker : IDisposable
         }
 
         DropLateHandshakes();
+        return count > 0;
     }
 
     private void OnSession(ulong id, EventKind kind, EpollEvent what)

@@ -52,6 +52,14 @@ public sealed record BrokerOptions
     /// <summary>When nothing came for this long, one closing block says what is durable.</summary>
     public TimeSpan CloseAfter { get; init; } = TimeSpan.FromMilliseconds(20);
 
+    /// <summary>Bytes of a block of the journal.</summary>
+    internal int BlockBytes { get; init; } = 256 * 1024;
+
+    internal Clocks Clocks { get; init; } = Clocks.Kernel;
+
+    /// <summary>Random ids.</summary>
+    internal Func<Guid> NewGuid { get; init; } = Guid.NewGuid;
+
     /// <summary>Limits of the engine.</summary>
     public EngineLimits Engine { get; init; } = new();
 

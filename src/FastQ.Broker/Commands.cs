@@ -293,7 +293,7 @@ public sealed partial class Broker
             json.WriteStartObject();
             json.WriteString("version", _options.ServerVersion);
             json.WriteNumber("pid", Environment.ProcessId);
-            json.WriteNumber("uptimeSeconds", Math.Round((Clock.MonotonicNanoseconds() - _startedNanoseconds) / 1e9, 3));
+            json.WriteNumber("uptimeSeconds", Math.Round((_now.IntervalMicros - _startedMicros) / 1e6, 3));
             json.WriteNumber("residentBytes", ThisProcess.ResidentBytes());
             json.WriteNumber("allocatedBytes", GC.GetTotalAllocatedBytes());
             json.WriteNumber("sessions", _sessions.Count);

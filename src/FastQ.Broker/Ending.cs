@@ -42,6 +42,14 @@ public sealed partial class Broker
             Tell(session.Socket, HandshakeKind.Ended, code, text);
         }
 
+        // What the client has taken by now is held; what it takes later it gives up, for it looks at this word after it has moved its position.
+        unsafe
+        {
+            Volatile.Write(ref session.Rings.Broker->Ended, 1);
+        }
+
+        FenceClients();
+        Interlocked.MemoryBarrier();
         _ = session.TryUpdatePosition();
         foreach (SessionSubscription subscription in session.Subscriptions.Values)
         {

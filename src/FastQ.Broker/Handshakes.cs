@@ -5,10 +5,10 @@ using FastQ.Protocol;
 
 namespace FastQ.Broker;
 
-// Connections on their way to a session: Hello -> Welcome with four descriptors -> Mapped. Five seconds, 64 at once.
+// Connections on their way to a session: Hello -> its producer is written -> Welcome with four descriptors -> Mapped. Five seconds, 64 at once.
 
 /// <summary>A connection that has not finished its handshake.</summary>
-internal sealed class Handshaking(ulong id, UnixSocket socket, PeerCredentials peer, long deadlineMicros) : IDisposable
+internal sealed class Handshaking(ulong id, UnixSocket socket, PeerCredentials peer) : IDisposable
 {
     public ulong Id => id;
 
@@ -16,9 +16,19 @@ internal sealed class Handshaking(ulong id, UnixSocket socket, PeerCredentials p
 
     public PeerCredentials Peer => peer;
 
-    public long DeadlineMicros => deadlineMicros;
+    /// <summary>When the client must have said its next word; it does not run while the client waits for us.</summary>
+    public required long DeadlineMicros { get; set; }
 
-    /// <summary>Made at Hello; established at Mapped.</summary>
+    /// <summary>What it asked for, while the producer's record is being written: a kill of the broker must not make it forget whom it has welcomed.</summary>
+    public HelloFields? Hello { get; set; }
+
+    /// <summary>Its producer; 0 before the Hello.</summary>
+    public ulong Producer { get; set; }
+
+    /// <summary>The block that the producer's record is in, or an earlier one that was open then.</summary>
+    public ulong Block { get; set; }
+
+    /// <summary>Made at the Welcome; established at Mapped.</summary>
     public Session? Session { get; set; }
 
     public void Dispose()
@@ -34,10 +44,40 @@ internal sealed class Handshaking(ulong id, UnixSocket socket, PeerCredentials p
     }
 }
 
+/// <summary>What a client says first. Fields that are missing are zero or empty.</summary>
+internal sealed record HelloFields(ulong MinVersion, ulong MaxVersion, string ClientName, ulong InstanceLow, ulong InstanceHigh, string Namespace, ulong Producer, ulong ClaimedDurable, ulong SubmissionRingBytes, ulong DeliveryRingBytes, bool WantsCopies)
+{
+    public static HelloFields From(ReadOnlySpan<byte> fields)
+    {
+        HelloFields hello = new(0, 0, "", 0, 0, "", 0, 0, 0, 0, false);
+        FieldReader reader = new(fields);
+        while (reader.Next())
+        {
+            hello = reader.Tag switch
+            {
+                FieldTag.MinVersion => hello with { MinVersion = reader.Number },
+                FieldTag.MaxVersion => hello with { MaxVersion = reader.Number },
+                FieldTag.ClientName => hello with { ClientName = reader.Text },
+                FieldTag.Instance when reader.Value.Length == 16 => hello with { InstanceLow = BinaryPrimitives.ReadUInt64LittleEndian(reader.Value), InstanceHigh = BinaryPrimitives.ReadUInt64LittleEndian(reader.Value[8..]) },
+                FieldTag.Namespace => hello with { Namespace = reader.Text },
+                FieldTag.Producer => hello with { Producer = reader.Number },
+                FieldTag.ClaimedDurable => hello with { ClaimedDurable = reader.Number },
+                FieldTag.SubmissionRingBytes => hello with { SubmissionRingBytes = reader.Number },
+                FieldTag.DeliveryRingBytes => hello with { DeliveryRingBytes = reader.Number },
+                FieldTag.WantsCopies => hello with { WantsCopies = reader.Number != 0 },
+                _ => hello,
+            };
+        }
+
+        return hello;
+    }
+}
+
 public sealed partial class Broker
 {
     private readonly Dictionary<ulong, Handshaking> _handshakes = [];
     private readonly Dictionary<ulong, Session> _byProducer = [];
+    private readonly List<Handshaking> _welcoming = [];
 
     private void AcceptAll()
     {
@@ -61,7 +101,7 @@ public sealed partial class Broker
 
             MakeRoomForHandshake();
             ulong id = _nextId++;
-            Handshaking handshake = new(id, socket, peer.Value, _clock.Read().IntervalMicros + Limits.HandshakeMilliseconds * 1000L);
+            Handshaking handshake = new(id, socket, peer.Value) { DeadlineMicros = HandshakeDeadline() };
             if (_epoll.Add(socket.Descriptor, EpollInterest.In | EpollInterest.PeerHangup, TokenOf(id, EventKind.Handshake)).Ok)
             {
                 _handshakes.Add(id, handshake);
@@ -109,7 +149,7 @@ public sealed partial class Broker
 
         switch (kind)
         {
-            case HandshakeKind.Hello when handshake.Session is null:
+            case HandshakeKind.Hello when handshake.Producer == 0:
                 OnHello(handshake, fields);
                 break;
             case HandshakeKind.Mapped when handshake.Session is not null:
@@ -123,7 +163,7 @@ public sealed partial class Broker
 
     private void OnHello(Handshaking handshake, ReadOnlySpan<byte> fields)
     {
-        Hello hello = Hello.From(fields);
+        HelloFields hello = HelloFields.From(fields);
         if (hello.MinVersion > ProtocolVersion.Major || hello.MaxVersion < ProtocolVersion.Major)
         {
             Drop(handshake, RefusalCode.VersionMismatch, $"The client speaks versions {hello.MinVersion} to {hello.MaxVersion}, this broker {ProtocolVersion.Major}.");
@@ -166,11 +206,26 @@ public sealed partial class Broker
             return;
         }
 
-        Welcome(handshake, hello, producer, submissionBytes, deliveryBytes);
+        (handshake.Hello, handshake.Producer, handshake.Block, handshake.DeadlineMicros) = (hello, producer, _journal.LastBlock, long.MaxValue);
+        _welcoming.Add(handshake);
+    }
+
+    private long HandshakeDeadline() => _clock.ReadInterval() + Limits.HandshakeMilliseconds * 1000L;
+
+    /// <summary>Welcomes those whose producers are written.</summary>
+    private void WelcomeWritten()
+    {
+        foreach (Handshaking handshake in _welcoming.Where(handshake => handshake.Block <= _journal.WrittenBlock).ToArray())
+        {
+            _welcoming.Remove(handshake);
+            handshake.DeadlineMicros = HandshakeDeadline();
+            HelloFields hello = handshake.Hello!;
+            Welcome(handshake, hello, handshake.Producer, RingBytes(hello.SubmissionRingBytes), RingBytes(hello.DeliveryRingBytes));
+        }
     }
 
     /// <summary>The same client came back before the end of its older connection was seen: one session has a producer, never two.</summary>
-    private void EndOlderOf(in Hello hello)
+    private void EndOlderOf(HelloFields hello)
     {
         ulong producer = hello.Producer;
         ProducerView known = _engine.ViewProducer(producer);
@@ -184,13 +239,13 @@ public sealed partial class Broker
             HangUp(older);
         }
 
-        foreach (Handshaking other in _handshakes.Values.Where(other => other.Session?.Producer == producer).ToArray())
+        foreach (Handshaking other in _handshakes.Values.Where(other => other.Producer == producer).ToArray())
         {
             Drop(other, RefusalCode.Fenced, "A newer connection uses this producer.");
         }
     }
 
-    private void Welcome(Handshaking handshake, in Hello hello, ulong producer, int submissionBytes, int deliveryBytes)
+    private void Welcome(Handshaking handshake, HelloFields hello, ulong producer, int submissionBytes, int deliveryBytes)
     {
         Result<RingPair> rings = RingPair.Create(0, submissionBytes, deliveryBytes);
         Result<EventDescriptor> bell = EventDescriptor.Create();
@@ -206,7 +261,6 @@ public sealed partial class Broker
                 pipe.Value.Write.Dispose();
             }
 
-            _engine.DetachProducer(producer); // No session has it, so it may be forgotten in its time.
             Drop(handshake, RefusalCode.LimitReached, $"The broker could not make the session's memory: {fault}.");
             return;
         }
@@ -410,7 +464,12 @@ public sealed partial class Broker
         if (handshake.Session is Session session)
         {
             _ringBytes -= session.Rings.Bytes;
-            _engine.DetachProducer(session.Producer);
+        }
+
+        if (handshake.Producer != 0)
+        {
+            _engine.DetachProducer(handshake.Producer); // No session has it, so it may be forgotten in its time.
+            _welcoming.Remove(handshake);
         }
 
         _ = _epoll.Remove(handshake.Socket.Descriptor);
@@ -449,35 +508,6 @@ public sealed partial class Broker
         if (result.Ok)
         {
             result.Value.Dispose();
-        }
-    }
-
-    /// <summary>What a client says first. Fields that are missing are zero or empty.</summary>
-    private readonly record struct Hello(ulong MinVersion, ulong MaxVersion, string ClientName, ulong InstanceLow, ulong InstanceHigh, string Namespace, ulong Producer, ulong ClaimedDurable, ulong SubmissionRingBytes, ulong DeliveryRingBytes, bool WantsCopies)
-    {
-        public static Hello From(ReadOnlySpan<byte> fields)
-        {
-            Hello hello = new(0, 0, "", 0, 0, "", 0, 0, 0, 0, false);
-            FieldReader reader = new(fields);
-            while (reader.Next())
-            {
-                hello = reader.Tag switch
-                {
-                    FieldTag.MinVersion => hello with { MinVersion = reader.Number },
-                    FieldTag.MaxVersion => hello with { MaxVersion = reader.Number },
-                    FieldTag.ClientName => hello with { ClientName = reader.Text },
-                    FieldTag.Instance when reader.Value.Length == 16 => hello with { InstanceLow = BinaryPrimitives.ReadUInt64LittleEndian(reader.Value), InstanceHigh = BinaryPrimitives.ReadUInt64LittleEndian(reader.Value[8..]) },
-                    FieldTag.Namespace => hello with { Namespace = reader.Text },
-                    FieldTag.Producer => hello with { Producer = reader.Number },
-                    FieldTag.ClaimedDurable => hello with { ClaimedDurable = reader.Number },
-                    FieldTag.SubmissionRingBytes => hello with { SubmissionRingBytes = reader.Number },
-                    FieldTag.DeliveryRingBytes => hello with { DeliveryRingBytes = reader.Number },
-                    FieldTag.WantsCopies => hello with { WantsCopies = reader.Number != 0 },
-                    _ => hello,
-                };
-            }
-
-            return hello;
         }
     }
 }

@@ -291,6 +291,10 @@ public sealed partial class Broker
         if (_engine.LateRanges.Length > 0)
         {
             TellLate(session, settle);
+            if (session.HasEnded)
+            {
+                return true;
+            }
         }
 
         if (session.Orphans.Count > 0 && prefix.Kind == RecordKind.Settle)
@@ -315,6 +319,18 @@ public sealed partial class Broker
         }
 
         session.RefusalHead = session.Rings.Deliveries.Head;
+        EndIfTooManyAreKept(session);
+    }
+
+    private bool EndIfTooManyAreKept(Session session)
+    {
+        if (_engine.ViewProducer(session.Producer).KeptRefusals < Limits.MaxKeptRefusals)
+        {
+            return false;
+        }
+
+        End(session, RefusalCode.LimitReached, $"Limit reached: {Limits.MaxKeptRefusals} refusals are kept, and the client has not said that it took them.");
+        return true;
     }
 
     /// <summary>Refuses a message that is not even copied. False: no room in the journal for that.</summary>
@@ -351,9 +367,8 @@ public sealed partial class Broker
                 return true;
         }
 
-        if (_engine.ViewProducer(session.Producer).KeptRefusals >= Limits.MaxKeptRefusals)
+        if (EndIfTooManyAreKept(session))
         {
-            End(session, RefusalCode.LimitReached, $"Limit reached: {Limits.MaxKeptRefusals} refusals are kept, and the client has not said that it took them.");
             return true;
         }
 

@@ -130,7 +130,7 @@ public sealed unsafe partial class Session
 
         FlushAllSettles();
         ulong last = LastNumber;
-        Deadline deadline = new(patience);
+        Deadline deadline = new(_options.Surroundings, patience);
         while (Counter(ConfirmLevel.Written) < last && WaitForNews(deadline))
         {
         }
@@ -160,7 +160,7 @@ public sealed unsafe partial class Session
             (_isAnswered, _onAnswer) = (false, beforeRuns);
             _awaited = SendCommand(kind, writer.Written, ConfirmLevel.Written);
             int reconnects = Reconnects;
-            Deadline forEver = new(Timeout.InfiniteTimeSpan);
+            Deadline forEver = new(_options.Surroundings, Timeout.InfiniteTimeSpan);
             while (!_isAnswered && !WasLost(reconnects))
             {
                 _ = WaitForNews(forEver);

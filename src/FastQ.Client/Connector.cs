@@ -44,7 +44,7 @@ internal static class Connector
 
     /// <exception cref="FastQException">The broker refused; not that it is away.</exception>
     /// <returns>Null: no broker is there, or it went away in the middle; <paramref name="why"/> says so.</returns>
-    public static Welcome? TryConnect(SessionOptions options, ReadOnlySpan<byte> instance, ulong producer, ulong claimedDurable, int submissionBytes, int deliveryBytes, out string why)
+    public static Welcome? TryConnect(SessionOptions options, ReadOnlySpan<byte> instance, ulong producer, ulong claimedDurable, int submissionBytes, int deliveryBytes, Deadline deadline, out string why)
     {
         Result<UnixSocket> connected = UnixSocket.Connect(options.Path);
         if (!connected.Ok)
@@ -67,9 +67,9 @@ internal static class Connector
         fields.Number(FieldTag.DeliveryRingBytes, (ulong)deliveryBytes);
         fields.Number(FieldTag.WantsCopies, options.WantsCopies ? 1u : 0u);
         Span<int> descriptors = stackalloc int[4];
-        if (!socket.Send(message[..(Handshake.HeaderBytes + fields.Length)]).Ok || socket.Receive(message, descriptors) is not { Ok: true, Value.Bytes: > 0 } received)
+        if (!socket.Send(message[..(Handshake.HeaderBytes + fields.Length)]).Ok || !TryAwait(socket, options, deadline) || socket.Receive(message, descriptors) is not { Ok: true, Value.Bytes: > 0 } received)
         {
-            why = $"The broker at {options.Path} closed the connection in the handshake.";
+            why = $"The broker at {options.Path} did not answer the handshake.";
             socket.Dispose();
             return null;
         }
@@ -95,6 +95,14 @@ internal static class Connector
         welcome.Dispose();
         why = "The broker went away in the handshake.";
         return null;
+    }
+
+    /// <summary>A broker that is stopped, or busy beyond all patience, holds nobody for ever. One look is always taken, even without patience.</summary>
+    private static bool TryAwait(UnixSocket socket, SessionOptions options, Deadline deadline)
+    {
+        int atLeast = Limits.HandshakeMilliseconds;
+        int left = deadline.MillisecondsLeft;
+        return options.Surroundings.Wait(socket.Descriptor, -1, -1, left < 0 ? -1 : Math.Max(left, atLeast)).First;
     }
 
     private static Welcome Judge(UnixSocket socket, ReadOnlySpan<byte> message, ReadOnlySpan<int> descriptors)

@@ -3,11 +3,12 @@ using FastQ.Protocol;
 
 namespace FastQ.Client;
 
-// The submission ring as resend buffer (DESIGN-REVIEW R20): its space comes back when the broker has read a record and the level that its
-// sender waits for is reached.
+// The submission ring as resend buffer (DESIGN-REVIEW R20): its space comes back when the broker has read a record and it is durable, if its
+// sender waits for that, else written. Not sooner, though nobody may wait at all: a broker that was killed takes numbers up where its journal
+// ends, and what came after must be sent again without a gap.
 //
 //   freed            read by the broker       head
-//     |  confirmed at the level  |  ...          |         marks: (end, number, level), neighbours of one level merged up to 1/16 of the ring
+//     |  written or durable      |  ...          |         marks: (end, number, level), neighbours of one level merged up to 1/16 of the ring
 
 /// <summary>A submission ring with what of it is still needed. One thread.</summary>
 internal sealed class Outbox(ClientRings rings)
@@ -59,18 +60,12 @@ internal sealed class Outbox(ClientRings rings)
     }
 
     /// <summary>Gives back what is read and confirmed.</summary>
-    public void Free(ulong readPosition, ulong decided, ulong written, ulong durable)
+    public void Free(ulong readPosition, ulong written, ulong durable)
     {
         while (_first != _end)
         {
             ref Mark mark = ref _marks[_first & 63];
-            ulong reached = mark.Level switch
-            {
-                ConfirmLevel.None => ulong.MaxValue,
-                ConfirmLevel.Accepted => decided,
-                ConfirmLevel.Written => written,
-                _ => durable,
-            };
+            ulong reached = mark.Level == ConfirmLevel.Durable ? durable : written;
             if (mark.End > readPosition || mark.Number > reached)
             {
                 return;

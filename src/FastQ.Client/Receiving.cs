@@ -21,6 +21,7 @@ public sealed unsafe partial class Session
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal bool TryReceive(Subscription subscription, out Delivery delivery)
     {
+        ThrowIfClosed();
         while (true)
         {
             DeliveryRun? run = subscription.Current;
@@ -69,7 +70,7 @@ public sealed unsafe partial class Session
             return true;
         }
 
-        Deadline deadline = new(wait);
+        Deadline deadline = new(_options.Surroundings, wait);
         do
         {
             if (subscription.Ended is FastQException ended)
@@ -106,10 +107,42 @@ public sealed unsafe partial class Session
         }
 
         DeliveryRun run = subscription.Waiting.Dequeue();
-        TakeOut(run);
-        subscription.Current = run;
+        TakeOutUpTo(run);
         PublishPosition();
+        if (IsEndedByBroker())
+        {
+            End(run); // The broker may have judged before our position moved, and given it back.
+            return false;
+        }
+
+        subscription.Current = run;
         return true;
+    }
+
+    /// <summary>The position says what this program has taken, so it must pass a run that is begun: those of others before it are taken, too.</summary>
+    private void TakeOutUpTo(DeliveryRun run)
+    {
+        foreach (DeliveryRun earlier in _runs)
+        {
+            TakeOut(earlier);
+            if (earlier == run)
+            {
+                return;
+            }
+        }
+
+        TakeOut(run);
+    }
+
+    /// <summary>Asked after the position was published: the broker sets the word, fences, and then reads the position.</summary>
+    private bool IsEndedByBroker()
+    {
+        if (!_rings.IsFencedByBroker)
+        {
+            Interlocked.MemoryBarrier();
+        }
+
+        return Volatile.Read(ref _rings.Broker->Ended) != 0;
     }
 
     /// <summary>Nothing is there: what was gathered is sent, so that credit comes back, and now and then the connection is looked at.</summary>
@@ -323,6 +356,7 @@ public sealed unsafe partial class Session
                 break;
             case RecordKind.SubscriptionEnded when _subscriptions.Remove(notice.Subject, out Subscription? ended):
                 ended.Ended = new FastQException(notice.Code);
+                GiveUpRuns(ended); // Nobody could settle them any more, and a reconnect must find no run whose subscription it does not know.
                 break;
             case RecordKind.SlotRetired:
                 _retiredSlots.Add(notice.Subject);
@@ -342,6 +376,9 @@ public sealed unsafe partial class Session
             _refused[notice.Number] = late;
             Refused?.Invoke(late);
         }
+
+        _refusalsTaken = Math.Max(_refusalsTaken, notice.Number);
+        TellRefusals();
     }
 
     /// <summary>Now and then the broker is told which refusals it may forget.</summary>

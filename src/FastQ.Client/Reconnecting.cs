@@ -14,12 +14,7 @@ public sealed unsafe partial class Session
 
     private void Reconnect()
     {
-        if (LastWord is { Code: RefusalCode.RingViolation or RefusalCode.OutOfOrder or RefusalCode.UnknownRecord or RefusalCode.Fenced or RefusalCode.LimitReached } fatal)
-        {
-            IsClosed = true;
-            throw fatal;
-        }
-
+        ThrowIfSentAway();
         Drain(); // The old ring B is still ours to read.
         foreach (Subscription subscription in _subscriptions.Values)
         {
@@ -29,48 +24,24 @@ public sealed unsafe partial class Session
 
         PublishPosition();
         FreeRead();
-        int submissionBytes = _outbox.Ring.RingBytes;
-        int deliveryBytes = _rings.Deliveries.RingBytes;
-        Deadline deadline = new(_options.Patience);
-        Welcome? welcome;
-        while ((welcome = TryAgain(submissionBytes, deliveryBytes, out string why)) is null)
-        {
-            if (!deadline.TryPause(_giveUp))
-            {
-                throw new FastQException(RefusalCode.Disconnected, LastWord is FastQException said ? $"{why} (the broker's last word: {said.Message})" : why);
-            }
-        }
-
-        Reconnects++;
-        _resumedAt = welcome.NextNumber;
-        ulong known = welcome.NextNumber - 1;
+        Deadline deadline = new(_options.Surroundings, _options.Patience);
         ulong claimed = _durableSeen; // Before the resend: the new counters soon pass what the broker knew.
-        Outbox[] unconfirmed = [.. _older, _outbox];
-        ClientRings oldDeliveries = _rings;
-        UnixSocket oldSocket = _socket;
-        (EventDescriptor oldBell, FileHandle oldPipe) = (_bell, _pipe);
-        (_socket, _bell, _pipe, _rings) = (welcome.Socket, welcome.Bell, welcome.Pipe, welcome.Rings);
-        _outbox = new Outbox(_rings);
-        _older.Clear();
-        (_publishedPosition, _seen, _isGrowing, _slotsToAcknowledge) = (0, default, false, 0);
-        Take(welcome);
-        ForgetRunsInRing();
-
-        Resend(unconfirmed);
-        foreach (Outbox outbox in unconfirmed)
+        Connected old = Held;
+        Welcome welcome = Again(old, deadline);
+        while (!TryResend(old))
         {
-            if (outbox.Rings != oldDeliveries && outbox.Rings != _nextRings)
-            {
-                outbox.Rings.Dispose();
-            }
+            // The broker went away again. What was to be sent again still stands in the old rings.
+            welcome.Dispose();
+            Held = old;
+            ThrowIfSentAway();
+            welcome = Again(old, deadline);
         }
 
-        _nextRings?.Dispose();
-        _nextRings = null;
-        oldDeliveries.Dispose();
-        oldBell.Dispose();
-        oldPipe.Dispose();
-        oldSocket.Dispose();
+        ulong known = welcome.NextNumber - 1;
+        old.Unconfirmed.Select(outbox => outbox.Rings).Append(old.Rings).Append(old.NextRings).Distinct().ToList().ForEach(rings => rings?.Dispose());
+        old.Bell.Dispose();
+        old.Pipe.Dispose();
+        old.Socket.Dispose();
         if (claimed > known)
         {
             throw new FastQException(RefusalCode.DataLost, $"Submission {claimed} was confirmed as durable, the broker knows {known}");
@@ -82,10 +53,51 @@ public sealed unsafe partial class Session
         }
     }
 
-    private Welcome? TryAgain(int submissionBytes, int deliveryBytes, out string why)
+    /// <summary>To come back would end in the same way.</summary>
+    private void ThrowIfSentAway()
     {
-        ulong producer = _producer;
-        return Connector.TryConnect(_options, _instance, producer, _durableSeen, submissionBytes, deliveryBytes, out why);
+        if (LastWord is { Code: RefusalCode.RingViolation or RefusalCode.OutOfOrder or RefusalCode.UnknownRecord or RefusalCode.Fenced or RefusalCode.LimitReached } fatal)
+        {
+            IsClosed = true;
+            throw fatal;
+        }
+    }
+
+    /// <summary>What a connection consists of, and what of it was not confirmed.</summary>
+    private sealed record Connected(UnixSocket Socket, EventDescriptor Bell, FileHandle Pipe, ClientRings Rings, ClientRings? NextRings, Outbox[] Unconfirmed);
+
+    private Connected Held
+    {
+        get => new(_socket, _bell, _pipe, _rings, _nextRings, [.. _older, _outbox]);
+        set
+        {
+            (_socket, _bell, _pipe, _rings, _nextRings, _outbox) = (value.Socket, value.Bell, value.Pipe, value.Rings, value.NextRings, value.Unconfirmed[^1]);
+            _older.Clear();
+            _older.AddRange(value.Unconfirmed[..^1]);
+        }
+    }
+
+    /// <summary>Connects again, within the patience, and goes over to the new rings.</summary>
+    private Welcome Again(Connected old, Deadline deadline)
+    {
+        Welcome? welcome;
+        while ((welcome = Connector.TryConnect(_options, _instance, _producer, _durableSeen, old.Unconfirmed[^1].Ring.RingBytes, old.Rings.Deliveries.RingBytes, deadline, out string why)) is null)
+        {
+            if (!deadline.TryPause(_giveUp))
+            {
+                throw new FastQException(RefusalCode.Disconnected, LastWord is FastQException said ? $"{why} (the broker's last word: {said.Message})" : why);
+            }
+        }
+
+        Reconnects++;
+        _resumedAt = welcome.NextNumber;
+        (_socket, _bell, _pipe, _rings, _nextRings) = (welcome.Socket, welcome.Bell, welcome.Pipe, welcome.Rings, null);
+        _outbox = new Outbox(_rings);
+        _older.Clear();
+        (_publishedPosition, _seen, _isGrowing, _slotsToAcknowledge) = (0, default, false, 0);
+        Take(welcome);
+        ForgetRunsInRing();
+        return welcome;
     }
 
     /// <summary>Runs that are still being handed out hold nothing of the old ring; their place in it is no matter any more.</summary>
@@ -102,38 +114,40 @@ public sealed unsafe partial class Session
         }
     }
 
-    /// <summary>Copies what was not confirmed from the old rings, in order, under the same numbers.</summary>
-    private void Resend(Outbox[] unconfirmed)
+    /// <summary>Copies what was not confirmed from the old rings, in order, under the same numbers. False: the broker went away meanwhile.</summary>
+    private bool TryResend(Connected before)
     {
-        foreach (Outbox old in unconfirmed)
+        foreach (Outbox old in before.Unconfirmed)
         {
             for (ulong at = old.Freed; at < old.Ring.Head;)
             {
                 RecordPrefix prefix = MemoryMarshal.Read<RecordPrefix>(old.Ring.Written(at, RecordPrefix.SizeBytes));
                 int length = (int)prefix.LengthBytes;
-                if (prefix.Kind < RecordKind.Credit)
+                if (prefix.Kind < RecordKind.Credit && !TryResendOne(old.Ring.Written(at, length), prefix))
                 {
-                    ResendOne(old.Ring.Written(at, length), prefix);
+                    return false;
                 }
 
                 at += (ulong)Limits.Align(length);
             }
         }
+
+        return true;
     }
 
-    private void ResendOne(ReadOnlySpan<byte> record, RecordPrefix prefix)
+    private bool TryResendOne(ReadOnlySpan<byte> record, RecordPrefix prefix)
     {
         ulong number = MemoryMarshal.Read<ulong>(record[8..]);
         ConfirmLevel level = (ConfirmLevel)(prefix.Flags & MessageHeader.ConfirmMask);
         level = level == ConfirmLevel.None && prefix.Kind != RecordKind.Message ? ConfirmLevel.Written : level;
-        Deadline forEver = new(Timeout.InfiniteTimeSpan);
-        while (_outbox.Room < record.Length + 2 * ControlRecord.SizeBytes || !_outbox.HasMarkRoom)
+        const int LooksBetween = 256;
+        for (int looks = 1; _outbox.Room < record.Length + 2 * ControlRecord.SizeBytes || !_outbox.HasMarkRoom; looks++)
         {
-            Processor.Yield(); // The new ring is as large as the old one: the broker reads it as we go.
+            _options.Surroundings.Yield(); // The new ring is as large as the old one: the broker reads it as we go.
             FreeRead();
-            if (forEver.IsOver)
+            if (looks % LooksBetween == 0 && TryReadSocket(out bool isGone) && isGone)
             {
-                return;
+                return false;
             }
         }
 
@@ -145,6 +159,7 @@ public sealed unsafe partial class Session
         ring.Publish();
         RingBroker();
         Resent++;
+        return true;
     }
 
     /// <summary>Says that a subscription is still ours; the answer comes with the others (<see cref="TakeResumeAnswer"/>).</summary>

@@ -1,6 +1,5 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
-using System.Security.Cryptography;
 using FastQ.Linux;
 using FastQ.Protocol;
 
@@ -24,7 +23,7 @@ public sealed unsafe partial class Session : IDisposable
 {
     private readonly SessionOptions _options;
     private readonly CancellationToken _giveUp;
-    private readonly byte[] _instance = RandomNumberGenerator.GetBytes(16);
+    private readonly byte[] _instance;
     private readonly List<Outbox> _older = [];
     private readonly SortedDictionary<ulong, FastQException> _refused = [];
     private readonly Dictionary<uint, Subscription> _subscriptions = [];
@@ -43,6 +42,7 @@ public sealed unsafe partial class Session : IDisposable
     private long _slotBytes;
     private int _fullWaits;
     private bool _isGrowing;
+    private bool _isAbandoned; // Closed, and its memory and descriptors are gone; what a refusal to come back has closed still has them.
 
     private Session(SessionOptions options, Welcome welcome, byte[] instance, CancellationToken giveUp)
     {
@@ -88,11 +88,12 @@ public sealed unsafe partial class Session : IDisposable
     public static Session Connect(SessionOptions? options = null, CancellationToken giveUp = default)
     {
         options ??= new SessionOptions();
-        byte[] instance = RandomNumberGenerator.GetBytes(16);
-        Deadline deadline = new(options.Patience);
+        byte[] instance = new byte[16];
+        options.Surroundings.Fill(instance);
+        Deadline deadline = new(options.Surroundings, options.Patience);
         while (true)
         {
-            Welcome? welcome = Connector.TryConnect(options, instance, 0, 0, options.SubmissionRingBytes, options.DeliveryRingBytes, out string why);
+            Welcome? welcome = Connector.TryConnect(options, instance, 0, 0, options.SubmissionRingBytes, options.DeliveryRingBytes, deadline, out string why);
             if (welcome is not null)
             {
                 return new Session(options, welcome, instance, giveUp);
@@ -150,7 +151,7 @@ public sealed unsafe partial class Session : IDisposable
     /// <exception cref="FastQException">It was refused, or this did not happen in time.</exception>
     public void WaitConfirmed(ulong number, ConfirmLevel level, TimeSpan? timeout = null)
     {
-        Deadline deadline = new(timeout ?? Timeout.InfiniteTimeSpan);
+        Deadline deadline = new(_options.Surroundings, timeout ?? Timeout.InfiniteTimeSpan);
         while (level != ConfirmLevel.None && Confirmed(level) < number && !_refused.ContainsKey(number))
         {
             FlushAllSettles();
@@ -172,7 +173,7 @@ public sealed unsafe partial class Session : IDisposable
     {
         FlushAllSettles();
         ulong last = LastNumber;
-        Deadline deadline = new(timeout ?? Timeout.InfiniteTimeSpan);
+        Deadline deadline = new(_options.Surroundings, timeout ?? Timeout.InfiniteTimeSpan);
         if (last > 0 && level == ConfirmLevel.Durable && Confirmed(level) < last)
         {
             AskForDurable();
@@ -207,21 +208,31 @@ public sealed unsafe partial class Session : IDisposable
     /// <summary>Closes in order: gives back what is in hand, waits up to five seconds for what was sent to be taken.</summary>
     public void Dispose()
     {
-        if (IsClosed)
-        {
-            return;
-        }
-
         try
         {
-            CloseOrderly();
+            if (!IsClosed)
+            {
+                CloseOrderly();
+            }
         }
         catch (FastQException)
         {
             // The broker is away: it releases what this session held when it sees the end.
         }
 
+        Abandon();
+    }
+
+    /// <summary>Lets go of everything without a word, as the end of the process does.</summary>
+    internal void Abandon()
+    {
         IsClosed = true;
+        if (_isAbandoned)
+        {
+            return;
+        }
+
+        _isAbandoned = true;
         _socket.Dispose();
         _bell.Dispose();
         _pipe.Dispose();
@@ -323,8 +334,13 @@ public sealed unsafe partial class Session : IDisposable
     /// <summary>Somebody waits for everything to be durable now: a command that says so (a sync follows by itself only within 100 ms).</summary>
     private void AskForDurable() => _ = SendCommand(CommandKind.Sync, default, ConfirmLevel.Durable);
 
+    /// <summary>The rings' memory goes with the session: a look at it afterwards would end the program, not throw.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private void ThrowIfClosed() => ObjectDisposedException.ThrowIf(IsClosed, this);
+
     private ulong Counter(ConfirmLevel level)
     {
+        ThrowIfClosed();
         BrokerControl* control = _rings.Broker;
         return level switch
         {
@@ -372,7 +388,7 @@ public sealed unsafe partial class Session : IDisposable
 
         // Once full, come back when a quarter is free, not for each record.
         long wanted = Math.Max(needed, _outbox.Ring.RingBytes / 4);
-        Deadline forEver = new(Timeout.InfiniteTimeSpan);
+        Deadline forEver = new(_options.Surroundings, Timeout.InfiniteTimeSpan);
         FreeRead();
         if (_outbox.Room >= needed && _outbox.HasMarkRoom)
         {
@@ -390,14 +406,14 @@ public sealed unsafe partial class Session : IDisposable
     private void FreeRead()
     {
         BrokerControl* control = _rings.Broker;
-        (ulong decided, ulong written, ulong durable) = (Volatile.Read(ref control->Decided), Volatile.Read(ref control->Written), Volatile.Read(ref control->Durable));
+        (ulong written, ulong durable) = (Volatile.Read(ref control->Written), Volatile.Read(ref control->Durable));
         _durableSeen = Math.Max(_durableSeen, durable);
         bool isCurrent = _outbox.Rings == _rings;
-        _outbox.Free(isCurrent ? Volatile.Read(ref control->SubmissionPosition) : 0, decided, written, durable);
+        _outbox.Free(isCurrent ? Volatile.Read(ref control->SubmissionPosition) : 0, written, durable);
         for (int i = _older.Count - 1; i >= 0; i--)
         {
             Outbox older = _older[i];
-            older.Free(older.Rings == _rings ? Volatile.Read(ref control->SubmissionPosition) : ulong.MaxValue, decided, written, durable);
+            older.Free(older.Rings == _rings ? Volatile.Read(ref control->SubmissionPosition) : ulong.MaxValue, written, durable);
             if (older.IsEmpty && older.Rings != _rings)
             {
                 older.Rings.Dispose();
@@ -422,18 +438,4 @@ public sealed unsafe partial class Session : IDisposable
         ServerVersion = welcome.ServerVersion;
         _slotBytes = welcome.SlotBytes;
     }
-}
-
-/// <summary>A point in time, by the clock that is never set.</summary>
-internal readonly struct Deadline(TimeSpan span)
-{
-    private readonly long _atNanoseconds = span == Timeout.InfiniteTimeSpan ? long.MaxValue : Clock.MonotonicNanoseconds() + (long)span.TotalNanoseconds;
-
-    public bool IsOver => _atNanoseconds != long.MaxValue && Clock.MonotonicNanoseconds() >= _atNanoseconds;
-
-    /// <summary>For poll: -1 is for ever; a fraction of a millisecond is a whole one.</summary>
-    public int MillisecondsLeft => _atNanoseconds == long.MaxValue ? -1 : (int)Math.Clamp((_atNanoseconds - Clock.MonotonicNanoseconds() + 999_999) / 1_000_000, 0, int.MaxValue);
-
-    /// <summary>Rests a little before the next attempt. False: the time is over, or nobody wants to wait any more.</summary>
-    public bool TryPause(CancellationToken giveUp) => !IsOver && !giveUp.WaitHandle.WaitOne(20);
 }

@@ -26,6 +26,9 @@ public sealed record SessionOptions
     /// <summary>Bytes of the delivery ring: a power of two.</summary>
     public int DeliveryRingBytes { get; init; } = Limits.DefaultRingBytes;
 
+    /// <summary>Time and waiting.</summary>
+    internal ISurroundings Surroundings { get; init; } = RealSurroundings.Instance;
+
     /// <summary>Rings grow by load up to this many bytes; larger only for larger messages.</summary>
     public int MaxLoadRingBytes { get; init; } = Limits.MaxLoadRingBytes;
 }

@@ -23,7 +23,7 @@ public sealed unsafe partial class Session
                 return true;
             }
 
-            Processor.Yield();
+            _options.Surroundings.Yield();
         }
 
         FlushAllSettles();
@@ -39,7 +39,7 @@ public sealed unsafe partial class Session
         bool hungUp = false;
         if (!news && !deadline.IsOver)
         {
-            (bool rung, bool spoke, bool called) = Poll.Wait(_pipe.Descriptor, _socket.Descriptor, isForCalls ? CallBell.Descriptor : -1, deadline.MillisecondsLeft);
+            (bool rung, bool spoke, bool called) = _options.Surroundings.Wait(_pipe.Descriptor, _socket.Descriptor, isForCalls ? CallBell.Descriptor : -1, deadline.MillisecondsLeft);
             if (rung)
             {
                 Pipe.Drain(_pipe);
@@ -74,10 +74,10 @@ public sealed unsafe partial class Session
     private EventDescriptor CallBell => _call ??= EventDescriptor.Create().OrThrow();
 
     /// <summary>The session's thread waits for the broker and for calls of other threads alike.</summary>
-    internal void WaitForNewsOrCall() => _ = WaitForNews(new Deadline(Timeout.InfiniteTimeSpan), isForCalls: true);
+    internal void WaitForNewsOrCall() => _ = WaitForNews(new Deadline(_options.Surroundings, Timeout.InfiniteTimeSpan), isForCalls: true);
 
     /// <summary>Waits for the broker alone, at most so long.</summary>
-    internal void WaitForNewsWithin(TimeSpan span) => _ = WaitForNews(new Deadline(span));
+    internal void WaitForNewsWithin(TimeSpan span) => _ = WaitForNews(new Deadline(_options.Surroundings, span));
 
     /// <summary>The session's thread has seen that it was called, and looks for what now.</summary>
     internal void TakeCall() => _ = Interlocked.Exchange(ref _isCalled, false);
@@ -134,10 +134,10 @@ public sealed unsafe partial class Session
     /// <summary>Waits for the descriptor of a slot.</summary>
     private void ReadSocketUntil(uint slot)
     {
-        Deadline deadline = new(_options.Patience);
+        Deadline deadline = new(_options.Surroundings, _options.Patience);
         while (!_slots.Knows(slot))
         {
-            _ = Poll.Wait(_socket.Descriptor, _socket.Descriptor, Math.Min(1000, deadline.MillisecondsLeft));
+            _ = _options.Surroundings.Wait(_socket.Descriptor, -1, -1, Math.Min(1000, deadline.MillisecondsLeft));
             if (TryReadSocket(out bool isGone) && isGone)
             {
                 // The run that names this slot is the old life's: its messages are delivered again or still ours after the reconnect.
@@ -241,7 +241,7 @@ public sealed unsafe partial class Session
         }
 
         FreeRead();
-        Deadline deadline = new(_options.Patience);
+        Deadline deadline = new(_options.Surroundings, _options.Patience);
         while ((_outbox.Room < 2 * ControlRecord.SizeBytes || !_outbox.HasMarkRoom) && WaitForNews(deadline))
         {
             FreeRead();
@@ -253,10 +253,10 @@ public sealed unsafe partial class Session
         RingBroker();
 
         // Only a message that does not fit must wait; growth by load comes when it comes, or not at all when the broker's budget is spent.
-        Deadline patience = new(TimeSpan.FromSeconds(2));
+        Deadline patience = new(_options.Surroundings, TimeSpan.FromSeconds(2));
         while (_isGrowing && _outbox.Ring == before && !patience.IsOver)
         {
-            _ = Poll.Wait(_socket.Descriptor, _socket.Descriptor, Math.Max(1, patience.MillisecondsLeft));
+            _ = _options.Surroundings.Wait(_socket.Descriptor, -1, -1, Math.Max(1, patience.MillisecondsLeft));
             LookAtSocket();
         }
 

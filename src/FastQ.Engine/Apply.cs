@@ -144,6 +144,7 @@ public sealed partial class QueueEngine
             queue.Index.Remove(open.Tag, ref entry);
         }
 
+        KeepLate();
         subscription.OpenBytes -= recordBytes;
         queue.InFlight -= gone;
         queue.HeldBytes -= goneBytes;
@@ -183,6 +184,7 @@ public sealed partial class QueueEngine
             open.LeaseEndMicros = end;
         }
 
+        KeepLate();
         NoteLeaseEnd(subscription, end);
         return true;
     }
@@ -569,6 +571,15 @@ public sealed partial class QueueEngine
         subscription.Queue.Subscriptions.Remove(subscription);
         _lastSubscription = _lastSubscription == subscription ? null : _lastSubscription;
         subscription.Dispose();
+    }
+
+    /// <summary>That a settle came too late, in whole or in part, is kept like a refusal: told again after a restart, before any counter passes its number.</summary>
+    private void KeepLate()
+    {
+        if (_late.Count > 0 && _source is not null)
+        {
+            _source.Refusals.Add(new KeptRefusal(_source.Last, RefusalCode.LeaseLost));
+        }
     }
 
     private void AddLate(Subscription subscription, ulong delivery)

@@ -9,6 +9,7 @@ namespace FastQ.Journal;
 //   create, rename, unlink -> live names         sync of the directory -> its names become durable
 //
 // A power loss gives a new disk: of each unsynced sector and name change the caller says whether it was lost, kept or torn.
+// A file that was opened for clients has a memory file beside it with the same bytes, which they map: what is written appears there at once.
 // A failed sync leaves its sectors in the cache, clean and not on the disk, as Linux does: a later sync that succeeds does not bring them.
 
 /// <summary>What a disk is asked for.</summary>
@@ -59,6 +60,7 @@ public sealed class SimulatedStorage : IStorage
     private readonly List<NameChange> _unsynced = [];
     private readonly List<Handed> _handed = [];
     private readonly Queue<StorageCompletion> _done = new();
+    private readonly List<Node> _mirrored = [];
 
     private sealed record Handed(Func<Result> Do, ulong Token, bool IsJob);
 
@@ -153,7 +155,24 @@ public sealed class SimulatedStorage : IStorage
         }
 
         image._unsynced.AddRange(_unsynced.Select(change => change with { Node = change.Node is null ? null : CopyOf(change.Node) }));
+        foreach (Node node in _mirrored)
+        {
+            if (copies.TryGetValue(node, out Node? copy))
+            {
+                copy.Mirror = node.Mirror; // The same file: whoever has mapped it sees what the next process writes.
+                node.Mirror = null;
+                image._mirrored.Add(copy);
+            }
+        }
+
         return image;
+    }
+
+    /// <summary>Nothing more is done: what was handed over and not begun is dropped. For a process that is no more.</summary>
+    public void PowerOff()
+    {
+        _handed.Clear();
+        _done.Clear();
     }
 
     /// <summary>Turns bits of a byte over, in the cache and on the disk.</summary>
@@ -162,6 +181,7 @@ public sealed class SimulatedStorage : IStorage
         Node node = _live[path];
         node.Live[offset] ^= mask;
         node.Durable[offset] ^= mask;
+        _ = node.Mirror?.WriteAt(node.Live.AsSpan((int)offset, 1), offset);
     }
 
     public Result<IReadOnlyList<string>> List(string directory) =>
@@ -270,6 +290,13 @@ public sealed class SimulatedStorage : IStorage
 
     public void Dispose()
     {
+        foreach (Node node in _mirrored)
+        {
+            node.Mirror?.Dispose();
+            node.Mirror = null;
+        }
+
+        _mirrored.Clear();
     }
 
     private static void ApplyTo(SortedDictionary<string, Node> names, NameChange change)
@@ -350,6 +377,27 @@ public sealed class SimulatedStorage : IStorage
 
         public long DurableLength { get; private set; }
 
+        /// <summary>What clients map; null when none ever did.</summary>
+        public FileHandle? Mirror { get; set; }
+
+        public Result<FileHandle> OpenMirror(string path, List<Node> mirrored)
+        {
+            if (Mirror is null)
+            {
+                Result<FileHandle> made = MemoryFile.Create(System.IO.Path.GetFileName(path), LiveLength);
+                Result written = made.Ok ? made.Value.WriteAt(Live.AsSpan(0, (int)LiveLength), 0) : made.Fault;
+                if (!written.Ok)
+                {
+                    return written.Fault;
+                }
+
+                Mirror = made.Value;
+                mirrored.Add(this);
+            }
+
+            return FileHandle.Open($"/proc/self/fd/{Mirror.Descriptor}", OpenMode.ReadOnly);
+        }
+
         public Node Copy()
         {
             Node copy = new(isDirectory) { Live = [.. Live], Durable = [.. Durable], LiveLength = LiveLength, DurableLength = DurableLength, _lengthStep = _lengthStep };
@@ -396,6 +444,7 @@ public sealed class SimulatedStorage : IStorage
 
             LiveLength = length;
             _lengthStep = step;
+            _ = Mirror?.SetLength(length);
             long whole = (length + SectorBytes - 1) / SectorBytes * SectorBytes;
             if (whole > Live.Length)
             {
@@ -411,6 +460,7 @@ public sealed class SimulatedStorage : IStorage
         {
             Reach(offset + bytes.Length, step);
             bytes.CopyTo(Live.AsSpan((int)offset));
+            _ = Mirror?.WriteAt(bytes, offset);
             for (long sector = offset / SectorBytes; sector * SectorBytes < offset + bytes.Length; sector++)
             {
                 _unsynced[sector] = step;
@@ -503,7 +553,7 @@ public sealed class SimulatedStorage : IStorage
             return storage.Step(step, call, () => node.MakeDurable(covered), failed: () => node.Clean(covered));
         }
 
-        public Result<FileHandle>? OpenReadOnly() => null;
+        public Result<FileHandle>? OpenReadOnly() => node.OpenMirror(path, storage._mirrored);
 
         public void Dispose() => _isClosed = true;
 

@@ -215,7 +215,9 @@ internal sealed class Slots(IStorage storage, JournalOptions options, Guid uuid,
             SlotUse what = use.Of(slot.Id);
             _liveBytes += what.LiveBytes;
             ulong needed = Math.Max(slot.LastBlock, what.LastLeftBlock);
-            bool isFree = what.Live == 0 && !what.Pinned && needed <= olderSnapshotBlock && slot.LastBlock <= durableBlock;
+
+            // Without two snapshots nothing is free, not even a segment without a block: the first one says that this is where the journal begins.
+            bool isFree = olderSnapshotBlock > 0 && what.Live == 0 && !what.Pinned && needed <= olderSnapshotBlock && slot.LastBlock <= durableBlock;
             if (!isFree)
             {
                 continue;

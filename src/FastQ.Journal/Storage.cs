@@ -34,7 +34,7 @@ public interface IStoredFile : IDisposable
 
     Result Sync();
 
-    /// <summary>A second, read-only descriptor, for passing to clients; null on a simulated disk.</summary>
+    /// <summary>A second, read-only descriptor, for passing to clients; null where there is none.</summary>
     Result<FileHandle>? OpenReadOnly();
 }
 

@@ -10,7 +10,7 @@ namespace FastQ.Protocol;
 //   | SubmissionHead                 |  128      | DeliveryHead                   |  128
 //   | DeliveryPosition               |  256      | SubmissionPosition             |  256
 //   | SleepNumber                    |  384      | Decided | Written | Durable    |  384, 512, 640
-//   +--------------------------------+           | SleepNumber, FutexWord         |  768, 896
+//   +--------------------------------+           | SleepNumber, FutexWord, Ended  |  768, 896, 1024
 //   | submission ring ...            |  4096     +--------------------------------+
 //                                                | delivery ring ...              |  4096
 //
@@ -66,4 +66,7 @@ public struct BrokerControl
 
     /// <summary>Changed at each ring of the client, for those who wait by futex: they load it before they announce their sleep, for the only ring of that sleep may come before their look.</summary>
     [FieldOffset(896)] public uint FutexWord;
+
+    /// <summary>1: the broker has ended the session, and judges by <see cref="ClientControl.DeliveryPosition"/> as it reads it from now on what the client has taken.</summary>
+    [FieldOffset(1024)] public uint Ended;
 }

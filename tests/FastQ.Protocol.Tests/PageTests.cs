@@ -12,7 +12,7 @@ public class PageTests
     private static readonly Assembly Room = typeof(RecordPrefix).Assembly;
 
     private static readonly string[] Counters =
-        ["SubmissionHead", "DeliveryPosition", "DeliveryHead", "SubmissionPosition", "Decided", "Written", "Durable", "SleepNumber", "FutexWord"];
+        ["SubmissionHead", "DeliveryPosition", "DeliveryHead", "SubmissionPosition", "Decided", "Written", "Durable", "SleepNumber", "FutexWord", "Ended"];
 
     [Fact]
     public void Each_struct_that_is_stored_or_shared_has_the_size_offsets_and_alignment_of_its_table_and_no_holes()

@@ -1,0 +1,85 @@
+using System.Diagnostics;
+
+namespace FastQ.Simulation;
+
+/// <summary>Many worlds, two at once, until so many seeds or so much time.</summary>
+internal sealed class Campaign(ulong firstSeed, long seeds, TimeSpan time)
+{
+    private readonly Lock _gate = new();
+    private readonly Stopwatch _clock = Stopwatch.StartNew();
+    private long _begun;
+    private long _nextReport = 5;
+
+    public long Seeds { get; private set; }
+
+    public double SimulatedHours { get; private set; }
+
+    public long Messages { get; private set; }
+
+    public long Deliveries { get; private set; }
+
+    public long Crashes { get; private set; }
+
+    public long Starts { get; private set; }
+
+    public SortedDictionary<string, long> Injected { get; } = new(StringComparer.Ordinal);
+
+    public List<(ulong Seed, string Violation)> Failures { get; } = [];
+
+    public TimeSpan Took => _clock.Elapsed;
+
+    public void Run(TextWriter say)
+    {
+        Thread[] threads = [.. Enumerable.Range(0, Math.Max(1, Environment.ProcessorCount)).Select(_ => new Thread(() => Work(say)))];
+        Array.ForEach(threads, thread => thread.Start());
+        Array.ForEach(threads, thread => thread.Join());
+        say.WriteLine($"{Seeds} seeds, {SimulatedHours:0.0} simulated hours ({SimulatedHours / Took.TotalSeconds:0.00} a second), {Messages} messages, {Deliveries} deliveries, {Crashes} crashes, {Starts} starts; broken: {Failures.Count}");
+    }
+
+    private void Work(TextWriter say)
+    {
+        while (true)
+        {
+            ulong seed;
+            lock (_gate)
+            {
+                const int MostFailures = 20;
+                if (_begun >= seeds || _clock.Elapsed >= time || Failures.Count >= MostFailures)
+                {
+                    return;
+                }
+
+                seed = firstSeed + (ulong)_begun++;
+            }
+
+            Verdict verdict = World.Run(History.Of(seed));
+            lock (_gate)
+            {
+                Add(seed, verdict, say);
+            }
+        }
+    }
+
+    private void Add(ulong seed, Verdict verdict, TextWriter say)
+    {
+        Seeds++;
+        SimulatedHours += verdict.Nanoseconds / 3.6e12;
+        (Messages, Deliveries, Crashes, Starts) = (Messages + verdict.Messages, Deliveries + verdict.Deliveries, Crashes + verdict.Crashes, Starts + verdict.Starts);
+        foreach ((string fault, long times) in verdict.Injected)
+        {
+            Injected[fault] = Injected.GetValueOrDefault(fault) + times;
+        }
+
+        if (verdict.Violation is string violation)
+        {
+            Failures.Add((seed, violation));
+            say.WriteLine($"seed {seed}: {violation}");
+        }
+
+        if (_clock.Elapsed.TotalSeconds >= _nextReport)
+        {
+            _nextReport += 5;
+            say.WriteLine($"{Seeds} seeds, {SimulatedHours:0} simulated hours, {_clock.Elapsed.TotalSeconds:0} s, broken: {Failures.Count}");
+        }
+    }
+}

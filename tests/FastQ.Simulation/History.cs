@@ -1,0 +1,167 @@
+using System.Globalization;
+using System.Text;
+
+namespace FastQ.Simulation;
+
+// A history: the world's constants and a list of acts, all made from one seed. Acts name what they act on by numbers that are taken modulo
+// what is there, and bring dice of their own: so a history with some of its acts left out is a history, too, and can be shrunk.
+
+/// <summary>What may happen.</summary>
+internal enum ActKind
+{
+    Connect,
+    Declare,
+    Delete,
+    Purge,
+    Publish,
+    PublishMany,
+    Flush,
+    Subscribe,
+    Unsubscribe,
+    Receive,
+    Accept,
+    Release,
+    Reject,
+    Extend,
+    Credit,
+    Pass,
+    Leave,
+    Die,
+    DieSoon,
+    Hostile,
+    KillBroker,
+    LosePower,
+    StopBroker,
+    CrashAtStep,
+    StallDisk,
+    FailWrite,
+    FailSync,
+    FillDisk,
+    FailRead,
+    ShiftWall,
+    RotBit,
+}
+
+/// <summary>One act. <paramref name="A"/>, <paramref name="B"/>: whom and what it concerns; <paramref name="Seed"/>: its dice.</summary>
+internal readonly record struct Act(ActKind Kind, int A, int B, ulong Seed);
+
+/// <summary>The constants of a world.</summary>
+internal sealed record Setting
+{
+    public int Clients { get; init; }
+
+    public int Queues { get; init; }
+
+    public int SlotBytes { get; init; }
+
+    public int BlockBytes { get; init; }
+
+    public int MostBodyBytes { get; init; }
+
+    public int Credit { get; init; }
+
+    public int LeaseMilliseconds { get; init; }
+
+    public bool WantsCopies { get; init; }
+
+    public bool IsDiskOutOfOrder { get; init; }
+
+    public override string ToString() => $"{Clients} clients, {Queues} queues, slots of {SlotBytes}, blocks of {BlockBytes}, bodies up to {MostBodyBytes}, credit {Credit}, lease {LeaseMilliseconds} ms{(WantsCopies ? ", copies" : "")}{(IsDiskOutOfOrder ? ", disk out of order" : "")}";
+}
+
+/// <summary>One history.</summary>
+internal sealed record History(ulong Seed, Setting Setting, IReadOnlyList<Act> Acts)
+{
+    private static readonly ActKind[] s_usual = [ActKind.Publish, ActKind.PublishMany, ActKind.Flush, ActKind.Receive, ActKind.Accept, ActKind.Pass];
+
+    private static readonly ActKind[] s_sometimes =
+    [
+        ActKind.Declare, ActKind.Delete, ActKind.Purge, ActKind.Unsubscribe, ActKind.Release, ActKind.Reject, ActKind.Extend, ActKind.Credit, ActKind.Leave, ActKind.Die, ActKind.DieSoon,
+        ActKind.Hostile, ActKind.KillBroker, ActKind.LosePower, ActKind.StopBroker, ActKind.CrashAtStep, ActKind.StallDisk, ActKind.FailWrite, ActKind.FailSync, ActKind.FillDisk, ActKind.FailRead, ActKind.ShiftWall, ActKind.RotBit,
+    ];
+
+    /// <summary>Each seed switches a random part of all that may happen on (swarm testing: Groce and others, ISSTA 2012): what always comes together hides what comes alone.</summary>
+    public static History Of(ulong seed)
+    {
+        Dice dice = new(seed);
+        Setting setting = new()
+        {
+            Clients = dice.Between(1, 4),
+            Queues = dice.Between(1, 3),
+            SlotBytes = dice.Of(96, 128, 256, 512) * 1024,
+            BlockBytes = dice.Of(8, 16, 32) * 1024,
+            MostBodyBytes = dice.Of(40, 300, 4000, 30_000),
+            Credit = dice.Of(1, 3, 20, 500),
+            LeaseMilliseconds = dice.Of(1000, 5000, 30_000),
+            WantsCopies = dice.OnceIn(4),
+            IsDiskOutOfOrder = dice.OnceIn(2),
+        };
+        List<ActKind> bag = [];
+        foreach (ActKind kind in s_usual)
+        {
+            AddTimes(bag, kind, dice.Between(4, 12));
+        }
+
+        AddTimes(bag, ActKind.Connect, 3);
+        AddTimes(bag, ActKind.Subscribe, 3);
+        foreach (ActKind kind in s_sometimes)
+        {
+            AddTimes(bag, kind, dice.OnceIn(2) ? dice.Between(1, 3) : 0);
+        }
+
+        int count = dice.Between(40, 250);
+        List<Act> acts = [new(ActKind.Connect, 0, 0, dice.Next()), new(ActKind.Subscribe, 0, 0, dice.Next())];
+        for (int i = 0; i < count; i++)
+        {
+            acts.Add(new Act(bag[dice.Below(bag.Count)], dice.Below(1000), dice.Below(1000), dice.Next()));
+        }
+
+        return new History(seed, setting, acts);
+    }
+
+    /// <summary>The same with only some of its acts.</summary>
+    public History With(IEnumerable<int> kept) => this with { Acts = [.. kept.Select(index => Acts[index])] };
+
+    private static void AddTimes(List<ActKind> bag, ActKind kind, int times)
+    {
+        for (int i = 0; i < times; i++)
+        {
+            bag.Add(kind);
+        }
+    }
+}
+
+/// <summary>Numbers as people write them: 3,17,40-52.</summary>
+internal static class Ranges
+{
+    public static string Write(IReadOnlyList<int> numbers)
+    {
+        StringBuilder text = new();
+        for (int i = 0; i < numbers.Count;)
+        {
+            int last = i;
+            while (last + 1 < numbers.Count && numbers[last + 1] == numbers[last] + 1)
+            {
+                last++;
+            }
+
+            text.Append(text.Length > 0 ? "," : "").Append(CultureInfo.InvariantCulture, $"{numbers[i]}").Append(last > i ? string.Create(CultureInfo.InvariantCulture, $"-{numbers[last]}") : "");
+            i = last + 1;
+        }
+
+        return text.ToString();
+    }
+
+    public static IReadOnlyList<int> Read(string text)
+    {
+        List<int> numbers = [];
+        foreach (string part in text.Split(',', StringSplitOptions.RemoveEmptyEntries))
+        {
+            string[] ends = part.Split('-');
+            int first = int.Parse(ends[0], CultureInfo.InvariantCulture), last = int.Parse(ends[^1], CultureInfo.InvariantCulture);
+            numbers.AddRange(Enumerable.Range(first, last - first + 1));
+        }
+
+        return numbers;
+    }
+}

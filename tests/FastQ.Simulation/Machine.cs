@@ -1,0 +1,481 @@
+using FastQ.Broker;
+using FastQ.Client;
+using FastQ.Journal;
+using FastQ.Linux;
+
+namespace FastQ.Simulation;
+
+// The host: clocks, a disk, and one broker at a time. One thread: whoever waits lets the machine go on (Step), and when nobody can go on,
+// time passes to the next moment at which somebody can.
+//
+//   real: engine, journal, the broker's turn and handshakes, rings, sockets and memory files        simulated: disk, time, who runs when
+
+/// <summary>What a fault of the world ends a process with. Never FastQ's own.</summary>
+internal sealed class ProcessDies(string why) : Exception(why);
+
+/// <summary>A promise is broken.</summary>
+internal sealed class PromiseBroken(string what) : Exception(what);
+
+/// <summary>How the broker's process ends.</summary>
+internal enum Crash
+{
+    /// <summary>kill -9: what was written is in the cache.</summary>
+    Kill,
+
+    /// <summary>All processes end, and of what was not synced any part may be gone.</summary>
+    Power,
+}
+
+/// <summary>The host of one world.</summary>
+internal sealed class Machine : IDisposable
+{
+    private const string Data = "/sim/data";
+    private const long Millisecond = 1_000_000, Second = 1_000_000_000;
+    private const int QuietTurnsBeforeSleep = 3;
+    private readonly string _directory = Directory.CreateTempSubdirectory("fastq-sim-").FullName;
+    private readonly Setting _setting;
+    private readonly Trace _trace;
+    private readonly Dice _dice;
+    private SimulatedStorage _disk = new("/sim");
+    private Broker.Broker? _broker;
+    private int _quiet;
+    private bool _isAsleep;
+    private long _wakeAt;
+    private long _startAt;
+    private long _intervalOffsetMicros;
+    private long _diskIdleUntil;
+    private int _looks;
+    private long _steps;
+    private bool _isEnding;
+    private long _stalledUntil;
+    private long _wallOffset = 1_700_000_000 * Second;
+    private int _crashIn;
+    private Crash _crashKind;
+    private int _failWrites;
+    private int _failSyncs;
+    private int _failReads;
+    private bool _isFull;
+
+    public Machine(Setting setting, Trace trace, Dice dice)
+    {
+        (_setting, _trace, _dice) = (setting, trace, dice);
+        Wire();
+    }
+
+    /// <summary>Since boot; the one true time.</summary>
+    public long NowNanoseconds => _trace.NowNanoseconds;
+
+    public string SocketPath => Path.Combine(_directory, "s");
+
+    public bool IsUp => _broker is not null;
+
+    /// <summary>Of the broker that is up; 0: none is.</summary>
+    public ulong Epoch => _broker?.Recovery.Epoch ?? 0;
+
+    /// <summary>Told of each end of the broker's process: what the model may no longer take for granted.</summary>
+    public Action<Crash>? Crashed { get; set; }
+
+    /// <summary>Told when the broker ended by itself, in order or because its storage failed.</summary>
+    public Action<string?>? Ended { get; set; }
+
+    /// <summary>Why the last start was refused; null when it was not.</summary>
+    public string? Refusal { get; private set; }
+
+    /// <summary>Faults that were injected, by name.</summary>
+    public SortedDictionary<string, long> Injected { get; } = new(StringComparer.Ordinal);
+
+    public long Crashes { get; private set; }
+
+    public long Starts { get; private set; }
+
+    /// <summary>A bit on the disk was turned over: a start may be refused, and bodies may be reported as damaged.</summary>
+    public bool IsRotten { get; private set; }
+
+    /// <summary>When the broker's interval time will be this; less the rounding of some starts.</summary>
+    public long MomentOf(long intervalMicros) => (intervalMicros - _intervalOffsetMicros - 100) * 1000;
+
+    public void Say(string what) => _trace.Say(what);
+
+    // ---- going on
+
+    /// <summary>Lets the broker go on by one turn, or time by a little. Gives false when nothing can happen before <see cref="NextMoment"/>.</summary>
+    public bool Step()
+    {
+        const long MostSteps = 20_000_000;
+        if (++_steps > MostSteps)
+        {
+            throw new PromiseBroken($"the broker does not come to rest: {MostSteps} turns");
+        }
+
+        if (_broker is null)
+        {
+            if (NowNanoseconds < _startAt)
+            {
+                return false;
+            }
+
+            Start();
+            return true;
+        }
+
+        bool hasDone = Guarded(TakeTurn);
+        _looks = 0;
+        _trace.NowNanoseconds += 200; // A turn takes time.
+        return hasDone;
+    }
+
+    /// <summary>When something can happen that cannot now.</summary>
+    public long NextMoment()
+    {
+        if (_broker is null)
+        {
+            return _startAt;
+        }
+
+        long next = _isAsleep ? _wakeAt : NowNanoseconds;
+        return _disk.IsBusy ? Math.Min(next, Math.Max(_diskIdleUntil, _stalledUntil)) : next;
+    }
+
+    /// <summary>Goes on until this moment, at most.</summary>
+    public void StepUntil(long limit)
+    {
+        if (!Step())
+        {
+            PassTo(Math.Min(limit, Math.Max(NextMoment(), NowNanoseconds + 1000)));
+        }
+    }
+
+    public void PassTo(long moment) => _trace.NowNanoseconds = Math.Max(NowNanoseconds, moment);
+
+    private bool TakeTurn()
+    {
+        Broker.Broker broker = _broker!;
+        if (_isAsleep)
+        {
+            bool woken = broker.TakeEvents(0) || NowNanoseconds >= _wakeAt || (_disk.IsBusy && NowNanoseconds >= Math.Max(_diskIdleUntil, _stalledUntil));
+            if (!woken)
+            {
+                return false;
+            }
+
+            _isAsleep = false;
+            broker.Rise();
+        }
+
+        bool worked = broker.Turn();
+        if (broker.IsOver)
+        {
+            EndInOrder(broker);
+            return true;
+        }
+
+        _quiet = worked ? 0 : _quiet + 1;
+        if (_quiet < QuietTurnsBeforeSleep)
+        {
+            return true;
+        }
+
+        int milliseconds = broker.LieDown();
+        (_quiet, _isAsleep, _wakeAt) = (0, true, milliseconds < 0 ? long.MaxValue : NowNanoseconds + milliseconds * Millisecond);
+        return true;
+    }
+
+    private void EndInOrder(Broker.Broker broker)
+    {
+        _isEnding = true;
+        string? failure = broker.End();
+        _isEnding = false;
+        _trace.Say($"the broker ends: {failure ?? "in order"}");
+        SimulatedStorage next = _disk.AfterKill(); // The process is gone, the machine is not.
+        Bury(next);
+        Ended?.Invoke(failure);
+    }
+
+    /// <summary>Does what may meet a fault of the world: then that is the broker's end.</summary>
+    private bool Guarded(Func<bool> act)
+    {
+        try
+        {
+            return act();
+        }
+        catch (ProcessDies)
+        {
+            Fall(_crashKind);
+            return true;
+        }
+    }
+
+    // ---- the broker's life
+
+    private void Start()
+    {
+        _ = Guarded(() =>
+        {
+            Starts++;
+            BrokerOptions options = new()
+            {
+                DataDirectory = Data,
+                SocketPath = SocketPath,
+                SlotBytes = _setting.SlotBytes,
+                BlockBytes = _setting.BlockBytes,
+                MaxMessageBytes = 32 * 1024,
+                Clocks = new Clocks(() => NowNanoseconds, () => NowNanoseconds + _wallOffset),
+                NewGuid = NewGuid,
+            };
+            _broker = Broker.Broker.Open(options, _disk, null, "simulated", out string? refusal);
+            (Refusal, _quiet, _isAsleep) = (refusal, 0, false);
+            if (_broker is null)
+            {
+                _trace.Say($"the broker does not start: {refusal}");
+                SimulatedStorage next = _disk.AfterKill();
+                Bury(next);
+                _startAt = NowNanoseconds + Second;
+                return true;
+            }
+
+            _intervalOffsetMicros = _broker.IntervalMicros - NowNanoseconds / 1000;
+            _broker.DataLost = what => throw new PromiseBroken($"a client proves a loss: {what}");
+            _trace.Say($"the broker is up: {_broker.Recovery.Verdict}, epoch {_broker.Recovery.Epoch}");
+            return true;
+        });
+    }
+
+    /// <summary>The broker's process ends without a word.</summary>
+    public void Fall(Crash kind)
+    {
+        Crashes++;
+        Count(kind == Crash.Kill ? "kill -9 of the broker" : "power loss");
+        _trace.Say(kind == Crash.Kill ? "the broker is killed" : "the power fails");
+        _crashIn = 0;
+        _isEnding = false;
+        SimulatedStorage next = kind == Crash.Kill ? _disk.AfterKill() : _disk.AfterPowerLoss(SurvivalOf());
+        Bury(next);
+        Crashed?.Invoke(kind);
+    }
+
+    /// <summary>Of each unsynced sector and name: lost, kept or torn, by one of several ways.</summary>
+    private Func<Unsynced, Survival> SurvivalOf()
+    {
+        int way = _dice.Below(6);
+        return what => way switch
+        {
+            0 => Survival.Lost,
+            1 => Survival.Kept,
+            2 => _dice.OnceIn(2) ? Survival.Lost : Survival.Kept,
+            3 => _dice.OnceIn(8) ? Survival.Lost : Survival.Kept,
+            4 => _dice.OnceIn(8) ? Survival.Kept : Survival.Lost,
+            _ => _dice.Of(Survival.Lost, Survival.Kept, Survival.Torn),
+        };
+    }
+
+    private void Bury(SimulatedStorage next)
+    {
+        _disk.PowerOff();
+        Broker.Broker? dead = _broker;
+        (_broker, _isAsleep) = (null, false);
+        dead?.Dispose();
+        _disk.Dispose();
+        _disk = next;
+        Wire();
+        _startAt = NowNanoseconds + _dice.Of(0L, Millisecond, 300 * Millisecond, 2 * Second);
+    }
+
+    /// <summary>Asks the broker to stop in order.</summary>
+    public void RequestStop() => _broker?.RequestStop();
+
+    // ---- faults
+
+    private void Wire()
+    {
+        _disk.Fail = Fail;
+        _disk.Stepped = Stepped;
+        _disk.Pick = Pick;
+    }
+
+    private int Pick(int waiting)
+    {
+        // A turn that can do nothing but wait for the disk (the end of a session that holds deliveries, with no room in the journal) would never see time pass.
+        const int MostLooks = 100_000;
+        if ((NowNanoseconds < _stalledUntil || NowNanoseconds < _diskIdleUntil) && !_isEnding && ++_looks < MostLooks)
+        {
+            return -1;
+        }
+
+        if (_looks >= MostLooks)
+        {
+            Count("turn that waited for the disk");
+        }
+
+        _looks = 0;
+        _diskIdleUntil = NowNanoseconds + _dice.Of(0L, 5_000L, 100_000L);
+        return _setting.IsDiskOutOfOrder ? _dice.Below(waiting) : 0;
+    }
+
+    private Errno Fail(StorageStep step)
+    {
+        switch (step.Kind)
+        {
+            case StorageStepKind.Write when _failWrites > 0 && --_failWrites == 0:
+                Count("EIO on write");
+                return Errno.EIO;
+            case StorageStepKind.Sync when _failSyncs > 0 && --_failSyncs == 0:
+                Count("EIO on sync, then success");
+                return Errno.EIO;
+            case StorageStepKind.Read when _failReads > 0 && --_failReads == 0:
+                Count("unreadable sector");
+                return Errno.EIO;
+            case StorageStepKind.Allocate or StorageStepKind.Create when _isFull:
+                Count("ENOSPC at allocation");
+                return Errno.ENOSPC;
+            default:
+                return Errno.None;
+        }
+    }
+
+    private void Stepped(StorageStep step)
+    {
+        if (_crashIn > 0 && --_crashIn == 0)
+        {
+            _trace.Say($"crash after {step.Kind} of {step.Path}");
+            throw new ProcessDies("at a step of its disk");
+        }
+    }
+
+    public void CrashAtStep(int steps, Crash kind) => (_crashIn, _crashKind) = (steps, kind);
+
+    public void StallDisk(long nanoseconds)
+    {
+        Count("syncs and writes stall, up to 30 s");
+        _stalledUntil = NowNanoseconds + nanoseconds;
+    }
+
+    public void FailWriteAfter(int writes) => _failWrites = writes;
+
+    public void FailSyncAfter(int syncs) => _failSyncs = syncs;
+
+    public void FailReadAfter(int reads) => _failReads = reads;
+
+    public void FillDisk(bool isFull) => _isFull = isFull;
+
+    public void ShiftWall(long nanoseconds)
+    {
+        Count("wall clock set");
+        _wallOffset += nanoseconds;
+    }
+
+    /// <summary>No more faults from now on.</summary>
+    public void Calm()
+    {
+        (_crashIn, _failWrites, _failSyncs, _failReads, _isFull) = (0, 0, 0, 0, false);
+        _stalledUntil = Math.Min(_stalledUntil, NowNanoseconds);
+    }
+
+    private void Count(string fault) => Injected[fault] = Injected.GetValueOrDefault(fault) + 1;
+
+    private Guid NewGuid()
+    {
+        Span<byte> bytes = stackalloc byte[16];
+        System.Buffers.Binary.BinaryPrimitives.WriteUInt64LittleEndian(bytes, _dice.Next());
+        System.Buffers.Binary.BinaryPrimitives.WriteUInt64LittleEndian(bytes[8..], _dice.Next());
+        return new Guid(bytes);
+    }
+
+    public void Dispose()
+    {
+        _disk.PowerOff();
+        _broker?.Dispose();
+        _disk.Dispose();
+        Directory.Delete(_directory, recursive: true);
+    }
+}
+
+/// <summary>How a client in the machine waits: the machine goes on meanwhile.</summary>
+internal sealed class InMachine(Machine machine, Dice dice) : ISurroundings
+{
+    private const long MostNanoseconds = 600L * 1_000_000_000;
+    private const long MostFullNanoseconds = 20L * 1_000_000_000;
+
+    /// <summary>Waits and yields until this process dies; 0: it lives.</summary>
+    public int DiesIn { get; set; }
+
+    /// <summary>The whole machine lost power: it is dead already.</summary>
+    public bool IsDead { get; set; }
+
+    public long MonotonicNanoseconds() => machine.NowNanoseconds;
+
+    public void Yield()
+    {
+        DieIfDue();
+        if (!machine.Step())
+        {
+            machine.PassTo(machine.NowNanoseconds + 1000);
+        }
+
+        DieIfDead();
+    }
+
+    public (bool First, bool Second, bool Third) Wait(int first, int second, int third, int milliseconds)
+    {
+        DieIfDue();
+        long begun = machine.NowNanoseconds;
+        long until = milliseconds < 0 ? long.MaxValue : begun + milliseconds * 1_000_000L;
+        while (true)
+        {
+            (bool First, bool Second, bool Third) found = Poll.Wait(first, second, third, 0);
+            if (found != default || machine.NowNanoseconds >= until)
+            {
+                return found;
+            }
+
+            if (machine.NowNanoseconds - begun > MostFullNanoseconds)
+            {
+                machine.FillDisk(false); // An operator comes; until then publishers wait, and lose nothing.
+            }
+
+            if (machine.NowNanoseconds - begun > MostNanoseconds)
+            {
+                throw new PromiseBroken("a client sleeps for ten minutes and nobody wakes it");
+            }
+
+            machine.StepUntil(until);
+            DieIfDead();
+        }
+    }
+
+    public bool Rest(int milliseconds, CancellationToken giveUp)
+    {
+        DieIfDue();
+        long until = machine.NowNanoseconds + milliseconds * 1_000_000L;
+        while (machine.NowNanoseconds < until)
+        {
+            machine.StepUntil(until);
+            DieIfDead();
+        }
+
+        return false;
+    }
+
+    public void Fill(Span<byte> bytes)
+    {
+        foreach (ref byte value in bytes)
+        {
+            value = (byte)dice.Next();
+        }
+    }
+
+    private void DieIfDue()
+    {
+        if (DiesIn > 0 && --DiesIn == 0)
+        {
+            throw new ProcessDies("in the middle of a wait");
+        }
+    }
+
+    private void DieIfDead()
+    {
+        if (IsDead)
+        {
+            throw new ProcessDies("with the machine");
+        }
+    }
+}

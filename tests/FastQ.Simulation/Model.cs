@@ -1,0 +1,274 @@
+using System.Buffers.Binary;
+using System.Globalization;
+using FastQ.Client;
+using FastQ.Protocol;
+
+namespace FastQ.Simulation;
+
+// What the clients were told, and so what must be true. It knows commands, confirms, deliveries and settlements; nothing of the engine.
+//
+//   a message is     wanted: confirmed at a level that survived all crashes since; it must come until it is settled
+//                    open: sent, but nothing was promised, or what was promised did not cover the crash that followed; it may come
+//                    gone: settled, and that was confirmed at a level that survived; or refused; it must not come
+
+/// <summary>A message as its producer knows it.</summary>
+internal sealed class Sent(int producer, int sequence, uint queue, byte[] body, byte[] properties)
+{
+    public int Producer => producer;
+
+    public int Sequence => sequence;
+
+    public uint Queue => queue;
+
+    /// <summary>Of the submission, in its session; 0 while it is being sent.</summary>
+    public ulong Number { get; set; }
+
+    public byte[] Body => body;
+
+    public byte[] Properties => properties;
+
+    /// <summary>The best confirm that still counts; a delivery counts as written.</summary>
+    public ConfirmLevel Confirmed { get; set; }
+
+    /// <summary>Its producer was told so: it must never come.</summary>
+    public bool IsRefused { get; set; }
+
+    /// <summary>The best confirm of its settling that still counts; null: nobody settled it for good, as far as is known.</summary>
+    public ConfirmLevel? Gone { get; set; }
+
+    /// <summary>A purge, or the death of who settled it, may have taken it.</summary>
+    public bool MayBeGone { get; set; }
+
+    /// <summary>0: not known.</summary>
+    public ulong Tag { get; set; }
+
+    public int Count { get; set; }
+
+    public (ulong Epoch, ulong Number) Token { get; set; }
+
+    /// <summary>Who has it under a lease.</summary>
+    public Held? Claim { get; set; }
+
+    public override string ToString() => string.Create(CultureInfo.InvariantCulture, $"message {sequence} of producer {producer} (queue {queue}, tag {Tag}, confirmed {Confirmed}{(Gone is ConfirmLevel gone ? $", gone {gone}" : "")}{(MayBeGone ? ", may be gone" : "")})");
+}
+
+/// <summary>A delivery in a client's hands.</summary>
+internal sealed class Held(Actor owner, Subscription subscription, Delivery delivery, Sent message, long leaseEndNanoseconds)
+{
+    public Actor Owner => owner;
+
+    public Subscription Subscription => subscription;
+
+    public Delivery Delivery => delivery;
+
+    public Sent Message => message;
+
+    /// <summary>By the machine's clock: before this nobody else may get it.</summary>
+    public long LeaseEndNanoseconds { get; set; } = leaseEndNanoseconds;
+
+    /// <summary>Its owner has given it back.</summary>
+    public bool IsReleased { get; set; }
+
+    /// <summary>Its owner has accepted or rejected it; whether in time is not known yet.</summary>
+    public bool IsSettled { get; set; }
+
+    /// <summary>Somebody else may have it: by its owner's word, loss or death, or by the lease's end.</summary>
+    public bool IsOver(long nowNanoseconds) => IsReleased || owner.IsGone || nowNanoseconds >= LeaseEndNanoseconds || delivery.Life != subscription.Life || subscription.Ended is not null || (!IsSettled && !subscription.Holds(delivery));
+}
+
+/// <summary>A settle under way.</summary>
+internal sealed record Settling(ulong Number, Held Held, Outcome Outcome);
+
+/// <summary>The promises, and what was seen against them.</summary>
+internal sealed class Model(Trace trace)
+{
+    private const int StampBytes = 16;
+    private readonly Dictionary<(int Producer, int Sequence), Sent> _sent = [];
+    private readonly Dictionary<(uint Queue, ulong Tag), Sent> _byTag = [];
+    private readonly Dictionary<(uint Queue, int Producer), SortedDictionary<int, Sent>> _order = [];
+    private readonly HashSet<uint> _deletedQueues = [];
+
+    public IEnumerable<Sent> All => _sent.Values;
+
+    public long Deliveries { get; private set; }
+
+    /// <summary>A body that says whose it is: producer and sequence, then bytes that follow from them.</summary>
+    public static byte[] BodyOf(int producer, int sequence, int length, Dice dice)
+    {
+        byte[] body = new byte[Math.Max(StampBytes, length)];
+        for (int i = StampBytes; i < body.Length; i++)
+        {
+            body[i] = (byte)dice.Next();
+        }
+
+        BinaryPrimitives.WriteUInt64LittleEndian(body, (ulong)producer);
+        BinaryPrimitives.WriteUInt64LittleEndian(body.AsSpan(8), (ulong)sequence);
+        return body;
+    }
+
+    public void Publish(Sent message) => _sent.Add((message.Producer, message.Sequence), message);
+
+    public static void Confirm(Sent message, ConfirmLevel level)
+    {
+        if (!message.IsRefused && level > message.Confirmed)
+        {
+            message.Confirmed = level;
+        }
+    }
+
+    public static void Refuse(Sent message)
+    {
+        if (message.Tag != 0)
+        {
+            throw new PromiseBroken($"{message} was delivered and is refused");
+        }
+
+        message.IsRefused = true;
+    }
+
+    public void DeleteQueue(uint queue) => _deletedQueues.Add(queue);
+
+    public bool IsDeleted(uint queue) => _deletedQueues.Contains(queue);
+
+    /// <summary>What is ready goes; what that was, the one who purges cannot know.</summary>
+    public void Purge(uint queue)
+    {
+        foreach (Sent message in _sent.Values.Where(message => message.Queue == queue))
+        {
+            message.MayBeGone = true;
+        }
+    }
+
+    /// <summary>A delivery came. Judges it, and gives whose message it is.</summary>
+    /// <param name="who">To whom.</param>
+    /// <param name="queue">From which queue.</param>
+    /// <param name="delivery">What came.</param>
+    /// <param name="isFreshSubscription">The queue was not deleted before.</param>
+    /// <param name="isInTime">Its lease had not ended when the client took it.</param>
+    public Sent Deliver(Actor who, uint queue, in Delivery delivery, bool isFreshSubscription, bool isInTime)
+    {
+        Deliveries++;
+        ReadOnlySpan<byte> body = delivery.Body;
+        (int, int) key = body.Length < StampBytes ? (-1, -1) : ((int)BinaryPrimitives.ReadUInt64LittleEndian(body), (int)BinaryPrimitives.ReadUInt64LittleEndian(body[8..]));
+        Must(_sent.TryGetValue(key, out Sent? message), $"a message that nobody sent came from queue {queue}, tag {delivery.Tag}");
+        Must(message!.Queue == queue, $"{message} came from queue {queue}");
+        Must(body.SequenceEqual(message.Body), $"{message} came with another body");
+        Must(delivery.Properties.SequenceEqual(message.Properties), $"{message} came with other properties");
+        Must(!message.IsRefused, $"{message} was refused and came");
+        (ulong, ulong) token = (delivery.Subscription.Epoch, delivery.TokenNumber);
+        if (!isInTime)
+        {
+            return message; // It lay in the ring beyond its lease: others may have had it since, and its token says so.
+        }
+
+        Must(message.Gone is null or ConfirmLevel.None, $"{message} was settled and came again to {who.Name}");
+        Must(!isFreshSubscription || !_deletedQueues.Contains(queue), $"{message} came from a queue that was deleted");
+        Must(message.Claim is not Held claim || claim.IsOver(trace.NowNanoseconds), $"{message} came to {who.Name} while {message.Claim?.Owner.Name} holds it");
+        Must(token.CompareTo(message.Token) > 0, $"{message} came with token {token} after {message.Token}");
+        Must(delivery.DeliveryCount >= 1 && delivery.IsRedelivered == delivery.DeliveryCount > 1, $"{message} came with count {delivery.DeliveryCount}, redelivered {delivery.IsRedelivered}");
+        Must(delivery.DeliveryCount >= message.Count, $"{message} came with count {delivery.DeliveryCount} after {message.Count}");
+        Place(message, delivery.Tag);
+        (message.Token, message.Count) = (token, delivery.DeliveryCount);
+        Confirm(message, ConfirmLevel.Written);
+        message.Gone = null;
+        return message;
+    }
+
+    /// <summary>A message has one place for life, and places follow the order in which its producer sent.</summary>
+    private void Place(Sent message, ulong tag)
+    {
+        if (message.Tag != 0)
+        {
+            Must(message.Tag == tag, $"{message} came with tag {tag}");
+            return;
+        }
+
+        if (_byTag.TryGetValue((message.Queue, tag), out Sent? other) && other != message)
+        {
+            Must(other.Confirmed == ConfirmLevel.None, $"{message} has the tag {tag} of {other}");
+            Displace(other);
+        }
+
+        message.Tag = tag;
+        _byTag[(message.Queue, tag)] = message;
+        if (!_order.TryGetValue((message.Queue, message.Producer), out SortedDictionary<int, Sent>? order))
+        {
+            _order[(message.Queue, message.Producer)] = order = [];
+        }
+
+        foreach ((int sequence, Sent neighbour) in order)
+        {
+            Must(sequence < message.Sequence ? neighbour.Tag < tag : neighbour.Tag > tag, $"{message} has tag {tag}, and {neighbour} the tag {neighbour.Tag}: not the order in which they were sent");
+        }
+
+        order[message.Sequence] = message;
+    }
+
+    private void Displace(Sent message)
+    {
+        _byTag.Remove((message.Queue, message.Tag));
+        if (_order.TryGetValue((message.Queue, message.Producer), out SortedDictionary<int, Sent>? order))
+        {
+            order.Remove(message.Sequence);
+        }
+
+        message.Tag = 0;
+    }
+
+    /// <summary>A settle's confirm came.</summary>
+    public static void ConfirmSettle(Settling settling, ConfirmLevel level)
+    {
+        if (settling.Outcome is Outcome.Accept or Outcome.Reject && (settling.Held.Message.Gone ?? ConfirmLevel.None) < level)
+        {
+            settling.Held.Message.Gone = level;
+        }
+    }
+
+    /// <summary>Nobody knows whether it was settled: it may come again, or not.</summary>
+    public static void Unsettle(Sent message) => (message.Gone, message.MayBeGone) = (null, true);
+
+    /// <summary>A crash takes back what did not cover it.</summary>
+    public void Crash(Crash kind)
+    {
+        ConfirmLevel covered = kind == Simulation.Crash.Power ? ConfirmLevel.Durable : ConfirmLevel.Written;
+        foreach (Sent message in _sent.Values)
+        {
+            if (message.Gone is ConfirmLevel gone && gone < covered)
+            {
+                Unsettle(message);
+            }
+
+            if (message.Confirmed < covered)
+            {
+                message.Confirmed = ConfirmLevel.None;
+                if (message.Tag != 0 && kind == Simulation.Crash.Power)
+                {
+                    Displace(message);
+                }
+            }
+
+            if (kind == Simulation.Crash.Power)
+            {
+                (message.Count, message.Claim) = (0, null);
+            }
+        }
+    }
+
+    /// <summary>All was drained, and all faults have stopped: what had to come has come.</summary>
+    public void MustHaveCome(IReadOnlySet<Sent> came)
+    {
+        foreach (Sent message in _sent.Values)
+        {
+            bool isWanted = message.Confirmed > ConfirmLevel.None && message.Gone is null && !message.MayBeGone && !message.IsRefused && !_deletedQueues.Contains(message.Queue);
+            Must(!isWanted || came.Contains(message), $"{message} is lost");
+        }
+    }
+
+    public static void Must(bool isKept, string otherwise)
+    {
+        if (!isKept)
+        {
+            throw new PromiseBroken(otherwise);
+        }
+    }
+}

@@ -1,0 +1,59 @@
+using System.Globalization;
+using Xunit;
+
+namespace FastQ.Simulation;
+
+// The whole broker with its clients on a simulated disk and clock, through histories made from seeds. What each checks stands in Model.cs.
+public sealed class SimulationTests(ITestOutputHelper output)
+{
+    private const int SeedsInCi = 400;
+
+    [Fact]
+    public void Every_promise_holds_in_every_world()
+    {
+        using StringWriter text = new(CultureInfo.InvariantCulture);
+        Campaign campaign = new(firstSeed: 1, SeedsInCi, TimeSpan.FromHours(1));
+        campaign.Run(text);
+        output.WriteLine(text.ToString());
+        Assert.True(campaign.Failures.Count == 0, text.ToString());
+        Assert.True(campaign is { Seeds: SeedsInCi, Crashes: > SeedsInCi, Deliveries: > SeedsInCi * 10 }, text.ToString());
+        Assert.True(campaign.Injected.Count >= 8, string.Join(", ", campaign.Injected.Keys));
+    }
+
+    [Fact]
+    public void Seeds_that_once_broke_a_promise_keep_it()
+    {
+        foreach (ulong seed in Seeds.Kept())
+        {
+            Assert.True(World.Run(History.Of(seed)).Violation is not string violation, $"seed {seed}");
+        }
+    }
+
+    [Theory]
+    [InlineData(3)]
+    [InlineData(67)]
+    [InlineData(133)]
+    [InlineData(446)]
+    public void The_same_seed_gives_the_same_trace(ulong seed) => Assert.Equal(World.Run(History.Of(seed)).Hash, World.Run(History.Of(seed)).Hash);
+
+    [Fact]
+    public void A_model_that_is_told_a_lie_says_so()
+    {
+        // The checker is awake: a message that was confirmed and never comes, and one that comes and was never sent.
+        Model model = new(new Trace(null));
+        Sent sent = new(1, 1, 1, Model.BodyOf(1, 1, 40, new Dice(1)), []);
+        model.Publish(sent);
+        Model.Confirm(sent, Protocol.ConfirmLevel.Durable);
+        Assert.Throws<PromiseBroken>(() => model.MustHaveCome(new HashSet<Sent>()));
+        model.MustHaveCome(new HashSet<Sent> { sent });
+        model.Crash(Crash.Power);
+        Assert.Throws<PromiseBroken>(() => model.MustHaveCome(new HashSet<Sent>()));
+    }
+}
+
+/// <summary>Seeds that found something, for ever: tests/seeds.txt, a number and a reason a line.</summary>
+internal static class Seeds
+{
+    public static IEnumerable<ulong> Kept() =>
+        File.ReadLines(Path.Combine(AppContext.BaseDirectory, "seeds.txt")).Where(line => line.Length > 0 && line[0] != '#').Select(line => ulong.Parse(line.Split(' ')[0], CultureInfo.InvariantCulture));
+}

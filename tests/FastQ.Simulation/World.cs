@@ -1,0 +1,434 @@
+using System.Globalization;
+using FastQ.Client;
+using FastQ.Linux;
+using FastQ.Protocol;
+
+namespace FastQ.Simulation;
+
+/// <summary>How a history went.</summary>
+/// <param name="Violation">The promise that was broken; null: none.</param>
+/// <param name="Hash">Of all that happened.</param>
+internal sealed record Verdict(string? Violation, ulong Hash, long Nanoseconds, long Messages, long Deliveries, long Crashes, long Starts, IReadOnlyDictionary<string, long> Injected);
+
+/// <summary>Runs one history: acts one after the other, then calm, a drain, and the reckoning.</summary>
+internal sealed class World : IDisposable
+{
+    private const long Second = 1_000_000_000;
+    private readonly History _history;
+    private readonly Trace _trace;
+    private readonly Machine _machine;
+    private readonly Model _model;
+    private readonly List<Actor> _actors = [];
+    private int _producers;
+    private Dice _dice;
+
+    private World(History history, TextWriter? text)
+    {
+        _history = history;
+        _trace = new Trace(text);
+        _dice = new Dice(history.Seed ^ 0x5DEECE66D);
+        _machine = new Machine(history.Setting, _trace, new Dice(history.Seed + 1)) { Crashed = Crashed, Ended = Ended };
+        _model = new Model(_trace);
+        _trace.Say($"{history.Setting}");
+    }
+
+    public static Verdict Run(History history, TextWriter? text = null)
+    {
+        using World world = new(history, text);
+        string? violation = null;
+        try
+        {
+            for (int i = 0; i < history.Acts.Count; i++)
+            {
+                world.Do(history.Acts[i]);
+            }
+
+            world.Reckon();
+        }
+        catch (PromiseBroken broken)
+        {
+            violation = broken.Message;
+        }
+        catch (Exception bug) when (bug is not OutOfMemoryException)
+        {
+            violation = $"{bug.GetType().Name}: {bug.Message}\n{bug.StackTrace}";
+        }
+
+        return new Verdict(violation, world._trace.Hash, world._trace.PassedNanoseconds, world._model.All.Count(), world._model.Deliveries, world._machine.Crashes, world._machine.Starts, world._machine.Injected);
+    }
+
+    public void Dispose()
+    {
+        foreach (Actor actor in _actors)
+        {
+            actor.Die();
+        }
+
+        _machine.Dispose();
+    }
+
+    // ---- acts
+
+    private void Do(Act act)
+    {
+        _dice = new Dice(act.Seed);
+        _actors.RemoveAll(actor => actor.IsGone);
+        Actor? actor = _actors.Count == 0 ? null : _actors[act.A % _actors.Count];
+        _trace.Say($"{act.Kind} {actor?.Name}");
+        if (actor is null && act.Kind is not (ActKind.Connect or ActKind.Pass or >= ActKind.Hostile))
+        {
+            return;
+        }
+
+        Try(actor, () => Do(act, actor!));
+        foreach (Actor any in _actors.ToArray())
+        {
+            Try(any, any.Look);
+        }
+    }
+
+    /// <summary>Does something as a client: what kills its process ends it, what the broker refuses is an answer.</summary>
+    private void Try(Actor? actor, Action act)
+    {
+        try
+        {
+            act();
+        }
+        catch (ProcessDies)
+        {
+            _trace.Say($"{actor?.Name} dies");
+            actor?.Die();
+        }
+        catch (FastQException refused) when (IsAllowed(refused.Code))
+        {
+            _trace.Say($"{actor?.Name} is told {refused.Name}");
+            if (actor is not null && (actor.Session.IsClosed || refused.Code == RefusalCode.Disconnected))
+            {
+                actor.Die();
+            }
+        }
+
+        foreach (Actor dead in _actors.Where(any => any.Surroundings.IsDead))
+        {
+            dead.Die();
+        }
+    }
+
+    private static bool IsAllowed(RefusalCode code) => code is RefusalCode.UnknownQueue or RefusalCode.QueueDeleted or RefusalCode.UnknownSubscription or RefusalCode.DiskFull or RefusalCode.LimitReached
+        or RefusalCode.Disconnected or RefusalCode.TimedOut or RefusalCode.AlreadySettled or RefusalCode.LeaseLost or RefusalCode.Closed or RefusalCode.ShuttingDown or RefusalCode.StorageFailed;
+
+    private void Do(Act act, Actor actor)
+    {
+        Dice dice = _dice;
+        string queue = QueueName(act.B);
+        switch (act.Kind)
+        {
+            case ActKind.Connect:
+                Connect();
+                break;
+            case ActKind.Declare:
+                Declare(actor, queue);
+                break;
+            case ActKind.Delete:
+                uint id = actor.Session.GetQueue(queue).Id;
+                _model.DeleteQueue(id); // From the moment that it is asked for.
+                actor.Session.DeleteQueue(queue);
+                break;
+            case ActKind.Purge:
+                _model.Purge(actor.Session.GetQueue(queue).Id);
+                _trace.Say($"purged {actor.Session.PurgeQueue(queue)}");
+                break;
+            case ActKind.Publish:
+                Publish(actor, queue, 1);
+                break;
+            case ActKind.PublishMany:
+                Publish(actor, queue, dice.Between(2, 60));
+                break;
+            case ActKind.Flush:
+                actor.Session.Flush(dice.Of(ConfirmLevel.Accepted, ConfirmLevel.Written, ConfirmLevel.Durable), TimeSpan.FromSeconds(dice.Between(1, 90)));
+                break;
+            case ActKind.Subscribe:
+                actor.Subscriptions.Add(actor.Session.Subscribe(queue, new SubscribeOptions { Credit = _history.Setting.Credit, SettleBatch = dice.Of(1, 4, 64), Lease = dice.OnceIn(2) ? null : TimeSpan.FromMilliseconds(dice.Of(1000, 7000)) }));
+                break;
+            case ActKind.Unsubscribe when actor.Subscriptions.Count > 0:
+                Subscription closing = actor.Subscriptions[act.B % actor.Subscriptions.Count];
+                actor.Subscriptions.Remove(closing);
+                closing.Close();
+                break;
+            case ActKind.Receive when actor.Subscriptions.Count > 0:
+                Receive(actor, actor.Subscriptions[act.B % actor.Subscriptions.Count], dice.Between(1, 40), TimeSpan.FromMilliseconds(dice.Of(0, 1, 1000)));
+                break;
+            case ActKind.Accept or ActKind.Release or ActKind.Reject when actor.InHand.Count > 0:
+                int first = dice.Below(actor.InHand.Count);
+                Held[] several = [.. actor.InHand.Skip(first).Take(dice.Between(1, 30))];
+                Outcome outcome = act.Kind == ActKind.Accept ? Outcome.Accept : act.Kind == ActKind.Release ? Outcome.Release : Outcome.Reject;
+                actor.Settle(several, outcome, dice.Of(ConfirmLevel.None, ConfirmLevel.Written, ConfirmLevel.Durable));
+                break;
+            case ActKind.Extend when actor.InHand.Count > 0:
+                actor.Extend(actor.InHand[act.B % actor.InHand.Count], TimeSpan.FromMilliseconds(dice.Of(1000, 20_000, 600_000)));
+                break;
+            case ActKind.Credit when actor.Subscriptions.Count > 0:
+                actor.Subscriptions[act.B % actor.Subscriptions.Count].SetCredit(dice.Of(0, 1, 50));
+                break;
+            case ActKind.Pass:
+                Pass(dice.Of(10_000L, Second / 1000, Second / 20, Second, 6 * Second, 40 * Second));
+                break;
+            case ActKind.Leave:
+                actor.Leave();
+                break;
+            case ActKind.Die:
+                actor.Die();
+                break;
+            case ActKind.DieSoon:
+                actor.Surroundings.DiesIn = dice.Between(1, 60);
+                break;
+            case ActKind.Hostile:
+                new Intruder(_machine, dice).Intrude();
+                break;
+            case ActKind.KillBroker when _machine.IsUp:
+                _machine.Fall(Crash.Kill);
+                break;
+            case ActKind.LosePower:
+                _machine.Fall(Crash.Power);
+                break;
+            case ActKind.StopBroker:
+                _machine.RequestStop();
+                break;
+            case ActKind.CrashAtStep:
+                _machine.CrashAtStep(dice.Between(1, 60), dice.OnceIn(2) ? Crash.Kill : Crash.Power);
+                break;
+            case ActKind.StallDisk:
+                _machine.StallDisk(dice.Of(Second / 100, Second, 30 * Second));
+                break;
+            case ActKind.FailWrite:
+                _machine.FailWriteAfter(dice.Between(1, 40));
+                break;
+            case ActKind.FailSync:
+                _machine.FailSyncAfter(dice.Between(1, 20));
+                break;
+            case ActKind.FillDisk:
+                _machine.FillDisk(dice.OnceIn(2));
+                break;
+            case ActKind.FailRead:
+                _machine.FailReadAfter(dice.Between(1, 60));
+                break;
+            case ActKind.ShiftWall:
+                ShiftWall(dice.Of(-3600, -1, 1, 60, 3600, 100_000) * Second);
+                break;
+        }
+    }
+
+    private string QueueName(int number) => string.Create(CultureInfo.InvariantCulture, $"q{number % _history.Setting.Queues}");
+
+    private void Connect()
+    {
+        if (_actors.Count >= _history.Setting.Clients)
+        {
+            return;
+        }
+
+        InMachine surroundings = new(_machine, _dice);
+        SessionOptions options = new() { Path = _machine.SocketPath, ClientName = "simulated", WantsCopies = _history.Setting.WantsCopies, SubmissionRingBytes = Limits.MinRingBytes, DeliveryRingBytes = Limits.MinRingBytes, Surroundings = surroundings };
+        Actor actor = new(++_producers, Session.Connect(options), surroundings, _model, _machine);
+        _actors.Add(actor);
+        for (int i = 0; i < _history.Setting.Queues; i++)
+        {
+            Declare(actor, QueueName(i));
+        }
+    }
+
+    private void Declare(Actor actor, string queue)
+    {
+        QueueInfo info = actor.Session.DeclareQueue(queue, TimeSpan.FromMilliseconds(_history.Setting.LeaseMilliseconds));
+        actor.Queues[queue] = new QueueHandle(info.Id, queue);
+    }
+
+    private void Publish(Actor actor, string queue, int count)
+    {
+        if (!actor.Queues.TryGetValue(queue, out QueueHandle handle))
+        {
+            return;
+        }
+
+        ConfirmLevel level = _dice.Of(ConfirmLevel.None, ConfirmLevel.Accepted, ConfirmLevel.Written, ConfirmLevel.Durable, ConfirmLevel.Durable);
+        for (int i = 0; i < count; i++)
+        {
+            actor.Publish(handle, _dice.Between(0, _history.Setting.MostBodyBytes), level, _dice);
+        }
+    }
+
+    private void Receive(Actor actor, Subscription subscription, int most, TimeSpan wait)
+    {
+        for (int i = 0; i < most; i++)
+        {
+            if (actor.Receive(subscription, wait) is not Held held)
+            {
+                return;
+            }
+
+            _trace.Say($"{actor.Name} (subscription {subscription.Id}) has {held.Message.Producer}/{held.Message.Sequence}, tag {held.Delivery.Tag}, token {held.Delivery.TokenNumber}, count {held.Delivery.DeliveryCount}");
+        }
+    }
+
+    private void Pass(long nanoseconds)
+    {
+        long until = _machine.NowNanoseconds + nanoseconds;
+        while (_machine.NowNanoseconds < until)
+        {
+            _machine.StepUntil(until);
+        }
+    }
+
+    /// <summary>Time that passed while the broker was down is the wall clock's to tell: set forward, it may end leases.</summary>
+    private void ShiftWall(long nanoseconds)
+    {
+        _machine.ShiftWall(nanoseconds);
+        if (nanoseconds > 0)
+        {
+            foreach (Held held in _model.All.Select(message => message.Claim).OfType<Held>())
+            {
+                held.LeaseEndNanoseconds = 0;
+            }
+        }
+    }
+
+    // ---- what the machine tells
+
+    private void Crashed(Crash kind)
+    {
+        _model.Crash(kind);
+        if (kind == Crash.Power)
+        {
+            _actors.ForEach(actor => actor.Surroundings.IsDead = true);
+        }
+    }
+
+    private void Ended(string? failure)
+    {
+        if (failure is not null)
+        {
+            _model.Crash(Crash.Kill); // What was accepted and could not be written.
+        }
+    }
+
+    // ---- the reckoning
+
+    /// <summary>No more faults; all clients end; whoever comes now gets all that is wanted, once, and then nothing is left.</summary>
+    private void Reckon()
+    {
+        _trace.Say("calm");
+        _machine.Calm();
+        foreach (Actor actor in _actors.Where(actor => !actor.IsGone).ToArray())
+        {
+            Try(actor, () => EndOf(actor));
+            actor.Die();
+        }
+
+        _actors.Clear();
+        Pass(700 * Second); // The longest lease of all, and the broker's patience with readers.
+        Model.Must(_machine.IsUp, $"the broker does not start: {_machine.Refusal}");
+        _dice = new Dice(_history.Seed);
+        Connect();
+        Actor last = _actors[0];
+        HashSet<Sent> came = [];
+        Dictionary<string, long> counted = last.Session.ListQueues().ToDictionary(queue => queue.Name, queue => queue.Messages);
+        for (int i = 0; i < _history.Setting.Queues; i++)
+        {
+            Drain(last, QueueName(i), counted[QueueName(i)], came);
+        }
+
+        _model.MustHaveCome(came);
+        foreach (QueueInfo queue in last.Session.ListQueues())
+        {
+            Model.Must(queue is { Messages: 0, Ready: 0, InFlight: 0, Bytes: 0 }, $"{queue.Name} is drained, and is said to hold {queue.Messages} messages, {queue.Bytes} bytes, {queue.Ready} ready, {queue.InFlight} in flight");
+        }
+
+        last.Leave();
+    }
+
+    private void EndOf(Actor actor)
+    {
+        if (_dice.OnceIn(2))
+        {
+            actor.Session.Flush(ConfirmLevel.Durable, TimeSpan.FromSeconds(300));
+            actor.Look();
+            actor.Leave();
+        }
+        else
+        {
+            actor.Die();
+        }
+    }
+
+    private void Drain(Actor last, string queue, long counted, HashSet<Sent> came)
+    {
+        Subscription subscription = last.Session.Subscribe(queue, new SubscribeOptions { Lease = TimeSpan.FromMinutes(10) });
+        List<Held> held = [];
+        while (last.Receive(subscription, TimeSpan.FromSeconds(1)) is Held one)
+        {
+            Model.Must(came.Add(one.Message), $"{one.Message} came twice");
+            held.Add(one);
+            if (held.Count == 100)
+            {
+                last.Settle([.. held], Outcome.Accept, ConfirmLevel.Durable);
+                counted -= held.Count;
+                held.Clear();
+            }
+        }
+
+        counted -= held.Count;
+        last.Settle(held, Outcome.Accept, ConfirmLevel.Durable);
+        last.Session.Flush(ConfirmLevel.Durable);
+        last.Look();
+        Model.Must(counted == 0, $"{queue} was said to hold {counted} messages more than came");
+    }
+}
+
+/// <summary>A program that does not keep to the protocol, and goes.</summary>
+internal sealed unsafe class Intruder(Machine machine, Dice dice)
+{
+    public void Intrude()
+    {
+        InMachine surroundings = new(machine, dice);
+        SessionOptions options = new() { Path = machine.SocketPath, ClientName = "intruder", Patience = TimeSpan.FromSeconds(1), SubmissionRingBytes = Limits.MinRingBytes, DeliveryRingBytes = Limits.MinRingBytes, Surroundings = surroundings };
+        Span<byte> instance = stackalloc byte[16];
+        surroundings.Fill(instance);
+        using Welcome? welcome = Connector.TryConnect(options, instance, 0, 0, options.SubmissionRingBytes, options.DeliveryRingBytes, new Deadline(surroundings, options.Patience), out _);
+        if (welcome is null)
+        {
+            return;
+        }
+
+        ClientRings rings = welcome.Rings;
+        for (int i = 0; i < 20; i++)
+        {
+            int bytes = dice.Between(1, 40) * 8;
+            if (rings.Submissions.Room(rings.Broker->SubmissionPosition) < bytes)
+            {
+                break;
+            }
+
+            surroundings.Fill(rings.Submissions.Next(bytes));
+            rings.Submissions.Advance(bytes);
+            rings.Submissions.Publish();
+            switch (dice.Below(6))
+            {
+                case 0:
+                    rings.Own->SubmissionHead = dice.Next();
+                    break;
+                case 1:
+                    rings.Own->SubmissionHead -= 8;
+                    break;
+                case 2:
+                    rings.Own->DeliveryPosition = dice.Next();
+                    break;
+                case 3:
+                    rings.Own->SleepNumber = dice.Next();
+                    break;
+            }
+
+            welcome.Bell.Signal();
+            surroundings.Yield();
+        }
+    }
+}
