@@ -310,8 +310,8 @@ internal sealed class Recovery(JournalOptions options, IStorage storage, IReplay
     {
         bool anyBlock = Catalogue.Ordered.Any(segment => segment.FirstPlace != 0);
         bool first = Catalogue.Ordered.Any(segment => segment.FirstPlace == 1 && !segment.HoldsLeftovers);
-        bool firstSegment = Catalogue.Ordered.Any(segment => segment.Header.SegmentNumber == 1);
-        return first || (!anyBlock && firstSegment);
+        bool nothingBefore = Catalogue.Ordered.Any(segment => segment.Header.FirstOfLife == 1 && segment.Header.ParentBlock == 0); // Not the first segment: an empty slot of an older life is soon gone.
+        return first || (!anyBlock && nothingBefore);
     }
 
     private bool TryApply(ChainWalk walk)
