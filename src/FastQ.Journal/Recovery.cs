@@ -295,6 +295,11 @@ internal sealed class Recovery(JournalOptions options, IStorage storage, IReplay
                 return true;
             }
 
+            if (bad == 0 && Catalogue.All.FirstOrDefault(segment => segment.Verdict == SegmentVerdict.Bad) is FoundSegment rotten)
+            {
+                return RefuseAt("segment-header-rot", rotten.Slot, 0, 1, $"The header of {rotten.File.Path} is damaged, there is no snapshot, and the other segments do not begin at block 1. Run: fastq journal verify; then restore a copy, or: fastq journal repair --accept-loss.");
+            }
+
             return bad > 0
                 ? Refuse("corruption", $"All {bad} snapshots in {options.SnapshotDirectory} are damaged, and the segments before them are gone. Run: fastq journal verify; fastq journal repair --accept-loss keeps what can be read.")
                 : Refuse("file-missing", $"{options.SnapshotDirectory} holds no snapshot, but the segments do not begin at block 1. Restore the missing files; nothing was changed.");

@@ -235,6 +235,23 @@ internal sealed class Ledger : IReplay, ISlotUse, IDisposable
         return problem.Length == 0;
     }
 
+    /// <summary>What the check of the thing says in whose record this byte lies; null: in nobody's that lives.</summary>
+    public RecordVerdict? VerdictAt(uint slot, long at)
+    {
+        foreach ((ulong id, Thing thing) in _live)
+        {
+            if (thing.Place.Slot == slot && at >= thing.Place.Offset && at < thing.Place.Offset + thing.Bytes)
+            {
+                byte[] record = new byte[thing.Bytes];
+                FastQ.Linux.Result<int> read = Journal.Read(slot, thing.Place.Offset, record);
+                bool isIts = read.Ok && read.Value == record.Length && MemoryMarshal.Read<ulong>(record.AsSpan(8)) == id;
+                return isIts ? Judge(record) : RecordVerdict.Unsound;
+            }
+        }
+
+        return null;
+    }
+
     public void Dispose() => _journal?.Dispose();
 
     IEnumerable<uint> IReplay.SlotsNeeded => _live.Values.Select(thing => thing.Place.Slot).Distinct();
