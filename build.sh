@@ -22,6 +22,8 @@ Usage: ./build.sh VERB [OPTIONS]
   demo [--file FILE] [--json]        publish real text, consume it, kill the broker halfway, count what came
   test [--rounds N] [--filter-class NAME]
                                      build everything, run every test; ends with "N passed, N failed"
+  fuzz [--target NAME] [--minutes M | --inputs N] [--seed S] [--keep] [--replay FILE]
+                                     throw bytes at what takes bytes in; tests/README.md says more
   publish                            build the native binary artifacts/bin/fastq
   bench [--quick]                    measure speed and memory against the machine's floor, into perf-results/
   format [--check]                   format the sources, or only say what is not formatted
@@ -158,6 +160,17 @@ closing_line() {
         END { printf "%d passed, %d failed\n", passed, failed; exit passed + failed == 0 }' "$1"
 }
 
+compile_fuzz() {
+    dotnet build tests/FastQ.Fuzz -v q -clp:NoSummary </dev/null
+}
+
+run_fuzz() {
+    need_sdk
+    build_once fuzz artifacts/bin/FastQ.Fuzz/debug/FastQ.Fuzz \
+        "$(stamp_of src tests/*.props tests/FastQ.Fuzz tests/FastQ.{Broker,Engine,Protocol}.Tests ./Directory.*.props global.json)" compile_fuzz
+    exec artifacts/bin/FastQ.Fuzz/debug/FastQ.Fuzz "$@"
+}
+
 run_bench() {
     need gcc libc6-dev libxxhash-dev make python3
     publish
@@ -198,6 +211,7 @@ shift || true
 case $verb in
     demo) run_demo "$@" ;;
     test) run_tests "$@" ;;
+    fuzz) run_fuzz "$@" ;;
     publish) publish ;;
     bench) run_bench "$@" ;;
     format) run_format "$@" ;;

@@ -47,5 +47,20 @@ internal static unsafe class Trace
         return isNew;
     }
 
+    /// <summary>The places that it reached, however often.</summary>
+    public static int[] Places()
+    {
+        List<int> places = [];
+        for (int i = 0; i < MapBytes; i++)
+        {
+            if (SharpFuzz.Common.Trace.SharedMem[i] != 0)
+            {
+                places.Add(i);
+            }
+        }
+
+        return [.. places];
+    }
+
     public static void Forget() => Array.Clear(s_reached);
 }
