@@ -112,13 +112,8 @@ internal sealed class JournalTarget : ITarget
 
     private static RecordVerdict Judge(ReadOnlySpan<byte> record)
     {
-        if (record.Length < MessageHeader.SizeBytes || (RecordKind)record[4] is not (RecordKind.Message or RecordKind.MovedMessage))
-        {
-            return RecordVerdict.Unchecked;
-        }
-
-        MessageHeader header = MemoryMarshal.Read<MessageHeader>(record);
-        return header.Check == RecordCheck.Of(record[MessageHeader.SizeBytes..]) ? RecordVerdict.Sound : RecordVerdict.Unsound;
+        bool isMessage = record.Length >= MessageHeader.SizeBytes && (RecordKind)record[4] is RecordKind.Message or RecordKind.MovedMessage;
+        return !isMessage ? RecordVerdict.Unchecked : RecordCheck.Holds(record) ? RecordVerdict.Sound : RecordVerdict.Unsound;
     }
 
     private void Patch(SimulatedStorage disk, byte[] input)

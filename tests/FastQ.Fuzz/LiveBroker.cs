@@ -9,7 +9,7 @@ namespace FastQ.Fuzz;
 /// <summary>A broker that is turned by hand, in a directory of its own: client and broker are one thread, so that an input does the same each time.</summary>
 internal sealed class LiveBroker : IDisposable
 {
-    private const int QuietTurns = 130; // It looks at its sockets each 64th.
+    private const int QuietTurns = 70; // It looks at its sockets each 64th.
     private readonly string _directory = Directory.CreateDirectory(Path.Combine(Directory.Exists("/dev/shm") ? "/dev/shm" : Path.GetTempPath(), $"fastq-fuzz-{Environment.ProcessId}")).FullName;
     private Broker.Broker? _broker;
 

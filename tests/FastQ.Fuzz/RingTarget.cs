@@ -41,6 +41,12 @@ internal sealed class RingTarget : ITarget
                 yield return [ChecksRight | NumbersRight | OneByOne, .. begun, .. Record(new CommandRecord { Kind = RecordKind.Command, Command = kind }, kind is CommandKind.FindQueue or CommandKind.DeclareQueue ? named : onQueue), .. message];
             }
 
+            for (byte kind = 0; kind <= (byte)RecordKind.Bye + 1; kind += (byte)(kind == (byte)RecordKind.Command + 1 ? RecordKind.Credit - RecordKind.Command - 1 : 1))
+            {
+                yield return [OneByOne, .. begun, 8, 0, 0, 0, kind, 0, 0, 0]; // Nothing but a prefix.
+                yield return [OneByOne, .. begun, 16, 0, 0, 0, kind, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0];
+            }
+
             yield return [HeadFromBytes, .. begun];
             yield return [ChecksRight | NumbersRight | PositionFromBytes, .. begun];
         }
