@@ -339,14 +339,19 @@ internal sealed class Ledger : IReplay, ISlotUse, IDisposable
 
     private bool TryAppend(RecordKind kind, ulong id, byte[] padded, int length)
     {
-        const int MostTries = 1000;
+        const int MostTries = 1000, MostTriesWhileBusy = 1_000_000; // A disk that has a thread of its own may have to wait for a core.
         Span<byte> room;
         Place place;
         for (int tries = 0; !Journal.TryReserve(padded.Length, out room, out place); tries++)
         {
-            if (tries == MostTries || Journal.Failure is not null)
+            if (tries >= (Journal.IsBusy ? MostTriesWhileBusy : MostTries) || Journal.Failure is not null)
             {
                 return false;
+            }
+
+            if (tries >= MostTries)
+            {
+                Thread.Yield();
             }
 
             Reclaim();
