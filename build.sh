@@ -24,6 +24,8 @@ Usage: ./build.sh VERB [OPTIONS]
                                      build everything, run every test; ends with "N passed, N failed"
   simulate [--seeds N] [--minutes M] [--seed S [--keep ACTS] [--trace]]
                                      the whole broker in simulated worlds of failing disks and clients; a seed alone: replay
+  fuzz [--target NAME] [--minutes M | --inputs N] [--seed S] [--keep] [--replay FILE]
+                                     throw bytes at what takes bytes in; tests/README.md says more
   publish                            build the native binary artifacts/bin/fastq
   bench [--quick]                    measure speed and memory against the machine's floor, into perf-results/
   format [--check]                   format the sources, or only say what is not formatted
@@ -171,6 +173,17 @@ closing_line() {
         END { printf "%d passed, %d failed\n", passed, failed; exit passed + failed == 0 }' "$1"
 }
 
+compile_fuzz() {
+    dotnet build tests/FastQ.Fuzz -v q -clp:NoSummary </dev/null
+}
+
+run_fuzz() {
+    need_sdk
+    build_once fuzz artifacts/bin/FastQ.Fuzz/debug/FastQ.Fuzz \
+        "$(stamp_of src tests/*.props tests/FastQ.Fuzz tests/FastQ.{Broker,Engine,Protocol}.Tests ./Directory.*.props global.json)" compile_fuzz
+    exec artifacts/bin/FastQ.Fuzz/debug/FastQ.Fuzz "$@"
+}
+
 run_bench() {
     need gcc libc6-dev libxxhash-dev make python3
     publish
@@ -212,6 +225,7 @@ case $verb in
     demo) run_demo "$@" ;;
     simulate) simulate "$@" ;;
     test) run_tests "$@" ;;
+    fuzz) run_fuzz "$@" ;;
     publish) publish ;;
     bench) run_bench "$@" ;;
     format) run_format "$@" ;;

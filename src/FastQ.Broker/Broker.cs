@@ -190,7 +190,10 @@ public sealed partial class Broker : IDisposable
     // The id of a session or handshake is never used again, so an event of one that has gone meets nobody (DESIGN-REVIEW R55).
     private static ulong TokenOf(ulong id, EventKind kind) => (id << 3) | (ulong)kind;
 
-    /// <summary>One pass. True: something was done.</summary>
+    /// <summary>The state, for those who turn the broker by hand.</summary>
+    internal QueueEngine Engine => _engine;
+
+    /// <summary>One pass. True: something was done. Apart from <see cref="Run"/> only where one thread is both client and broker.</summary>
     internal bool Turn()
     {
         _turn++;

@@ -276,13 +276,7 @@ public sealed partial class Broker
     {
         record = new byte[entry.LengthBytes];
         Result<int> read = _journal.Read(entry.Slot, entry.Offset, record);
-        if (!read.Ok || read.Value < record.Length || record.Length < MessageHeader.SizeBytes)
-        {
-            return false;
-        }
-
-        MessageHeader header = MemoryMarshal.Read<MessageHeader>(record);
-        return header.LengthBytes == entry.LengthBytes && header.Kind is RecordKind.Message or RecordKind.MovedMessage && header.Check == RecordCheck.Of(record.AsSpan(MessageHeader.SizeBytes));
+        return read.Ok && read.Value == record.Length && RecordCheck.Holds(record) && (RecordKind)record[4] is RecordKind.Message or RecordKind.MovedMessage;
     }
 
     /// <summary>Puts a notice into a delivery ring; the caller knows that there is room.</summary>

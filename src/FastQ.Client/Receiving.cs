@@ -410,15 +410,5 @@ public sealed unsafe partial class Session
     }
 
     /// <summary>Is this a whole message with the right check? Reads only what the entry said.</summary>
-    private static bool IsSound(byte* record, uint length)
-    {
-        if (length < MessageHeader.SizeBytes)
-        {
-            return false;
-        }
-
-        ReadOnlySpan<byte> bytes = new(record, (int)length);
-        MessageHeader header = MemoryMarshal.Read<MessageHeader>(bytes);
-        return header.LengthBytes == length && header.PropertyBytes <= length - MessageHeader.SizeBytes && header.Check == RecordCheck.Of(bytes[MessageHeader.SizeBytes..]);
-    }
+    private static bool IsSound(byte* record, uint length) => RecordCheck.Holds(new ReadOnlySpan<byte>(record, (int)length));
 }

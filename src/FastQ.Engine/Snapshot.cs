@@ -329,8 +329,9 @@ public sealed partial class QueueEngine
             queue.Index.Add(tag) = entry;
         }
 
+        // A deletion frees entries in their order: one that it has passed over would never be freed, nor its slot.
         queue.Index.SetNextTag(nextTag);
-        return !loader.HasFailed;
+        return !loader.HasFailed && !(queue.IsDeleted && queue.Index.Next(0, queue.PurgeNext) < queue.PurgeNext);
     }
 
     private bool LoadSubscriptions(Loader loader)

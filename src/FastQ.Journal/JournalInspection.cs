@@ -70,6 +70,7 @@ public sealed class JournalInspection : IDisposable
     private SegmentCatalogue? _catalogue;
     private Guid _uuid;
     private ulong _snapshotBlock;
+    private string? _snapshotPath; // Of the newest good one: what a file is called need not be what it is.
 
     private JournalInspection(JournalOptions options, IStorage storage)
     {
@@ -328,7 +329,7 @@ public sealed class JournalInspection : IDisposable
 
             if (isGood && stream.IsWhole)
             {
-                _snapshotBlock = Math.Max(_snapshotBlock, header.Block);
+                (_snapshotBlock, _snapshotPath) = header.Block >= _snapshotBlock ? (header.Block, path) : (_snapshotBlock, _snapshotPath);
                 continue;
             }
 
@@ -348,13 +349,12 @@ public sealed class JournalInspection : IDisposable
     private void LoadNewestSnapshot(IReplay replay)
     {
         replay.Reset();
-        string path = Path.Combine(_options.SnapshotDirectory, Snapshots.FileName(_snapshotBlock));
-        if (_snapshotBlock == 0)
+        if (_snapshotPath is null)
         {
             return;
         }
 
-        using IStoredFile file = _storage.Open(path, create: false).OrThrow();
+        using IStoredFile file = _storage.Open(_snapshotPath, create: false).OrThrow();
         _ = TryReadHeader(file, out SnapshotHeader header);
         if (!replay.TryLoad(new SnapshotStream(file, header)))
         {

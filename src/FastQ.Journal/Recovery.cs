@@ -295,6 +295,11 @@ internal sealed class Recovery(JournalOptions options, IStorage storage, IReplay
                 return true;
             }
 
+            if (bad == 0 && Catalogue.All.FirstOrDefault(segment => segment.Verdict == SegmentVerdict.Bad) is FoundSegment rotten)
+            {
+                return RefuseAt("segment-header-rot", rotten.Slot, 0, 1, $"The header of {rotten.File.Path} is damaged, there is no snapshot, and the other segments do not begin at block 1. Run: fastq journal verify; then restore a copy, or: fastq journal repair --accept-loss.");
+            }
+
             return bad > 0
                 ? Refuse("corruption", $"All {bad} snapshots in {options.SnapshotDirectory} are damaged, and the segments before them are gone. Run: fastq journal verify; fastq journal repair --accept-loss keeps what can be read.")
                 : Refuse("file-missing", $"{options.SnapshotDirectory} holds no snapshot, but the segments do not begin at block 1. Restore the missing files; nothing was changed.");
@@ -310,8 +315,8 @@ internal sealed class Recovery(JournalOptions options, IStorage storage, IReplay
     {
         bool anyBlock = Catalogue.Ordered.Any(segment => segment.FirstPlace != 0);
         bool first = Catalogue.Ordered.Any(segment => segment.FirstPlace == 1 && !segment.HoldsLeftovers);
-        bool firstSegment = Catalogue.Ordered.Any(segment => segment.Header.SegmentNumber == 1);
-        return first || (!anyBlock && firstSegment);
+        bool nothingBefore = Catalogue.Ordered.Any(segment => segment.Header.FirstOfLife == 1 && segment.Header.ParentBlock == 0); // Not the first segment: an empty slot of an older life is soon gone.
+        return first || (!anyBlock && nothingBefore);
     }
 
     private bool TryApply(ChainWalk walk)

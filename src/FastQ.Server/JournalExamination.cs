@@ -76,8 +76,7 @@ internal sealed class JournalExamination : IDisposable
                 return RecordVerdict.NoRecord;
             }
 
-            MessageHeader header = MemoryMarshal.Read<MessageHeader>(record);
-            return header.BodyBytes >= 0 && RecordCheck.Of(record[MessageHeader.SizeBytes..]) == header.Check ? RecordVerdict.Sound : RecordVerdict.Unsound;
+            return RecordCheck.Holds(record) ? RecordVerdict.Sound : RecordVerdict.Unsound;
         }
 
         return kind is RecordKind.Settle or RecordKind.Extend or (>= RecordKind.Source and <= RecordKind.CommandDone) ? RecordVerdict.Unchecked : RecordVerdict.NoRecord;

@@ -38,7 +38,7 @@ public sealed class ModelTests
     }
 
     [Fact]
-    public void Engine_and_model_agree_after_any_commands_and_replay_gives_the_same_state()
+    public void Engine_and_model_agree_after_any_commands_and_replay_from_the_start_or_from_a_snapshot_gives_the_same_state()
     {
         Prop.ForAll(Sequences(80), steps => Story.Run(steps, checkEach: true))
             .Check(Config.QuickThrowOnFailure.WithMaxTest(60).WithReplay(7919, 104729));
@@ -58,6 +58,8 @@ public sealed class ModelTests
         private readonly Model _model = new();
         private readonly List<ulong> _producers = [];
         private int _names;
+        private QueueEngine? _fromSnapshot;
+        private int _inSnapshot;
 
         public static void Run(Step[] steps, bool checkEach)
         {
@@ -65,10 +67,15 @@ public sealed class ModelTests
             story.RunAll(steps, checkEach);
         }
 
-        public void Dispose() => _world.Dispose();
+        public void Dispose()
+        {
+            _world.Dispose();
+            _fromSnapshot?.Dispose();
+        }
 
         private void RunAll(Step[] steps, bool checkEach)
         {
+            int half = steps.Length / 2;
             for (int i = 0; i < 2; i++)
             {
                 Declare();
@@ -76,17 +83,37 @@ public sealed class ModelTests
                 _model.LastNumbers.Add(_producers[i], 0);
             }
 
-            foreach (Step step in steps)
+            for (int i = 0; i < steps.Length; i++)
             {
-                Do(step);
+                Do(steps[i]);
                 _model.Compare(_world.Engine);
                 if (checkEach)
                 {
                     _world.Check();
                 }
+
+                if (i == half)
+                {
+                    _fromSnapshot = new QueueEngine(new EngineLimits());
+                    Assert.True(_fromSnapshot.TryLoad(new MemoryStream(_world.Saved())));
+                    _inSnapshot = _world.Log.Count;
+                }
             }
 
-            _world.Check();
+            _world.Check(); // By the records alone.
+            CheckFromSnapshot();
+        }
+
+        /// <summary>A snapshot from halfway and the records after it give the same state.</summary>
+        private void CheckFromSnapshot()
+        {
+            foreach (Logged logged in _world.Log.Skip(_inSnapshot))
+            {
+                Assert.Equal(ApplyVerdict.Applied, World.Apply(_fromSnapshot!, logged));
+            }
+
+            _fromSnapshot!.CheckConservation();
+            Assert.Equal(World.DumpOf(_world.Engine), World.DumpOf(_fromSnapshot));
         }
 
         private void Declare()

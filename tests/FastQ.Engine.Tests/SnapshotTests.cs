@@ -6,35 +6,10 @@ namespace FastQ.Engine.Tests;
 /// <summary>The state as bytes: whole, and as a hostile file has it.</summary>
 public sealed class SnapshotTests
 {
-    /// <summary>A little of everything that a state may hold.</summary>
-    private static World Everything()
-    {
-        World world = new();
-        ulong producer = world.Open();
-        ulong other = world.Open(instance: 2);
-        uint a = world.Declare("a");
-        uint b = world.Declare("b");
-        uint gone = world.Declare("gone");
-        uint sub = world.Subscribe(a, other, credit: 20);
-        world.PublishMany(producer, a, 30);
-        world.PublishMany(producer, b, 10);
-        world.PublishMany(producer, gone, 3);
-        Assert.False(world.Publish(producer, 99).IsTaken);
-        world.DispatchAll();
-        world.Settle(other, sub, 1, 4);
-        world.Settle(other, sub, 6, 2, Outcome.Release);
-        world.Settle(other, sub, 9, 1, Outcome.Reject);
-        world.MarkDamaged(a, 29);
-        world.Purge(b);
-        world.Delete(gone);
-        world.PublishMany(producer, b, 2);
-        return world;
-    }
-
     [Fact]
     public void What_goes_on_from_a_snapshot_equals_what_goes_on_from_the_records()
     {
-        using World world = Everything();
+        using World world = World.WithEverything();
         using QueueEngine loaded = new(new EngineLimits());
         Assert.True(loaded.TryLoad(new MemoryStream(world.Saved())));
         Assert.Equal(World.DumpOf(world.Engine), World.DumpOf(loaded));
@@ -55,7 +30,7 @@ public sealed class SnapshotTests
     [Fact]
     public void A_snapshot_of_a_loaded_snapshot_is_the_same_bytes()
     {
-        using World world = Everything();
+        using World world = World.WithEverything();
         byte[] saved = world.Saved();
         world.Restart(fromSnapshot: true);
         Assert.Equal(saved.AsSpan(24).ToArray(), world.Saved().AsSpan(24).ToArray()); // Version and clocks before: the start has its own time.
@@ -64,7 +39,7 @@ public sealed class SnapshotTests
     [Fact]
     public void A_snapshot_with_any_byte_changed_is_refused_or_leads_to_a_state_that_adds_up()
     {
-        using World world = Everything();
+        using World world = World.WithEverything();
         byte[] saved = world.Saved();
         int refused = 0;
         foreach (byte flip in (byte[])[0x01, 0x80, 0xFF])
@@ -80,7 +55,7 @@ public sealed class SnapshotTests
                     continue;
                 }
 
-                GoOn(engine);
+                World.MustBearWork(engine);
             }
         }
 
@@ -90,7 +65,7 @@ public sealed class SnapshotTests
     [Fact]
     public void A_snapshot_cut_anywhere_is_refused()
     {
-        using World world = Everything();
+        using World world = World.WithEverything();
         byte[] saved = world.Saved();
         for (int length = 0; length < saved.Length; length++)
         {
@@ -119,33 +94,5 @@ public sealed class SnapshotTests
         using QueueEngine engine = new(new EngineLimits());
         Assert.False(engine.TryLoad(new MemoryStream(saved)));
         Assert.NotEqual(0u, first);
-    }
-
-    /// <summary>A state that was believed must bear work: nothing throws, the counts add up.</summary>
-    private static void GoOn(QueueEngine engine)
-    {
-        engine.CheckConservation();
-        engine.EndRecovery();
-        byte[] room = new byte[QueueEngine.MaxFactBytes];
-        _ = World.DumpOf(engine);
-        engine.Begin(0, new Now(engine.IntervalMicros + 3_600_000_000, 0), room);
-        foreach (uint queue in engine.QueueIds)
-        {
-            if (engine.Subscribe(queue, 1, 0, room, 1, out _, out uint subscription).IsTaken)
-            {
-                engine.SetCredit(subscription, 100, ulong.MaxValue);
-            }
-        }
-
-        DeliveryEntry[] entries = new DeliveryEntry[64];
-        while (engine.TryNextDispatch(out uint to))
-        {
-            engine.Dispatch(to, room, entries, out _);
-        }
-
-        for (int i = 0; i < 100 && engine.RunTimer(room, 1) > 0; i++)
-        {
-            engine.CheckConservation();
-        }
     }
 }

@@ -55,6 +55,59 @@ internal sealed class World : IDisposable
         _replay.Dispose();
     }
 
+    /// <summary>A little of everything that a state may hold.</summary>
+    public static World WithEverything()
+    {
+        World world = new();
+        ulong producer = world.Open();
+        ulong other = world.Open(instance: 2);
+        uint a = world.Declare("a");
+        uint b = world.Declare("b");
+        uint gone = world.Declare("gone");
+        uint sub = world.Subscribe(a, other, credit: 20);
+        world.PublishMany(producer, a, 30);
+        world.PublishMany(producer, b, 10);
+        world.PublishMany(producer, gone, 3);
+        Assert.False(world.Publish(producer, 99).IsTaken);
+        world.DispatchAll();
+        world.Settle(other, sub, 1, 4);
+        world.Settle(other, sub, 6, 2, Outcome.Release);
+        world.Settle(other, sub, 9, 1, Outcome.Reject);
+        world.MarkDamaged(a, 29);
+        world.Purge(b);
+        world.Delete(gone);
+        world.PublishMany(producer, b, 2);
+        return world;
+    }
+
+    /// <summary>A state that was believed must bear work: nothing throws, the counts add up.</summary>
+    public static void MustBearWork(QueueEngine engine)
+    {
+        engine.CheckConservation();
+        engine.EndRecovery();
+        byte[] room = new byte[QueueEngine.MaxFactBytes];
+        _ = DumpOf(engine);
+        engine.Begin(0, new Now(engine.IntervalMicros + 3_600_000_000, 0), room);
+        foreach (uint queue in engine.QueueIds)
+        {
+            if (engine.Subscribe(queue, 1, 0, room, 1, out _, out uint subscription).IsTaken)
+            {
+                engine.SetCredit(subscription, 100, ulong.MaxValue);
+            }
+        }
+
+        DeliveryEntry[] entries = new DeliveryEntry[64];
+        while (engine.TryNextDispatch(out uint to))
+        {
+            engine.Dispatch(to, room, entries, out _);
+        }
+
+        for (int i = 0; i < 100 && engine.RunTimer(room, 1) > 0; i++)
+        {
+            engine.CheckConservation();
+        }
+    }
+
     public static string DumpOf(QueueEngine engine)
     {
         using StringWriter text = new();

@@ -80,6 +80,20 @@ public sealed class HistoryTests : IDisposable
     }
 
     [Fact]
+    public void Lives_that_wrote_nothing_may_go_by_and_their_slots_too()
+    {
+        Open(_disk).Dispose();
+        using (Ledger second = Open(_disk))
+        {
+            second.Reclaim(); // The first life's empty slot is needed by nobody.
+        }
+
+        Assert.DoesNotContain(SegmentCatalogue.FileName(1), _disk.List(Slots).OrThrow());
+        using Ledger third = Open(_disk);
+        Assert.Equal(0, third.Applied);
+    }
+
+    [Fact]
     public void Each_life_has_a_higher_epoch_and_a_segment_of_its_own()
     {
         for (ulong life = 1; life <= 4; life++)

@@ -1,3 +1,4 @@
+using FastQ.Linux;
 using Xunit;
 using static FastQ.Journal.RestingDisk;
 
@@ -19,6 +20,19 @@ public class InspectionTests
         Assert.Null(inspection.Refusal);
         Assert.Equal(applied, state.Applied);
         Assert.Equal(steps, disk.Steps);
+    }
+
+    [Fact]
+    public void A_snapshot_under_another_name_is_taken_for_what_it_is()
+    {
+        using SimulatedStorage disk = AtRest(out int applied, out _);
+        string newest = $"{SnapshotFolder}/{disk.List(SnapshotFolder).OrThrow()[^1]}";
+        disk.Rename(newest, $"{SnapshotFolder}/copy.snap").OrThrow();
+        Ledger salvaged = Ledger.Lenient();
+        using JournalInspection inspection = Look(disk, Ledger.Lenient());
+        _ = inspection.SalvageInto(salvaged, Ledger.Judge);
+        Assert.Empty(inspection.Damage);
+        Assert.Equal(applied, salvaged.Applied);
     }
 
     [Fact]

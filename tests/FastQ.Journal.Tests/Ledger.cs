@@ -235,6 +235,23 @@ internal sealed class Ledger : IReplay, ISlotUse, IDisposable
         return problem.Length == 0;
     }
 
+    /// <summary>What the check of the thing says in whose record this byte lies; null: in nobody's that lives.</summary>
+    public RecordVerdict? VerdictAt(uint slot, long at)
+    {
+        foreach ((ulong id, Thing thing) in _live)
+        {
+            if (thing.Place.Slot == slot && at >= thing.Place.Offset && at < thing.Place.Offset + thing.Bytes)
+            {
+                byte[] record = new byte[thing.Bytes];
+                FastQ.Linux.Result<int> read = Journal.Read(slot, thing.Place.Offset, record);
+                bool isIts = read.Ok && read.Value == record.Length && MemoryMarshal.Read<ulong>(record.AsSpan(8)) == id;
+                return isIts ? Judge(record) : RecordVerdict.Unsound;
+            }
+        }
+
+        return null;
+    }
+
     public void Dispose() => _journal?.Dispose();
 
     IEnumerable<uint> IReplay.SlotsNeeded => _live.Values.Select(thing => thing.Place.Slot).Distinct();
@@ -322,14 +339,19 @@ internal sealed class Ledger : IReplay, ISlotUse, IDisposable
 
     private bool TryAppend(RecordKind kind, ulong id, byte[] padded, int length)
     {
-        const int MostTries = 1000;
+        const int MostTries = 1000, MostTriesWhileBusy = 1_000_000; // A disk that has a thread of its own may have to wait for a core.
         Span<byte> room;
         Place place;
         for (int tries = 0; !Journal.TryReserve(padded.Length, out room, out place); tries++)
         {
-            if (tries == MostTries || Journal.Failure is not null)
+            if (tries >= (Journal.IsBusy ? MostTriesWhileBusy : MostTries) || Journal.Failure is not null)
             {
                 return false;
+            }
+
+            if (tries >= MostTries)
+            {
+                Thread.Yield();
             }
 
             Reclaim();

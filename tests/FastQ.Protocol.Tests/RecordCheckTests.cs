@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using System.Text;
 using Xunit;
 
@@ -48,5 +49,55 @@ public class RecordCheckTests
             Assert.Equal(RecordCheck.Of(Enumerable.Repeat((byte)0x5A, length).ToArray()), RecordCheck.Of(memory.AtEnd(length)));
             Assert.Equal(RecordCheck.Of(memory.AtStart(length)), RecordCheck.Of(memory.AtEnd(length)));
         }
+    }
+
+    [Fact]
+    public void A_message_holds_and_with_any_bit_of_its_length_check_properties_or_body_turned_over_it_does_not()
+    {
+        byte[] record = MessageWith(headers: 2, "a body of words, as they are"u8);
+        Assert.True(RecordCheck.Holds(record));
+        foreach (int at in Enumerable.Range(0, 4).Concat(Enumerable.Range(20, 4)).Concat(Enumerable.Range(MessageHeader.SizeBytes, record.Length - MessageHeader.SizeBytes)))
+        {
+            for (int bit = 0; bit < 8; bit++)
+            {
+                byte[] rotten = [.. record];
+                rotten[at] ^= (byte)(1 << bit);
+                Assert.False(RecordCheck.Holds(rotten), $"bit {bit} of byte {at}");
+            }
+        }
+
+        for (int length = 0; length < record.Length; length++)
+        {
+            Assert.False(RecordCheck.Holds(record.AsSpan(0, length)));
+        }
+    }
+
+    // The check covers the same bytes wherever the border between them lies.
+    [Theory]
+    [InlineData(0)]
+    [InlineData(1)]
+    [InlineData(3)]
+    public void A_message_whose_body_begins_elsewhere_than_its_properties_end_does_not_hold(int headers)
+    {
+        byte[] record = MessageWith(headers, "a body of words, as they are"u8);
+        for (int bit = 0; bit < 16; bit++)
+        {
+            byte[] moved = [.. record];
+            moved[6 + bit / 8] ^= (byte)(1 << bit % 8);
+            Assert.False(RecordCheck.Holds(moved), $"bit {bit}");
+        }
+    }
+
+    private static byte[] MessageWith(int headers, ReadOnlySpan<byte> body)
+    {
+        PropertyWriter properties = new(new byte[256]);
+        for (int i = 0; i < headers; i++)
+        {
+            properties.Header($"key {i}", $"value {i}");
+        }
+
+        byte[] record = [.. new byte[MessageHeader.SizeBytes], .. properties.Written, .. body];
+        MemoryMarshal.Write(record, new MessageHeader { LengthBytes = (uint)record.Length, Kind = RecordKind.Message, PropertyBytes = (ushort)properties.Length, Check = RecordCheck.Of(record.AsSpan(MessageHeader.SizeBytes)) });
+        return record;
     }
 }

@@ -210,6 +210,48 @@ public sealed class RingTests : IDisposable
         }).Check(Generators.Config(3000, 42));
     }
 
+    // The ring's two halves between pages that nobody may touch: a look outside ends the whole run by a signal.
+    [Fact]
+    public unsafe void Any_bytes_in_a_ring_are_walked_without_a_look_outside_of_it()
+    {
+        using Guarded memory = new(2 * Bytes);
+        using Guarded words = new(4096);
+        Gen<int[]> lengths = Gen.OneOf(Gen.Choose(0, 64), Gen.Choose(0, Bytes), Gen.Choose(int.MinValue, int.MaxValue)).ArrayOf(64);
+        Prop.ForAll(Arb.From(from start in Gen.Choose(0, 1 << 28) from ahead in Gen.Choose(0, Bytes / 8) from chosen in lengths from seed in Gen.Choose(0, int.MaxValue - 1) select (Start: (ulong)start * 8, Ahead: (ulong)ahead * 8, chosen, seed)), world =>
+        {
+            Span<byte> halves = memory.AtStart(2 * Bytes);
+            new Random(world.seed).NextBytes(halves[..Bytes]);
+            Span<ulong> counters = MemoryMarshal.Cast<byte, ulong>(words.AtStart(16));
+            (counters[0], counters[1]) = (world.Start + world.Ahead, world.Start);
+            fixed (byte* ring = halves)
+            fixed (ulong* head = counters)
+            {
+                RingReader reader = new(ring, Bytes, head, head + 1);
+                ulong sum = 0;
+                for (int i = 0; reader.KnownBytes > 0 || i == 0; i++)
+                {
+                    int length = world.chosen[i % world.chosen.Length];
+                    MemoryMarshal.Write(halves[(int)(reader.Position % Bytes)..], length);
+                    halves[..Bytes].CopyTo(halves[Bytes..]);
+                    if (reader.Next(out RecordPrefix prefix) != RingVerdict.Record)
+                    {
+                        break;
+                    }
+
+                    foreach (byte one in reader.Bytes((int)prefix.LengthBytes))
+                    {
+                        sum += one;
+                    }
+
+                    reader.Advance((int)prefix.LengthBytes);
+                }
+
+                Assert.InRange(reader.Position, world.Start, world.Start + world.Ahead);
+                Assert.True(sum < ulong.MaxValue);
+            }
+        }).Check(Generators.Config(300, 44));
+    }
+
     // What was judged is the copy; the length that stands in the ring afterwards steers nothing.
     [Fact]
     public void A_length_that_changes_after_the_verdict_changes_nothing()

@@ -1,0 +1,58 @@
+using System.Text;
+using FastQ.Protocol;
+using Xunit;
+
+namespace FastQ.Fuzz;
+
+/// <summary>Properties, fields and names of any bytes, in memory that ends where they end.</summary>
+internal sealed class PropertyTarget : ITarget
+{
+    private readonly Guarded _memory = new();
+
+    public IEnumerable<byte[]> Seeds
+    {
+        get
+        {
+            byte[] room = new byte[512];
+            PropertyWriter properties = new(room);
+            properties.Header("key", "value");
+            properties.Header("number", PropertyType.Int64, BitConverter.GetBytes(7L));
+            yield return room[..properties.Length];
+            FieldWriter fields = new(room);
+            fields.Text(FieldTag.Name, "queue");
+            fields.Number(FieldTag.Queue, 7);
+            yield return room[..fields.Length];
+            yield return Encoding.UTF8.GetBytes("fastq.name");
+        }
+    }
+
+    public void Run(byte[] input)
+    {
+        ReadOnlySpan<byte> bytes = _memory.AtEnd(input);
+        PropertyReader properties = new(bytes);
+        int read = 0;
+        while (properties.Next())
+        {
+            read += 4 + properties.Value.Length + (properties.Tag == PropertyTag.Header ? 1 + properties.Key.Length : 0);
+            Assert.False(properties.IsMalformed);
+            Assert.Equal(properties.Tag == PropertyTag.Header, !properties.Key.IsEmpty);
+        }
+
+        Assert.Equal(PropertyReader.AreValid(bytes), !properties.IsMalformed);
+        Assert.True(properties.IsMalformed ? read < bytes.Length : read == bytes.Length, $"{read} of {bytes.Length} bytes read");
+
+        FieldReader fields = new(bytes);
+        read = 0;
+        while (fields.Next())
+        {
+            read += 4 + fields.Value.Length;
+            _ = fields.Text;
+        }
+
+        Assert.True(fields.IsMalformed ? read < bytes.Length : read == bytes.Length, $"{read} of {bytes.Length} bytes of fields read");
+        _ = FieldReader.TryNumber(bytes, FieldTag.Queue, out _);
+        _ = Names.IsValid(bytes);
+    }
+
+    public void Dispose() => _memory.Dispose();
+}
