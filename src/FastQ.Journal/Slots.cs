@@ -216,8 +216,7 @@ internal sealed class Slots(IStorage storage, JournalOptions options, Guid uuid,
             _liveBytes += what.LiveBytes;
             ulong needed = Math.Max(slot.LastBlock, what.LastLeftBlock);
 
-            // Without two snapshots nothing is free, not even a segment without a block: the first one says that this is where the journal begins.
-            bool isFree = olderSnapshotBlock > 0 && what.Live == 0 && !what.Pinned && needed <= olderSnapshotBlock && slot.LastBlock <= durableBlock;
+            bool isFree = what.Live == 0 && !what.Pinned && needed <= olderSnapshotBlock && slot.LastBlock <= durableBlock;
             if (!isFree)
             {
                 continue;
