@@ -14,6 +14,14 @@ public sealed unsafe partial class Session
 
     private void Reconnect()
     {
+        while (!TryReconnect())
+        {
+        }
+    }
+
+    /// <returns>False: the broker that took us in went away before all was sent again. Everything is as before.</returns>
+    private bool TryReconnect()
+    {
         if (LastWord is { Code: RefusalCode.RingViolation or RefusalCode.OutOfOrder or RefusalCode.UnknownRecord or RefusalCode.Fenced or RefusalCode.LimitReached } fatal)
         {
             IsClosed = true;
@@ -29,18 +37,7 @@ public sealed unsafe partial class Session
 
         PublishPosition();
         FreeRead();
-        int submissionBytes = _outbox.Ring.RingBytes;
-        int deliveryBytes = _rings.Deliveries.RingBytes;
-        Deadline deadline = new(_options.Patience);
-        Welcome? welcome;
-        while ((welcome = TryAgain(submissionBytes, deliveryBytes, out string why)) is null)
-        {
-            if (!deadline.TryPause(_giveUp))
-            {
-                throw new FastQException(RefusalCode.Disconnected, LastWord is FastQException said ? $"{why} (the broker's last word: {said.Message})" : why);
-            }
-        }
-
+        Welcome welcome = AwaitBroker();
         Reconnects++;
         _resumedAt = welcome.NextNumber;
         ulong known = welcome.NextNumber - 1;
@@ -56,7 +53,16 @@ public sealed unsafe partial class Session
         Take(welcome);
         ForgetRunsInRing();
 
-        Resend(unconfirmed);
+        if (!TryResend(unconfirmed))
+        {
+            // The old rings still hold all of it, and the socket still says that their broker is gone.
+            (_socket, _bell, _pipe, _rings, _outbox) = (oldSocket, oldBell, oldPipe, oldDeliveries, unconfirmed[^1]);
+            _older.Clear();
+            _older.AddRange(unconfirmed[..^1]);
+            welcome.Dispose();
+            return false;
+        }
+
         foreach (Outbox outbox in unconfirmed)
         {
             if (outbox.Rings != oldDeliveries && outbox.Rings != _nextRings)
@@ -80,12 +86,26 @@ public sealed unsafe partial class Session
         {
             Resume(subscription);
         }
+
+        return true;
     }
 
-    private Welcome? TryAgain(int submissionBytes, int deliveryBytes, out string why)
+    /// <summary>Connects within the patience, as the producer that this session is.</summary>
+    private Welcome AwaitBroker()
     {
-        ulong producer = _producer;
-        return Connector.TryConnect(_options, _instance, producer, _durableSeen, submissionBytes, deliveryBytes, out why);
+        int submissionBytes = _outbox.Ring.RingBytes;
+        int deliveryBytes = _rings.Deliveries.RingBytes;
+        Deadline deadline = new(_options.Patience);
+        Welcome? welcome;
+        while ((welcome = Connector.TryConnect(_options, _instance, _producer, _durableSeen, submissionBytes, deliveryBytes, out string why)) is null)
+        {
+            if (!deadline.TryPause(_giveUp))
+            {
+                throw new FastQException(RefusalCode.Disconnected, LastWord is FastQException said ? $"{why} (the broker's last word: {said.Message})" : why);
+            }
+        }
+
+        return welcome;
     }
 
     /// <summary>Runs that are still being handed out hold nothing of the old ring; their place in it is no matter any more.</summary>
@@ -103,7 +123,8 @@ public sealed unsafe partial class Session
     }
 
     /// <summary>Copies what was not confirmed from the old rings, in order, under the same numbers.</summary>
-    private void Resend(Outbox[] unconfirmed)
+    /// <returns>False: the broker went away while we waited for room.</returns>
+    private bool TryResend(Outbox[] unconfirmed)
     {
         foreach (Outbox old in unconfirmed)
         {
@@ -113,12 +134,37 @@ public sealed unsafe partial class Session
                 int length = (int)prefix.LengthBytes;
                 if (prefix.Kind < RecordKind.Credit)
                 {
+                    if (!TryAwaitRoom(length))
+                    {
+                        return false;
+                    }
+
                     ResendOne(old.Ring.Written(at, length), prefix);
                 }
 
                 at += (ulong)Limits.Align(length);
             }
         }
+
+        return true;
+    }
+
+    /// <summary>The new ring is as large as the old one, yet what was under way may have been in two: the broker reads it as we go.</summary>
+    private bool TryAwaitRoom(int length)
+    {
+        while (_outbox.Room < length + 2 * ControlRecord.SizeBytes || !_outbox.HasMarkRoom)
+        {
+            if (TryReadSocket(out bool isGone) && isGone)
+            {
+                return false;
+            }
+
+            Processor.Yield();
+            Drain(); // It reads no further while refusals wait for room.
+            FreeRead();
+        }
+
+        return true;
     }
 
     private void ResendOne(ReadOnlySpan<byte> record, RecordPrefix prefix)
@@ -126,17 +172,6 @@ public sealed unsafe partial class Session
         ulong number = MemoryMarshal.Read<ulong>(record[8..]);
         ConfirmLevel level = (ConfirmLevel)(prefix.Flags & MessageHeader.ConfirmMask);
         level = level == ConfirmLevel.None && prefix.Kind != RecordKind.Message ? ConfirmLevel.Written : level;
-        Deadline forEver = new(Timeout.InfiniteTimeSpan);
-        while (_outbox.Room < record.Length + 2 * ControlRecord.SizeBytes || !_outbox.HasMarkRoom)
-        {
-            Processor.Yield(); // The new ring is as large as the old one: the broker reads it as we go.
-            FreeRead();
-            if (forEver.IsOver)
-            {
-                return;
-            }
-        }
-
         RingWriter ring = _outbox.Ring;
         ulong start = ring.Head;
         record.CopyTo(ring.Next(record.Length));
