@@ -110,6 +110,24 @@ public class SessionTests
     }
 
     [Fact]
+    public void A_session_without_patience_finds_the_files_that_came_with_its_first_delivery()
+    {
+        using RunningBroker broker = new();
+        using Session publisher = broker.Connect();
+        publisher.DeclareQueue("q");
+        for (int round = 0; round < 20; round++)
+        {
+            using Session session = broker.Connect(options => options with { Patience = TimeSpan.Zero });
+            Subscription subscription = session.Subscribe("q");
+            publisher.Publish(publisher.OpenQueue("q"), "message"u8);
+            Delivery delivery = default;
+            Assert.True(SpinWait.SpinUntil(() => subscription.TryReceive(out delivery), Soon));
+            Assert.Equal("message", Encoding.UTF8.GetString(delivery.Body));
+            subscription.Accept(delivery);
+        }
+    }
+
+    [Fact]
     public void A_refused_message_is_told_by_number_and_those_around_it_are_taken()
     {
         using RunningBroker broker = new();
