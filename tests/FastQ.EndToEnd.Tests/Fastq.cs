@@ -67,6 +67,14 @@ public sealed class TestBroker : IDisposable
         Start();
     }
 
+    /// <summary>A broker that is started later, on a directory that is there before it.</summary>
+    private TestBroker(bool _)
+    {
+        _prefix = [];
+    }
+
+    public static TestBroker NotStarted() => new(false);
+
     public string Directory { get; } = System.IO.Directory.CreateTempSubdirectory("fastq-test-").FullName;
 
     public string Data => Path.Combine(Directory, "data");
@@ -131,9 +139,12 @@ public sealed class TestBroker : IDisposable
     }
 
     /// <summary>The broker starts without its prefix from now on.</summary>
-    public void RestartPlain()
+    public void RestartPlain() => StartUnder();
+
+    /// <summary>The broker starts with another prefix from now on.</summary>
+    public void StartUnder(params string[] prefix)
     {
-        _prefix = [];
+        _prefix = prefix;
         Start();
     }
 
@@ -148,7 +159,7 @@ public sealed class TestBroker : IDisposable
 
     public void Dispose()
     {
-        if (!_process!.HasExited)
+        if (_process is { HasExited: false })
         {
             Kill();
         }
