@@ -26,6 +26,7 @@ Usage: ./build.sh VERB [OPTIONS]
                                      the whole broker in simulated worlds of failing disks and clients; a seed alone: replay
   fuzz [--target NAME] [--minutes M | --inputs N] [--seed S] [--keep] [--replay FILE]
                                      throw bytes at what takes bytes in; tests/README.md says more
+  kill [--rounds N] [--seed S]       rounds of kill -9 of broker, producers and consumers on one directory (1000; a seed by chance)
   publish                            build the native binary artifacts/bin/fastq
   bench [--quick]                    measure speed and memory against the machine's floor, into perf-results/
   format [--check]                   format the sources, or only say what is not formatted
@@ -167,6 +168,26 @@ run_tests() {
     exit "$code"
 }
 
+run_kills() {
+    local rounds=1000 seed=$RANDOM
+    while (($#)); do
+        case $1 in
+            --rounds | --seed) (($# > 1)) || fail "$1 needs a value" 2 ;;&
+            --rounds) rounds=$2 ;;
+            --seed) seed=$2 ;;
+            *) fail "kill has no option '$1'; see ./build.sh help" 2 ;;
+        esac
+        shift 2
+    done
+    [[ $rounds =~ ^[1-9][0-9]*$ ]] || fail "--rounds needs a number from 1 on, not '$rounds'" 2
+    [[ $seed =~ ^[0-9]{1,9}$ ]] || fail "--seed needs a number of at most nine digits, not '$seed'" 2
+
+    publish
+    dotnet build tests/FastQ.EndToEnd.Tests -v q -clp:NoSummary </dev/null
+    FASTQ_KILL_ROUNDS=$rounds FASTQ_KILL_SEED=$seed exec artifacts/bin/FastQ.EndToEnd.Tests/debug/FastQ.EndToEnd.Tests \
+        -class FastQ.EndToEnd.KillTests -showLiveOutput -noColor
+}
+
 # Adds up the runner's summaries. Nothing run is not a success.
 closing_line() {
     awk '/^  succeeded: [0-9]+$/ { passed += $2 } /^  failed: [0-9]+$/ { failed += $2 }
@@ -226,6 +247,7 @@ case $verb in
     simulate) simulate "$@" ;;
     test) run_tests "$@" ;;
     fuzz) run_fuzz "$@" ;;
+    kill) run_kills "$@" ;;
     publish) publish ;;
     bench) run_bench "$@" ;;
     format) run_format "$@" ;;

@@ -144,6 +144,7 @@ public sealed unsafe partial class Session
         for (int looks = 1; _outbox.Room < record.Length + 2 * ControlRecord.SizeBytes || !_outbox.HasMarkRoom; looks++)
         {
             _options.Surroundings.Yield(); // The new ring is as large as the old one: the broker reads it as we go.
+            Drain(); // It reads no further while refusals wait for room.
             FreeRead();
             if (looks % LooksBetween == 0 && TryReadSocket(out bool isGone) && isGone)
             {

@@ -376,28 +376,32 @@ public sealed unsafe partial class Session : IDisposable
 
         const int FullWaitsBeforeGrowth = 8;
         long needed = length + ControlRecord.SizeBytes + Limits.RecordAlignment;
-        if (needed > _outbox.Ring.RingBytes * 3L / 4)
-        {
-            Grow(Limits.RingBytesFor(needed));
-        }
-        else if (++_fullWaits >= FullWaitsBeforeGrowth && _outbox.Ring.RingBytes * 2L <= _options.MaxLoadRingBytes)
+        bool FitsInRing() => needed <= _outbox.Ring.RingBytes * 3L / 4;
+        if (FitsInRing() && ++_fullWaits >= FullWaitsBeforeGrowth && _outbox.Ring.RingBytes * 2L <= _options.MaxLoadRingBytes)
         {
             _fullWaits = 0;
             Grow(_outbox.Ring.RingBytes * 2);
         }
 
-        // Once full, come back when a quarter is free, not for each record.
-        long wanted = Math.Max(needed, _outbox.Ring.RingBytes / 4);
-        Deadline forEver = new(_options.Surroundings, Timeout.InfiniteTimeSpan);
         FreeRead();
-        if (_outbox.Room >= needed && _outbox.HasMarkRoom)
+        if (FitsInRing() && _outbox.Room >= needed && _outbox.HasMarkRoom)
         {
             return;
         }
 
-        while (_outbox.Room < wanted || !_outbox.HasMarkRoom)
+        // Once full, come back when a quarter is free, not for each record.
+        Deadline forEver = new(_options.Surroundings, Timeout.InfiniteTimeSpan);
+        while (!FitsInRing() || _outbox.Room < Math.Max(needed, _outbox.Ring.RingBytes / 4) || !_outbox.HasMarkRoom)
         {
-            _ = WaitForNews(forEver);
+            if (!FitsInRing() && _outbox.Rings == _rings)
+            {
+                Grow(Limits.RingBytesFor(needed)); // Again when the broker died with our asking, or had no memory left.
+            }
+            else
+            {
+                _ = WaitForNews(forEver);
+            }
+
             FreeRead();
         }
     }

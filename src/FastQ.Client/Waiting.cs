@@ -137,16 +137,19 @@ public sealed unsafe partial class Session
         Deadline deadline = new(_options.Surroundings, _options.Patience);
         while (!_slots.Knows(slot))
         {
+            bool isOver = deadline.IsOver; // Asked first: what lies there by now counts, without any patience, too.
             _ = _options.Surroundings.Wait(_socket.Descriptor, -1, -1, Math.Min(1000, deadline.MillisecondsLeft));
-            if (TryReadSocket(out bool isGone) && isGone)
+            if (!TryReadSocket(out bool isGone))
+            {
+                if (isOver)
+                {
+                    throw new FastQException(RefusalCode.TimedOut, $"The descriptor of slot {slot} did not come");
+                }
+            }
+            else if (isGone)
             {
                 // The run that names this slot is the old life's: its messages are delivered again or still ours after the reconnect.
                 throw new FastQException(RefusalCode.Disconnected, $"The broker went away before slot {slot} came");
-            }
-
-            if (deadline.IsOver)
-            {
-                throw new FastQException(RefusalCode.TimedOut, $"The descriptor of slot {slot} did not come");
             }
         }
     }

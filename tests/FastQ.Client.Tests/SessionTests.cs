@@ -91,6 +91,43 @@ public class SessionTests
     }
 
     [Fact]
+    public void A_message_larger_than_the_ring_waits_until_the_broker_has_memory_for_larger_ones()
+    {
+        using RunningBroker broker = new(options => options with { MaxRingBytes = 3 * 1024 * 1024 });
+        using Session session = broker.Connect();
+        Session spender = broker.Connect(options => options with { SubmissionRingBytes = 2 * 1024 * 1024 });
+        session.DeclareQueue("q");
+        QueueHandle queue = session.OpenQueue("q");
+        Thread publisher = new(() => session.Publish(queue, new byte[300_000])) { IsBackground = true, Name = "publisher" };
+        publisher.Start();
+        SpinWait.SpinUntil(IsPolling, Soon); // It has asked, in vain.
+        spender.Dispose();
+        Assert.True(publisher.Join(Soon), "The publish does not return");
+        session.Flush();
+        Assert.Equal(1, session.GetQueue("q").Ready);
+
+        static bool IsPolling() => Directory.GetDirectories("/proc/self/task").Any(task => File.ReadAllText(Path.Combine(task, "comm")) == "publisher\n" && File.ReadAllText(Path.Combine(task, "syscall")).StartsWith("7 ", StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public void A_session_without_patience_finds_the_files_that_came_with_its_first_delivery()
+    {
+        using RunningBroker broker = new();
+        using Session publisher = broker.Connect();
+        publisher.DeclareQueue("q");
+        for (int round = 0; round < 20; round++)
+        {
+            using Session session = broker.Connect(options => options with { Patience = TimeSpan.Zero });
+            Subscription subscription = session.Subscribe("q");
+            publisher.Publish(publisher.OpenQueue("q"), "message"u8);
+            Delivery delivery = default;
+            Assert.True(SpinWait.SpinUntil(() => subscription.TryReceive(out delivery), Soon));
+            Assert.Equal("message", Encoding.UTF8.GetString(delivery.Body));
+            subscription.Accept(delivery);
+        }
+    }
+
+    [Fact]
     public void A_refused_message_is_told_by_number_and_those_around_it_are_taken()
     {
         using RunningBroker broker = new();

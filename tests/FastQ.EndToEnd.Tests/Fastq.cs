@@ -67,6 +67,14 @@ public sealed class TestBroker : IDisposable
         Start();
     }
 
+    /// <summary>A broker that is started later, on a directory that is there before it.</summary>
+    private TestBroker(bool _)
+    {
+        _prefix = [];
+    }
+
+    public static TestBroker NotStarted() => new(false);
+
     public string Directory { get; } = System.IO.Directory.CreateTempSubdirectory("fastq-test-").FullName;
 
     public string Data => Path.Combine(Directory, "data");
@@ -78,12 +86,27 @@ public sealed class TestBroker : IDisposable
     /// <summary>Of the broker itself, not of what it runs under.</summary>
     public string ProcessId => ReadyLine.Split(' ').Single(word => word.StartsWith("pid=", StringComparison.Ordinal))[4..];
 
+    /// <summary>The directory stays when this object goes: somebody shall look into it.</summary>
+    public bool IsKept { get; set; }
+
     public void Start()
+    {
+        Begin();
+        AwaitReady();
+    }
+
+    /// <summary>Starts the process and does not wait until it serves.</summary>
+    public void Begin()
     {
         string[] serve = [Fastq.Binary, "serve", "--data", Data, "--socket", Socket];
         string[] all = [.. _prefix, .. serve];
+        _process?.Dispose();
         _process = Fastq.StartProgram(all[0], all[1..]);
-        ReadyLine = _process.StandardOutput.ReadLine() ?? throw new InvalidOperationException($"No ready line: {_process.StandardError.ReadToEnd()}");
+    }
+
+    public void AwaitReady()
+    {
+        ReadyLine = _process!.StandardOutput.ReadLine() ?? throw new InvalidOperationException($"No ready line: {_process.StandardError.ReadToEnd()}");
         Assert.StartsWith("ready", ReadyLine, StringComparison.Ordinal);
     }
 
@@ -96,7 +119,7 @@ public sealed class TestBroker : IDisposable
     /// <summary>SIGKILL to the broker itself.</summary>
     public void Kill()
     {
-        _process!.Kill(entireProcessTree: true);
+        _process!.Kill(entireProcessTree: _prefix.Length > 0); // What it runs under, too. Without that it dies at once: looking for children takes its time.
         _process.WaitForExit();
     }
 
@@ -116,9 +139,12 @@ public sealed class TestBroker : IDisposable
     }
 
     /// <summary>The broker starts without its prefix from now on.</summary>
-    public void RestartPlain()
+    public void RestartPlain() => StartUnder();
+
+    /// <summary>The broker starts with another prefix from now on.</summary>
+    public void StartUnder(params string[] prefix)
     {
-        _prefix = [];
+        _prefix = prefix;
         Start();
     }
 
@@ -133,11 +159,14 @@ public sealed class TestBroker : IDisposable
 
     public void Dispose()
     {
-        if (!_process!.HasExited)
+        if (_process is { HasExited: false })
         {
             Kill();
         }
 
-        System.IO.Directory.Delete(Directory, recursive: true);
+        if (!IsKept)
+        {
+            System.IO.Directory.Delete(Directory, recursive: true);
+        }
     }
 }
