@@ -101,7 +101,7 @@ internal sealed class Machine : IDisposable
     /// <summary>Lets the broker go on by one turn, or time by a little. Gives false when nothing can happen before <see cref="NextMoment"/>.</summary>
     public bool Step()
     {
-        const long MostSteps = 20_000_000;
+        const long MostSteps = 2_000_000;
         if (++_steps > MostSteps)
         {
             throw new PromiseBroken($"the broker does not come to rest: {MostSteps} turns");
