@@ -206,6 +206,7 @@ public sealed partial class Broker : IDisposable
         bool worked = Complete();
         _isBlocked = false;
         worked |= TakeRings();
+        worked |= ReleaseLeft();
         worked |= RunTimers();
         worked |= DispatchAll();
         bool sealedNow = _journal.Seal();

@@ -172,7 +172,10 @@ public sealed partial class Broker
     {
         uint subscription = IdIn(fields, FieldTag.Subscription);
         FieldReader.TryNumber(fields, FieldTag.FirstDelivery, out ulong firstNotTaken);
-        Decision decision = _engine.ResumeSubscription(subscription, session.Producer, firstNotTaken, facts.Rest, _journal.OpenBlock, out int written);
+        int written = 0;
+        Decision decision = IsUnreleased(subscription)
+            ? Decision.Refuse(RefusalCode.UnknownSubscription)
+            : _engine.ResumeSubscription(subscription, session.Producer, firstNotTaken, facts.Rest, _journal.OpenBlock, out written);
         facts.Add(written);
         if (decision.IsTaken)
         {

@@ -84,6 +84,8 @@ public sealed partial class Broker
 
     private readonly List<Session> _dead = [];
 
+    private readonly List<(uint Subscription, ulong Producer, ulong FirstNotTaken)> _unreleased = [];
+
     /// <summary>A session's end gives back at once what it held; at a stop its owner may come back, so only what it never saw goes back.</summary>
     private void ReleaseSubscription(Session session, SessionSubscription subscription, bool ownerMayReturn)
     {
@@ -92,32 +94,48 @@ public sealed partial class Broker
             return;
         }
 
-        while (!_journal.TryReserve(SourceRecord.SizeBytes + QueueEngine.MaxFactBytes, out _, out _))
+        if (!ownerMayReturn)
         {
-            if (_journal.Failure is not null)
+            _unreleased.Add((subscription.Id, session.Producer, subscription.FirstNotTaken));
+            _ = ReleaseLeft();
+        }
+        else if (_journal.TryReserve(SourceRecord.SizeBytes + QueueEngine.MaxFactBytes, out Span<byte> room, out _)) // Else it stays the owner's until its lease ends.
+        {
+            int source = BeginSource(0, room);
+            int written = _engine.Detach(subscription.Id, subscription.FirstNotTaken, room[source..], _journal.OpenBlock);
+            Commit(source + written, (source > 0 ? 1u : 0u) + (written > 0 ? 1u : 0u));
+        }
+    }
+
+    /// <summary>Ends subscriptions whose sessions have ended. Where the journal has no room (a full disk, a slow one) they wait for it, and the turn does not.</summary>
+    private bool ReleaseLeft()
+    {
+        bool worked = false;
+        while (_unreleased.Count > 0)
+        {
+            if (!_journal.TryReserve(SourceRecord.SizeBytes + QueueEngine.MaxFactBytes, out Span<byte> room, out _))
             {
-                return;
+                _isBlocked = true;
+                break;
             }
 
-            _journal.Poll();
-            Processor.Yield();
+            (uint subscription, ulong producer, ulong firstNotTaken) = _unreleased[0];
+            _unreleased.RemoveAt(0);
+            if (_engine.IsSubscription(subscription))
+            {
+                int source = BeginSource(0, room);
+                Decision ended = _engine.Unsubscribe(subscription, producer, firstNotTaken, room[source..], _journal.OpenBlock, out int written);
+                Invariant.Holds(ended.IsTaken);
+                Commit(source + written, (source > 0 ? 1u : 0u) + (written > 0 ? 1u : 0u));
+                worked = true;
+            }
         }
 
-        _ = _journal.TryReserve(SourceRecord.SizeBytes + QueueEngine.MaxFactBytes, out Span<byte> room, out _);
-        int source = BeginSource(0, room);
-        int written;
-        if (ownerMayReturn)
-        {
-            written = _engine.Detach(subscription.Id, subscription.FirstNotTaken, room[source..], _journal.OpenBlock);
-        }
-        else
-        {
-            Decision ended = _engine.Unsubscribe(subscription.Id, session.Producer, subscription.FirstNotTaken, room[source..], _journal.OpenBlock, out written);
-            Invariant.Holds(ended.IsTaken);
-        }
-
-        Commit(source + written, (source > 0 ? 1u : 0u) + (written > 0 ? 1u : 0u));
+        return worked;
     }
+
+    /// <summary>Its session has ended, and it is about to: nobody takes it up again.</summary>
+    private bool IsUnreleased(uint subscription) => _unreleased.Count > 0 && _unreleased.Exists(left => left.Subscription == subscription);
 
     /// <summary>An orderly stop: takes what the rings hold, finishes the blocks under way, gives back what no consumer took, and leaves a snapshot.</summary>
     private string? Stop()
