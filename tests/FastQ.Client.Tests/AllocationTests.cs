@@ -28,7 +28,7 @@ public class AllocationTests
         }
 
         // The broker is of this process, too: its syncs allocate, at most ten a second, and a snapshot now and then its buffers of 200 KB.
-        // The smallest object a message would be 24 bytes each, three times what is let through.
-        Assert.InRange(GC.GetTotalAllocatedBytes(precise: true) - before, 0, Count * 8);
+        // How many of those fall into the run is chance. The smallest object a message would be 24 bytes each, half as much again as is let through.
+        Assert.InRange(GC.GetTotalAllocatedBytes(precise: true) - before, 0, Count * 16);
     }
 }
