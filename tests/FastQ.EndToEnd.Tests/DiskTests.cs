@@ -97,41 +97,6 @@ public class DiskTests
     }
 
     [Fact]
-    public void A_small_file_system_that_is_full_refuses_publishes_and_when_there_is_room_the_same_session_and_a_new_one_go_on()
-    {
-        // CASES B86. A disk of its own, for this broker alone: two slots and a half.
-        using TestBroker broker = TestBroker.NotStarted();
-        Directory.CreateDirectory(broker.Data);
-        broker.StartUnder(WithMounts($"mount -t tmpfs -o size=160m,mode=700 tmpfs '{broker.Data}'", "strace", "-f", "-D", "-o", "/dev/null", "-e", "trace=fallocate", "-e", "inject=fallocate:error=ENOSPC:when=3+"));
-        broker.Run("queue", "create", "work");
-        using Session session = Connect(broker, TimeSpan.FromSeconds(30));
-        QueueHandle work = session.OpenQueue("work");
-        byte[] body = new byte[10_000];
-        FastQException? full = null;
-        session.Refused = refused => full ??= refused;
-        long sent = 0;
-        for (; full is null && sent < 100_000; sent++)
-        {
-            session.Publish(work, body, ConfirmLevel.Written);
-        }
-
-        Assert.Equal(RefusalCode.DiskFull, full?.Code);
-        Assert.Throws<FastQException>(() => session.Flush(ConfirmLevel.Written));
-        session.ClearRefusals();
-        long kept = broker.Queue("work").GetProperty("messages").GetInt64();
-        Assert.InRange(kept, 3_000, sent - 1);
-
-        // Consuming and settling go on; then there is room.
-        Assert.Equal(0, broker.Run("consume", "work", "--max", "1000", "--format", "raw").ExitCode);
-        Assert.Equal(kept - 1000, broker.Queue("work").GetProperty("messages").GetInt64());
-        Assert.Equal(0, broker.Run("queue", "purge", "work").ExitCode);
-        Await("a new session's publish is taken", () => broker.Run("publish", "work", "--body", "new").ExitCode == 0);
-        session.WaitConfirmed(session.Publish(work, "same"u8), ConfirmLevel.Durable, TimeSpan.FromSeconds(20));
-        Assert.Equal(0, session.Reconnects);
-        Assert.Equal(2, broker.Queue("work").GetProperty("messages").GetInt64());
-    }
-
-    [Fact]
     public void A_disk_that_is_read_only_is_refused_at_the_start_and_left_as_it_is()
     {
         using TestBroker broker = new();
