@@ -163,6 +163,7 @@ public sealed partial class Broker : IDisposable
             session.Dispose();
         }
 
+        _dead.ForEach(session => session.Dispose()); // A stop ends them all, and no upkeep comes after it.
         foreach (Handshaking handshake in _handshakes.Values)
         {
             handshake.Dispose();
