@@ -32,6 +32,7 @@ public sealed unsafe partial class Session
             return true;
         }
 
+        int callBell = isForCalls ? CallBell.Descriptor : -1; // It is there before anybody can know that it must be rung.
         _rings.Sleep.Announce();
         Volatile.Write(ref _sleepsForCalls, isForCalls);
         Interlocked.MemoryBarrier();
@@ -39,7 +40,7 @@ public sealed unsafe partial class Session
         bool hungUp = false;
         if (!news && !deadline.IsOver)
         {
-            (bool rung, bool spoke, bool called) = _options.Surroundings.Wait(_pipe.Descriptor, _socket.Descriptor, isForCalls ? CallBell.Descriptor : -1, deadline.MillisecondsLeft);
+            (bool rung, bool spoke, bool called) = _options.Surroundings.Wait(_pipe.Descriptor, _socket.Descriptor, callBell, deadline.MillisecondsLeft);
             if (rung)
             {
                 Pipe.Drain(_pipe);
@@ -78,6 +79,9 @@ public sealed unsafe partial class Session
 
     /// <summary>Waits for the broker alone, at most so long.</summary>
     internal void WaitForNewsWithin(TimeSpan span) => _ = WaitForNews(new Deadline(_options.Surroundings, span));
+
+    /// <summary>A call came that was not taken yet.</summary>
+    internal bool IsCalled => Volatile.Read(ref _isCalled);
 
     /// <summary>The session's thread has seen that it was called, and looks for what now.</summary>
     internal void TakeCall() => _ = Interlocked.Exchange(ref _isCalled, false);

@@ -48,8 +48,13 @@ public unsafe class FenceTests
     private static void Meet(ref int ready, int until)
     {
         Interlocked.Increment(ref ready);
-        while (Volatile.Read(ref ready) < until)
+        for (int look = 1; Volatile.Read(ref ready) < until; look++)
         {
+            if (look % 1000 == 0)
+            {
+                Processor.Yield(); // The other may have to wait for this core.
+            }
+
             Processor.Pause(1);
         }
     }

@@ -20,10 +20,13 @@ public partial class ProgramTests
         ProcessStartInfo start = new(Path.Combine(Fastq.Root, "artifacts", "bin", name, "debug", name)) { RedirectStandardOutput = true };
         start.Environment["FASTQ_SOCKET"] = broker.Socket;
         using Process program = Process.Start(start)!;
-        string output = program.StandardOutput.ReadToEnd();
-        Assert.True(program.WaitForExit(30_000), "It does not end");
+        if (!program.WaitForExit(30_000))
+        {
+            program.Kill();
+            Assert.Fail("It does not end");
+        }
 
-        Assert.Equal((0, "hello\n"), (program.ExitCode, output));
+        Assert.Equal((0, "hello\n"), (program.ExitCode, program.StandardOutput.ReadToEnd()));
         Assert.Equal(0, broker.Queue("work").GetProperty("messages").GetInt64());
     }
 
