@@ -161,7 +161,7 @@ run_tests() {
     # shellcheck disable=SC2064 # the name as it is now
     trap "rm -f '$log'" EXIT
     for ((round = 1; round <= rounds; round++)); do
-        dotnet test --solution FastQ.sln --no-build --no-progress --max-parallel-test-modules 1 "${filter[@]}" </dev/null 2>&1 \
+        dotnet test --solution FastQ.sln --no-build --no-progress --max-parallel-test-modules 1 --timeout 15m "${filter[@]}" </dev/null 2>&1 \
             | tee -a "$log" || code=$?
     done
     closing_line "$log" || code=1
