@@ -72,6 +72,12 @@ public sealed partial class Broker
             return;
         }
 
+        _journal.ReserveSnapshots(_engine.StateBytes);
+        if (_journal.Room is JournalRoom.Scarce or JournalRoom.Spent && _engine.Slot(_journal.CurrentSlot).Live == 0 && _journal.TryLeaveSlot())
+        {
+            return; // All of it was consumed: it is one of those that snapshots let go of.
+        }
+
         bool due = _journal.IsSnapshotDue(_engine.StateBytes);
         _upkeepWaits = _journal.AtRest && HasReclaimable();
         if (!due && _upkeepWaits && _now.IntervalMicros - _lastSnapshotMicros >= IdleSnapshotMicros)

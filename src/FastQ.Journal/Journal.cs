@@ -20,6 +20,9 @@ public enum JournalRoom
     /// <summary>Everything.</summary>
     Plenty,
 
+    /// <summary>The current slot is nearly full, and whether there can be a next one is not known yet: new messages wait to hear it, while there is room to refuse them.</summary>
+    Awaited,
+
     /// <summary>The disk is full: settlements, refusals and moves, but no new messages.</summary>
     Scarce,
 
@@ -54,6 +57,7 @@ public sealed unsafe class Journal : IDisposable
     private ulong _syncTarget;
     private ulong _syncCovers;
     private bool _syncRuns;
+    private long _reserveTriedMicros;
     private bool _lastIsClosing;
     private long _bytesSinceSnapshot;
     private long _syncs;
@@ -128,21 +132,28 @@ public sealed unsafe class Journal : IDisposable
     /// <summary>No slot is ready to go on to, and none may be made: the owner should snapshot and reclaim now.</summary>
     public bool WantsRoom => _slots.IsStarved;
 
-    /// <summary>Why the next slot could not be made (a full disk); null when all is well.</summary>
-    public Fault? RoomFault => _slots.LastFault;
+    /// <summary>Why the next slot or the reserve for snapshots could not be made (a full disk); null when all is well.</summary>
+    public Fault? RoomFault => _slots.LastFault ?? _snapshots.ReserveFault;
 
-    /// <summary>What may still be written. Less than plenty only when no further slot can be made: what is left of the current one is kept then for what makes room, or must be said.</summary>
+    /// <summary>What may still be written. Less than plenty when no further slot can be made: what is left is kept then for what makes room, or must be said.</summary>
     public JournalRoom Room
     {
         get
         {
-            if (_slots.LastFault is null || _slots.HasNext)
+            // In sixteenths. Of what is filled, never of what is open: what was scarce once must not be plenty because a block was handed over.
+            long left = 16L * (_options.SlotBytes - _slots.Current.Offset - _fill) / _options.SlotBytes;
+            if (RoomFault is null)
             {
-                return JournalRoom.Plenty;
+                return _slots.HasNext || left >= 3 ? JournalRoom.Plenty : JournalRoom.Awaited;
             }
 
-            int left = _options.SlotBytes - _slots.Current.Offset - _capacity;
-            return left > _options.SlotBytes / 4 ? JournalRoom.Plenty : left > _options.SlotBytes / 8 ? JournalRoom.Scarce : JournalRoom.Spent;
+            // No further slot can be made. One that is there stays whole for the settlements that will empty others.
+            if (_snapshots.ReserveFault is not null)
+            {
+                return _slots.Ahead > 0 || left >= 2 ? JournalRoom.Scarce : JournalRoom.Spent;
+            }
+
+            return _slots.Ahead >= 2 || (_slots.Ahead == 1 && left >= 3) ? JournalRoom.Plenty : _slots.Ahead > 0 || left >= 2 ? JournalRoom.Scarce : JournalRoom.Spent;
         }
     }
 
@@ -197,6 +208,7 @@ public sealed unsafe class Journal : IDisposable
         Snapshots snapshots = new(storage, options, recovery.Uuid);
         recovery.GoodSnapshots.ForEach(snapshots.Adopt);
         snapshots.RemoveUnfinished();
+        snapshots.Reserve(0);
         Journal journal = new(options, storage, directoryLock, recovery.Uuid, epoch, slots, snapshots, recovery.Block, recovery.Hash);
         return new JournalOpening(journal, recovery.Report, null);
     }
@@ -271,6 +283,13 @@ public sealed unsafe class Journal : IDisposable
     /// <summary>Wants everything that is sealed now to become durable.</summary>
     public void RequestSync() => _syncTarget = OpenBlock - 1;
 
+    /// <summary>Goes on to the next slot before the current one is full: nothing in it is needed, and nothing of it can be freed while it is the current one. False: none is ready.</summary>
+    public bool TryLeaveSlot()
+    {
+        Invariant.Holds(OpenBytes == 0);
+        return _slots.HasNext && _slots.Current.FirstBlock != 0 && _slots.TryTurn();
+    }
+
     /// <summary>Takes completions and starts what is due. True: <see cref="WrittenBlock"/> or <see cref="DurableBlock"/> moved.</summary>
     public bool Poll()
     {
@@ -295,6 +314,20 @@ public sealed unsafe class Journal : IDisposable
         }
 
         return WrittenBlock != written || DurableBlock != durable;
+    }
+
+    /// <summary>Keeps room on the disk for the next snapshots, without which nothing is reclaimed. Cheap; for each upkeep.</summary>
+    /// <param name="stateBytes">Size of the state, in bytes.</param>
+    public void ReserveSnapshots(long stateBytes)
+    {
+        long now = _options.WallMicros();
+        if (_snapshots.IsRunning || (_snapshots.ReserveFault is not null && now >= _reserveTriedMicros && now - _reserveTriedMicros < _options.RetryMicros))
+        {
+            return;
+        }
+
+        _reserveTriedMicros = now;
+        _snapshots.Reserve(stateBytes);
     }
 
     /// <summary>Is a snapshot due, by how much was written since the last (DESIGN-REVIEW R30)?</summary>

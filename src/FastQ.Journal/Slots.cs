@@ -6,9 +6,10 @@ namespace FastQ.Journal;
 // The slots of a namespace: files of one size, used again and again, one use at a time.
 //
 //   free --prepare (header written, synced)--> next --the current one is full--> current --full--> used --reclaim--> free or unlinked
-//   (new file: allocated, zeroed as far as there is time, fsync of file and directory, first)
+//   (new file: allocated, fsync of file and directory, first; zeroed as far as there is time)
 //
-// The next slot is made ready beside the turn. A slot is usable only when its file, its name and its header are on the disk.
+// The next slot is made ready beside the turn. A slot is usable only when its file, its name and its header are on the disk. One free slot is
+// allocated ahead as well: on a full disk it takes the settlements that empty the others (DESIGN-REVIEW R27), and no new message.
 
 /// <summary>One slot file. The descriptor that writes it is the one that syncs it.</summary>
 internal sealed class Slot(uint id, IStoredFile file)
@@ -29,6 +30,9 @@ internal sealed class Slot(uint id, IStoredFile file)
 
     /// <summary>Wanted now: what of it is not zeroed yet stays as it was allocated. It reads as zeroes, too; the first sync of each place costs more.</summary>
     public volatile bool IsWanted;
+
+    /// <summary>Written over once: appends change no metadata.</summary>
+    public bool IsZeroed { get; set; }
 
     /// <summary>From before this start: clients may still map it.</summary>
     public bool IsOlderLife { get; set; }
@@ -52,6 +56,7 @@ internal sealed class Slots(IStorage storage, JournalOptions options, Guid uuid,
     private const int ZeroBytes = 128 * 1024;
     private const int ZeroBytesASync = 2 * 1024 * 1024;
     private static readonly byte[] s_zeroes = new byte[ZeroBytes];
+    private const int MostAhead = 2;
     private readonly List<Slot> _used = [];
     private readonly List<Slot> _free = [];
     private Slot? _next;
@@ -71,6 +76,9 @@ internal sealed class Slots(IStorage storage, JournalOptions options, Guid uuid,
 
     public bool HasNext => _next is not null;
 
+    /// <summary>Slots on the disk that hold nothing, besides the current one.</summary>
+    public int Ahead => _free.Count + (_next is null ? 0 : 1);
+
     public bool IsPreparing => _preparing is not null;
 
     /// <summary>A slot is wanted and may not be made yet.</summary>
@@ -87,8 +95,6 @@ internal sealed class Slots(IStorage storage, JournalOptions options, Guid uuid,
 
     /// <summary>Takes in a slot found at the start.</summary>
     public void AdoptUsed(Slot slot) => _used.Add(slot);
-
-    public void AdoptFree(Slot slot) => _free.Add(slot);
 
     /// <summary>Makes the first slot of a life, at once: allocated, header written, all synced and read back (DESIGN-REVIEW R1).</summary>
     public Result OpenFirst(ulong parentBlock, ulong parentHash, ulong gapBlock)
@@ -118,7 +124,7 @@ internal sealed class Slots(IStorage storage, JournalOptions options, Guid uuid,
         return Result.Success;
     }
 
-    /// <summary>Begins to make the next slot ready, if there is none and one may be made. True: a job runs under <paramref name="token"/>.</summary>
+    /// <summary>Begins to make the next slot ready, if there is none, or to allocate one in reserve. True: a job runs under <paramref name="token"/>.</summary>
     public bool TryPrepare(ulong token, long nowMicros)
     {
         if (_preparing is not null)
@@ -127,29 +133,15 @@ internal sealed class Slots(IStorage storage, JournalOptions options, Guid uuid,
             return false;
         }
 
-        if (_next is not null)
-        {
-            return false;
-        }
-
-        if (_free.Count > 0)
+        if (_next is null && _free.Count > 0)
         {
             Slot slot = _free[^1];
             _free.RemoveAt(_free.Count - 1);
-            return Prepare(slot, isNew: false, token);
+            Prepare(slot, token);
+            return true;
         }
 
-        bool mayGrow = Count < 2 * _liveBytes / options.SlotBytes + options.MaxSlotsBeyondLive;
-        if (!mayGrow)
-        {
-            _starvedSinceMicros = _starvedSinceMicros == 0 ? nowMicros : _starvedSinceMicros;
-            if (IsWithin(options.PatienceMicros, _starvedSinceMicros, nowMicros))
-            {
-                return false;
-            }
-        }
-
-        if (LastFault is not null && IsWithin(options.RetryMicros, _failedMicros, nowMicros))
+        if (Ahead >= MostAhead || !MayMake(nowMicros))
         {
             return false;
         }
@@ -163,28 +155,57 @@ internal sealed class Slots(IStorage storage, JournalOptions options, Guid uuid,
             return false;
         }
 
-        return Prepare(new Slot(id, file.Value), isNew: true, token);
+        _preparing = new Slot(id, file.Value);
+        Slot made = _preparing;
+        storage.Run(() => Allocate(made), token);
+        return true;
+    }
+
+    private bool MayMake(long nowMicros)
+    {
+        bool mayGrow = Count < 2 * _liveBytes / options.SlotBytes + options.MaxSlotsBeyondLive;
+        if (!mayGrow)
+        {
+            if (_next is not null)
+            {
+                return false; // Nothing waits for it.
+            }
+
+            _starvedSinceMicros = _starvedSinceMicros == 0 ? nowMicros : _starvedSinceMicros;
+            if (IsWithin(options.PatienceMicros, _starvedSinceMicros, nowMicros))
+            {
+                return false;
+            }
+        }
+
+        return LastFault is null || !IsWithin(options.RetryMicros, _failedMicros, nowMicros);
     }
 
     /// <summary>Why the last slot could not be made (no room on the disk); null when all is well.</summary>
     public Fault? LastFault { get; private set; }
 
-    /// <summary>The job has ended.</summary>
+    /// <summary>The job has ended: a slot was allocated, or made ready to be the next.</summary>
     public void Prepared(Fault? fault)
     {
         Slot slot = _preparing!;
         _preparing = null;
-        LastFault = fault;
-        if (fault is null)
+        bool wasAllocated = slot.SegmentNumber == 0;
+        LastFault = fault is null && !wasAllocated ? LastFault : fault; // That one could be made ready says nothing of room for another.
+        if (fault is not null)
+        {
+            // A slot that could not be allocated is given up: what it holds of the disk goes back.
+            slot.File.Dispose();
+            _ = storage.Unlink(PathOf(options, slot.Id));
+        }
+        else if (wasAllocated)
+        {
+            _free.Add(slot);
+        }
+        else
         {
             _next = slot;
             _starvedSinceMicros = 0;
-            return;
         }
-
-        // A slot that could not be allocated is given up: what it holds of the disk goes back.
-        slot.File.Dispose();
-        _ = storage.Unlink(PathOf(options, slot.Id));
     }
 
     /// <summary>The current slot is full: goes on to the next. False: it is not ready.</summary>
@@ -206,7 +227,6 @@ internal sealed class Slots(IStorage storage, JournalOptions options, Guid uuid,
     /// <summary>Frees what is free by the three conditions (DESIGN section 6, Reclaim).</summary>
     public void Reclaim(ISlotUse use, ulong olderSnapshotBlock, ulong durableBlock)
     {
-        const int MostFree = 2;
         SlotUse current = use.Of(Current.Id);
         _liveBytes = current.LiveBytes;
         for (int i = 0; i < _used.Count; i++)
@@ -223,7 +243,7 @@ internal sealed class Slots(IStorage storage, JournalOptions options, Guid uuid,
             }
 
             _used.RemoveAt(i--);
-            if (what.Retire || slot.IsOlderLife || _free.Count >= MostFree)
+            if (what.Retire || slot.IsOlderLife || Ahead > MostAhead)
             {
                 slot.File.Dispose();
                 _ = storage.Unlink(PathOf(options, slot.Id));
@@ -231,7 +251,8 @@ internal sealed class Slots(IStorage storage, JournalOptions options, Guid uuid,
             }
             else
             {
-                slot.FirstBlock = slot.LastBlock = 0;
+                slot.FirstBlock = slot.LastBlock = slot.SegmentNumber = 0;
+                slot.IsZeroed = true; // By what was written to it.
                 slot.Offset = Format.SegmentHeaderBytes;
                 _free.Add(slot);
             }
@@ -267,35 +288,44 @@ internal sealed class Slots(IStorage storage, JournalOptions options, Guid uuid,
         return null;
     }
 
-    private bool Prepare(Slot slot, bool isNew, ulong token)
+    private void Prepare(Slot slot, ulong token)
     {
         slot.SegmentNumber = ++HighestSegment;
         _preparing = slot;
         SegmentHeader header = HeaderOf(slot, 0, 0, 0, 0);
-        storage.Run(() => MakeReady(slot, header, isNew), token);
-        return true;
+        storage.Run(() => MakeReady(slot, header), token);
     }
 
-    private Result MakeReady(Slot slot, SegmentHeader header, bool isNew)
+    private Result Allocate(Slot slot)
     {
-        Result result = isNew ? Zero(slot) : Result.Success;
+        Result result = slot.File.Allocate(options.SlotBytes);
+        result = result.Ok ? slot.File.Sync() : result;
+        return result.Ok ? storage.SyncDirectory(options.SlotDirectory) : result;
+    }
+
+    private Result MakeReady(Slot slot, SegmentHeader header)
+    {
+        Result result = slot.IsZeroed ? Result.Success : Zero(slot);
         result = result.Ok ? WriteHeader(slot, header) : result;
-        result = !result.Ok ? result : isNew ? slot.File.Sync() : slot.File.DataSync();
-        return result.Ok && isNew ? storage.SyncDirectory(options.SlotDirectory) : result;
+        return result.Ok ? slot.File.DataSync() : result;
     }
 
     /// <summary>Writes zeroes once, so that later appends change no metadata, piece by piece, until the slot is wanted: a burst does not wait for 64 MiB of zeroes.</summary>
     private Result Zero(Slot slot)
     {
-        Result result = slot.File.Allocate(options.SlotBytes);
-        for (long at = 0; result.Ok && at < options.SlotBytes && !slot.IsWanted; at += ZeroBytes)
+        slot.IsZeroed = true;
+        for (long at = 0; at < options.SlotBytes && !slot.IsWanted; at += ZeroBytes)
         {
-            result = slot.File.WriteAt(s_zeroes.AsSpan(0, (int)Math.Min(ZeroBytes, options.SlotBytes - at)), at);
+            Result result = slot.File.WriteAt(s_zeroes.AsSpan(0, (int)Math.Min(ZeroBytes, options.SlotBytes - at)), at);
             bool isDue = (at + ZeroBytes) % ZeroBytesASync == 0; // So that little is left for the sync that follows.
             result = result.Ok && isDue ? slot.File.DataSync() : result;
+            if (!result.Ok)
+            {
+                return result;
+            }
         }
 
-        return result;
+        return Result.Success;
     }
 
     private SegmentHeader HeaderOf(Slot slot, ulong parentBlock, ulong parentHash, uint firstOfLife, ulong gapBlock)

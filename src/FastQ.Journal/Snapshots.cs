@@ -9,6 +9,9 @@ namespace FastQ.Journal;
 //
 //   NNN.tmp  pages are written through the page cache at once (the pause), then beside the turn:
 //   wait until the described block is durable -> header -> fsync -> rename to NNN.snap -> fsync of the directory -> the third oldest goes
+//
+// On a full disk nothing is reclaimed without two more snapshots, which are new files: a file called reserve holds the room for them
+// (DESIGN-REVIEW R27) and is given up when one does not fit.
 
 /// <summary>Writes pages as they come: 64 KiB, then their hash. Ends with <see cref="Finish"/>. One thread.</summary>
 internal sealed class SnapshotWriter(IStoredFile file) : IBufferWriter<byte>, IDisposable
@@ -201,7 +204,9 @@ internal readonly record struct SnapshotInfo(ulong Block, string Path, long Byte
 internal sealed class Snapshots(IStorage storage, JournalOptions options, Guid uuid)
 {
     private readonly List<SnapshotInfo> _kept = [];
+    private const long ReserveStepBytes = 256 * 1024;
     private Making? _making;
+    private long _reservedBytes;
 
     private sealed record Making(IStoredFile File, string Path, SnapshotHeader Header, long Bytes)
     {
@@ -284,8 +289,56 @@ internal sealed class Snapshots(IStorage storage, JournalOptions options, Guid u
         }
     }
 
+    private string ReservePath => Path.Combine(options.NamespaceDirectory, "reserve");
+
+    /// <summary>Why the reserve could not be made as large as the next snapshots will be; null when it is whole.</summary>
+    public Fault? ReserveFault { get; private set; }
+
+    /// <summary>Keeps room for the snapshots that are needed before anything can be reclaimed.</summary>
+    /// <param name="stateBytes">Size of one now.</param>
+    public void Reserve(long stateBytes)
+    {
+        long wanted = (stateBytes + stateBytes / 4) * (_kept.Count < 2 ? 2 : 1); // With room to grow: it is not made anew for each message.
+        bool isTooLarge = _reservedBytes > 4 * (wanted + ReserveStepBytes); // The backlog is gone.
+        if (_reservedBytes >= wanted && _reservedBytes > 0 && !isTooLarge)
+        {
+            ReserveFault = null;
+            return;
+        }
+
+        if (isTooLarge || _reservedBytes == 0)
+        {
+            _reservedBytes = 0;
+            _ = storage.Unlink(ReservePath); // Or what an earlier life left: it may be of any size.
+        }
+
+        wanted = (wanted / ReserveStepBytes + 1) * ReserveStepBytes;
+        Result<IStoredFile> file = storage.Open(ReservePath, create: true);
+        Result made = file.Ok ? file.Value.Allocate(wanted) : file.Fault;
+        if (file.Ok)
+        {
+            file.Value.Dispose();
+        }
+
+        ReserveFault = made.Ok ? null : made.Fault;
+        _reservedBytes = made.Ok ? wanted : _reservedBytes;
+    }
+
     /// <summary>Writes the pages: the pause. Gives a fault when the disk has no room; the journal goes on without this snapshot.</summary>
     public Result Begin(ulong block, ulong blockHash, ulong epoch, Action<IBufferWriter<byte>> save)
+    {
+        Result begun = TryBegin(block, blockHash, epoch, save);
+        if (begun.Ok || _reservedBytes == 0 || begun.Fault.Errno is not (Errno.ENOSPC or Errno.EDQUOT))
+        {
+            return begun;
+        }
+
+        _reservedBytes = 0;
+        _ = storage.Unlink(ReservePath);
+        return TryBegin(block, blockHash, epoch, save);
+    }
+
+    private Result TryBegin(ulong block, ulong blockHash, ulong epoch, Action<IBufferWriter<byte>> save)
     {
         Invariant.Holds(_making is null);
         long start = Clock.MonotonicNanoseconds();

@@ -7,7 +7,7 @@ namespace FastQ.Journal;
 public class FailureTests
 {
     private const string Data = "/sim/data";
-    private const int SlotBytes = 40 * 1024, BlockBytes = 4 * 1024;
+    private const int SlotBytes = 40 * 1024, LargeSlotBytes = 64 * 1024, BlockBytes = 4 * 1024;
 
     [Theory]
     [InlineData(StorageStepKind.Write)]
@@ -91,6 +91,85 @@ public class FailureTests
         Assert.Null(ledger.Journal.RoomFault);
         Assert.Equal(ledger.Applied, ledger.Confirmed);
     }
+
+    [Fact]
+    public void On_a_full_disk_messages_are_refused_while_there_is_room_for_settlements_and_refusals()
+    {
+        using SimulatedStorage disk = new("/sim");
+        using Ledger ledger = Ledger.Open(disk, Data, LargeSlotBytes, BlockBytes);
+        ledger.Put(100);
+        for (int turn = 0; turn < 10; turn++)
+        {
+            ledger.Sync(); // The slots ahead are made.
+        }
+
+        disk.Fail = step => step.Kind == StorageStepKind.Allocate ? Errno.ENOSPC : Errno.None;
+        List<JournalRoom> rooms = [];
+        int scarce = 0;
+        while (ledger.TryPut(3000))
+        {
+            ledger.Sync();
+            ledger.Reclaim(); // Tells how much lives: by that slots may be made.
+            JournalRoom room = ledger.Journal.Room;
+            scarce += room == JournalRoom.Scarce ? 1 : 0;
+            if (rooms.Count == 0 || rooms[^1] != room)
+            {
+                rooms.Add(room);
+            }
+        }
+
+        Assert.Equal([JournalRoom.Plenty, JournalRoom.Scarce, JournalRoom.Spent], rooms);
+        Assert.InRange(scarce, LargeSlotBytes / BlockBytes, int.MaxValue); // A whole slot of lone blocks: one is kept for this.
+    }
+
+    [Fact]
+    public void As_long_as_nobody_knows_whether_there_will_be_a_next_slot_the_last_of_this_one_is_held_back()
+    {
+        using SimulatedStorage disk = new("/sim");
+        using Ledger ledger = Ledger.Open(disk, Data, LargeSlotBytes, BlockBytes);
+        disk.Fail = step => step.Kind == StorageStepKind.Allocate ? Errno.ENOSPC : Errno.None;
+        disk.Pick = handed => handed > 1 ? 1 : -1; // All but the first: the next slot is being made for long.
+        ledger.Poll();
+        while (ledger.Journal.Room == JournalRoom.Plenty)
+        {
+            ledger.Put(100);
+            ledger.Seal();
+        }
+
+        Assert.Equal(JournalRoom.Awaited, ledger.Journal.Room);
+        Assert.Null(ledger.Journal.RoomFault);
+        disk.Pick = null;
+        ledger.Sync();
+        Assert.Equal(JournalRoom.Scarce, ledger.Journal.Room); // There is room to say so.
+        disk.Fail = null;
+        ledger.Sync();
+        ledger.Sync();
+        Assert.Equal(JournalRoom.Plenty, ledger.Journal.Room);
+    }
+
+    [Fact]
+    public void A_snapshot_that_finds_no_room_takes_what_is_kept_for_it()
+    {
+        using SimulatedStorage disk = new("/sim");
+        using Ledger ledger = Open(disk);
+        ledger.Put(500);
+        string reserve = Path.Combine(Data, "namespaces", "default", "reserve");
+        Assert.True(Holds(disk, reserve));
+        disk.Fail = step => step.Kind == StorageStepKind.Write && step.Path.EndsWith(".tmp", StringComparison.Ordinal) && Holds(disk, reserve) ? Errno.ENOSPC : Errno.None;
+        Assert.True(ledger.Snapshot());
+        Assert.False(Holds(disk, reserve));
+
+        // And messages wait until it is whole again.
+        disk.Fail = step => step.Kind == StorageStepKind.Allocate ? Errno.ENOSPC : Errno.None;
+        ledger.Journal.ReserveSnapshots(1000);
+        Assert.Equal(JournalRoom.Scarce, ledger.Journal.Room);
+        disk.Fail = null;
+        ledger.Journal.ReserveSnapshots(1000);
+        Assert.Equal(JournalRoom.Plenty, ledger.Journal.Room);
+        Assert.True(Holds(disk, reserve));
+    }
+
+    private static bool Holds(SimulatedStorage disk, string path) => disk.List(Path.GetDirectoryName(path)!).OrThrow().Contains(Path.GetFileName(path));
 
     [Fact]
     public void A_snapshot_that_finds_no_room_is_given_up_and_leaves_no_file()
