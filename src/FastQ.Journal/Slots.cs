@@ -155,22 +155,27 @@ internal sealed class Slots(IStorage storage, JournalOptions options, Guid uuid,
             return false;
         }
 
-        _preparing = new Slot(id, file.Value);
-        Slot made = _preparing;
-        storage.Run(() => Allocate(made), token);
+        Make(new Slot(id, file.Value), token);
         return true;
+    }
+
+    /// <summary>Apart, as <see cref="Prepare"/> is: a closure is made at each call, and the caller is called once a turn.</summary>
+    private void Make(Slot slot, ulong token)
+    {
+        _preparing = slot;
+        storage.Run(() => Allocate(slot), token);
     }
 
     private bool MayMake(long nowMicros)
     {
+        if (_next is not null && Count >= _liveBytes / options.SlotBytes + options.MaxSlotsBeyondLive - 1)
+        {
+            return false; // The reserve: nothing waits for it, and of so many slots one will soon be free.
+        }
+
         bool mayGrow = Count < 2 * _liveBytes / options.SlotBytes + options.MaxSlotsBeyondLive;
         if (!mayGrow)
         {
-            if (_next is not null)
-            {
-                return false; // Nothing waits for it.
-            }
-
             _starvedSinceMicros = _starvedSinceMicros == 0 ? nowMicros : _starvedSinceMicros;
             if (IsWithin(options.PatienceMicros, _starvedSinceMicros, nowMicros))
             {
