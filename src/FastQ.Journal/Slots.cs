@@ -168,7 +168,8 @@ internal sealed class Slots(IStorage storage, JournalOptions options, Guid uuid,
 
     private bool MayMake(long nowMicros)
     {
-        if (_next is not null && Count >= _liveBytes / options.SlotBytes + options.MaxSlotsBeyondLive - 1)
+        const int Least = 3; // The current one, the next, and the reserve.
+        if (_next is not null && Count >= _liveBytes / options.SlotBytes + Math.Max(Least, options.MaxSlotsBeyondLive - 1))
         {
             return false; // The reserve: nothing waits for it, and of so many slots one will soon be free.
         }
