@@ -12,7 +12,7 @@ namespace FastQ.Coverage;
 internal static class Program
 {
     private const double LeastPercent = 90;
-    private const int Seeds = 1500;
+    private const int Seeds = 400;
     private static readonly string[] s_rooms = ["FastQ.Engine", "FastQ.Journal"];
     private static readonly (string Project, string[] Arguments)[] s_suites =
     [
