@@ -26,6 +26,8 @@ Usage: ./build.sh VERB [OPTIONS]
                                      the whole broker in simulated worlds of failing disks and clients; a seed alone: replay
   fuzz [--target NAME] [--minutes M | --inputs N] [--seed S] [--keep] [--replay FILE]
                                      throw bytes at what takes bytes in; tests/README.md says more
+  coverage [--seeds N] [--write]     which branches of the engine and the journal the tests reach; fails when one has neither a test nor a
+                                     reason in tests/coverage.md
   kill [--rounds N] [--seed S]       rounds of kill -9 of broker, producers and consumers on one directory (1000; a seed by chance)
   publish                            build the native binary artifacts/bin/fastq
   bench [--quick]                    measure speed and memory against the machine's floor, into perf-results/
@@ -205,6 +207,16 @@ run_fuzz() {
     exec artifacts/bin/FastQ.Fuzz/debug/FastQ.Fuzz "$@"
 }
 
+# A build of its own, not optimised: the optimiser merges branches. Built each time, for the last run wrote into its rooms.
+run_coverage() {
+    need_sdk
+    local project
+    for project in FastQ.Engine.Tests FastQ.Journal.Tests FastQ.Simulation FastQ.Coverage; do
+        dotnet build "tests/$project" -v q -clp:NoSummary -p:Optimize=false "-p:ArtifactsPath=$root/artifacts/coverage" </dev/null >&2
+    done
+    exec artifacts/coverage/bin/FastQ.Coverage/debug/FastQ.Coverage "$@"
+}
+
 run_bench() {
     need gcc libc6-dev libxxhash-dev make python3
     publish
@@ -247,6 +259,7 @@ case $verb in
     simulate) simulate "$@" ;;
     test) run_tests "$@" ;;
     fuzz) run_fuzz "$@" ;;
+    coverage) run_coverage "$@" ;;
     kill) run_kills "$@" ;;
     publish) publish ;;
     bench) run_bench "$@" ;;

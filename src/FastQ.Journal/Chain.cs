@@ -243,19 +243,6 @@ internal sealed class ChainWalk(SegmentCatalogue catalogue, Guid uuid, ulong blo
         return BlockVerdict.NotTheSuccessor;
     }
 
-    /// <summary>Continues after a lost stretch: takes a block as it is, whatever its chain says. For repair.</summary>
-    public bool TryResumeAt(FoundSegment segment, int offset)
-    {
-        BlockVerdict verdict = ReadHeader(segment, offset, out BlockHeader header);
-        if (verdict != BlockVerdict.Valid || header.BlockNumber <= Block || header.Epoch != segment.Header.Epoch || header.BlockNumber > LimitOf(header.Epoch) || !ReadPayload(segment, offset, header, out _) || header.HashWith(Payload, Format.Seed(uuid, header.Epoch)) != header.Hash)
-        {
-            return false;
-        }
-
-        Accept(catalogue.Ordered.IndexOf(segment), offset, header);
-        return true;
-    }
-
     public ulong LimitOf(ulong epoch)
     {
         if (!_limits.TryGetValue(epoch, out ulong limit))

@@ -189,7 +189,9 @@ public sealed unsafe class Journal : IDisposable
         recovery.Report.Epoch = epoch;
         Slots slots = new(storage, options, recovery.Uuid, options.NewGuid(), epoch) { HighestId = recovery.Catalogue.HighestSlot, HighestSegment = recovery.Catalogue.HighestSegment };
         Result first = slots.OpenFirst(recovery.Block, recovery.Hash, 0);
-        first = first.Ok && isFirstStart ? WriteFormat(options, storage, recovery.Uuid) : first;
+
+        // FORMAT may have been renamed by a first start that ended before its name was synced: until it lasts, nothing is confirmed beside it.
+        first = !first.Ok ? first : isFirstStart ? WriteFormat(options, storage, recovery.Uuid) : storage.SyncDirectory(options.Directory);
         if (!first.Ok)
         {
             recovery.Catalogue.Dispose();
@@ -207,7 +209,7 @@ public sealed unsafe class Journal : IDisposable
 
         Snapshots snapshots = new(storage, options, recovery.Uuid);
         recovery.GoodSnapshots.ForEach(snapshots.Adopt);
-        snapshots.RemoveUnfinished();
+        snapshots.RemoveLeftovers(recovery.SpareSnapshots);
         snapshots.Reserve(0);
         Journal journal = new(options, storage, directoryLock, recovery.Uuid, epoch, slots, snapshots, recovery.Block, recovery.Hash);
         return new JournalOpening(journal, recovery.Report, null);

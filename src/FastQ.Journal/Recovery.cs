@@ -34,6 +34,9 @@ internal sealed class Recovery(JournalOptions options, IStorage storage, IReplay
 
     public List<SnapshotInfo> GoodSnapshots { get; } = [];
 
+    /// <summary>Files of snapshots older than those two: a crash came between the third and the removal of the first.</summary>
+    public List<string> SpareSnapshots { get; } = [];
+
     public ulong StartBlock => _report.SnapshotBlock;
 
     /// <summary>Makes the directories of a first start; reads FORMAT otherwise. False: refused.</summary>
@@ -282,6 +285,7 @@ internal sealed class Recovery(JournalOptions options, IStorage storage, IReplay
 
             // The one before stays as what reclaim rests on; its pages are read when it is needed.
             GoodSnapshots.InsertRange(0, found.Value.Select(snapshot => snapshot.Info).Where(info => GoodSnapshots.Count > 0 && info.Block < GoodSnapshots[0].Block).TakeLast(1));
+            SpareSnapshots.AddRange(found.Value.Select(snapshot => snapshot.Info).Where(info => GoodSnapshots.Count > 1 && info.Block < GoodSnapshots[0].Block).Select(info => info.Path));
             _report.SnapshotBlock = block;
             _report.SnapshotsRejected = bad;
             if (loaded)

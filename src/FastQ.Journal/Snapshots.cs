@@ -276,9 +276,14 @@ internal sealed class Snapshots(IStorage storage, JournalOptions options, Guid u
 
     public void Adopt(SnapshotInfo snapshot) => _kept.Add(snapshot);
 
-    /// <summary>Removes what a crash left of snapshots in the making: they mean nothing, and nobody else would ever remove them. After recovery only.</summary>
-    public void RemoveUnfinished()
+    /// <summary>Removes what a crash left: snapshots in the making, which mean nothing, and those older than the two that are kept. Nobody else would ever remove them. After recovery only.</summary>
+    public void RemoveLeftovers(IEnumerable<string> spare)
     {
+        foreach (string path in spare)
+        {
+            _ = storage.Unlink(path);
+        }
+
         Result<IReadOnlyList<string>> names = storage.List(options.SnapshotDirectory);
         foreach (string name in names.Ok ? names.Value : [])
         {

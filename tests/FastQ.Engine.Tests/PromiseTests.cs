@@ -531,6 +531,104 @@ public sealed class PromiseTests
         world.Check();
     }
 
+    [Fact]
+    public void A_lease_beyond_its_limits_is_refused_wherever_one_is_asked_for()
+    {
+        using World world = new();
+        ulong producer = world.Open();
+        uint queue = world.Declare("q");
+        byte[] room = new byte[QueueEngine.MaxFactBytes];
+        foreach (long lease in (long[])[Limits.MinLeaseMilliseconds - 1, Limits.MaxLeaseMilliseconds + 1])
+        {
+            Assert.Equal(RefusalCode.BadArgument, world.Engine.DeclareQueue("r"u8, new QueueAttributes(lease), room, 1, out int written, out _, out _, out string difference).Code);
+            Assert.Contains($"{Limits.MaxLeaseMilliseconds} ms", difference, StringComparison.Ordinal);
+            Assert.Equal(RefusalCode.BadArgument, world.Engine.Subscribe(queue, producer, lease, room, 1, out int more, out _).Code);
+            Assert.Equal((0, 0), (written, more));
+        }
+
+        uint subscription = world.Subscribe(queue, producer, leaseMilliseconds: Limits.MinLeaseMilliseconds);
+        world.PublishMany(producer, queue, 1);
+        world.DispatchAll();
+        foreach (long lease in (long[])[Limits.MinLeaseMilliseconds - 1, Limits.MaxLeaseMilliseconds + 1])
+        {
+            Assert.Equal(RefusalCode.BadArgument, world.Extend(producer, subscription, 1, 1, lease).Code);
+        }
+
+        Assert.Equal(RefusalCode.BadArgument, world.Settle(producer, subscription, 1, count: 0).Code);
+        Assert.True(world.Extend(producer, subscription, 1, 1, Limits.MaxLeaseMilliseconds).IsTaken);
+        world.Check();
+    }
+
+    [Fact]
+    public void A_queue_that_never_was_is_told_from_one_that_was_deleted()
+    {
+        using World world = new();
+        ulong producer = world.Open();
+        uint gone = world.Declare("gone");
+        world.Delete(gone);
+        byte[] room = new byte[QueueEngine.MaxFactBytes];
+        foreach ((uint queue, RefusalCode code) in ((uint, RefusalCode)[])[(0, RefusalCode.UnknownQueue), (gone, RefusalCode.QueueDeleted), (gone + 1, RefusalCode.UnknownQueue)])
+        {
+            Assert.Equal(code, world.Publish(producer, queue).Code);
+            Assert.Equal(code, world.Engine.Subscribe(queue, producer, 0, room, 1, out _, out _).Code);
+            Assert.Equal(code, world.Engine.PurgeQueue(queue, room, 1, out _, out _).Code);
+            Assert.Equal(code, world.Engine.DeleteQueue(queue, room, 1, out _).Code);
+        }
+
+        world.Check();
+    }
+
+    [Fact]
+    public void Only_its_producer_ends_or_resumes_a_subscription()
+    {
+        using World world = new();
+        ulong producer = world.Open(), other = world.Open(instance: 2);
+        uint subscription = world.Subscribe(world.Declare("q"), producer);
+        byte[] room = new byte[QueueEngine.MaxFactBytes];
+        foreach ((uint asked, ulong asker) in ((uint, ulong)[])[(subscription, other), (subscription + 1, producer), (0, producer)])
+        {
+            Assert.Equal(RefusalCode.UnknownSubscription, world.Engine.Unsubscribe(asked, asker, 1, room, 1, out int written).Code);
+            Assert.Equal(RefusalCode.UnknownSubscription, world.Engine.ResumeSubscription(asked, asker, 1, room, 1, out int more).Code);
+            Assert.Equal((0, 0), (written, more));
+        }
+
+        world.Unsubscribe(subscription, producer, 1);
+        world.Check();
+    }
+
+    [Fact]
+    public void A_refusal_that_was_acknowledged_is_not_acknowledged_by_another_record()
+    {
+        using World world = new();
+        ulong producer = world.Open();
+        Assert.False(world.Publish(producer, 99).IsTaken);
+        world.AcknowledgeRefusals(producer, 1);
+        Assert.Empty(world.Engine.RefusalsOf(producer));
+        byte[] room = new byte[QueueEngine.MaxFactBytes];
+        Assert.Equal(0, world.Engine.AcknowledgeRefusals(producer, 1, room, 1));
+        Assert.Equal(0, world.Engine.AcknowledgeRefusals(producer, 0, room, 1));
+        world.Check();
+    }
+
+    [Fact]
+    public void Only_what_waits_can_be_marked_damaged()
+    {
+        using World world = new();
+        ulong producer = world.Open();
+        uint queue = world.Declare("q");
+        uint subscription = world.Subscribe(queue, producer, credit: 2);
+        world.PublishMany(producer, queue, 4);
+        world.DispatchAll();
+        world.Settle(producer, subscription, 1);
+        Assert.False(world.MarkDamaged(queue, 1), "it is gone");
+        Assert.False(world.MarkDamaged(queue, 2), "it is in flight");
+        Assert.True(world.MarkDamaged(queue, 3));
+        Assert.False(world.MarkDamaged(queue, 3), "it is marked");
+        Assert.False(world.MarkDamaged(queue, 99), "it never was");
+        Assert.False(world.MarkDamaged(queue + 1, 1), "there is no such queue");
+        world.Check();
+    }
+
     private static List<ulong> Orphans(World world, uint subscription)
     {
         List<ulong> deliveries = [];

@@ -39,6 +39,45 @@ public sealed class RecoveryTests
     }
 
     [Fact]
+    public void A_record_that_names_what_never_was_is_a_contradiction()
+    {
+        using World world = new();
+        ulong producer = world.Open();
+        uint queue = world.Declare("q");
+        uint subscription = world.Subscribe(queue, producer, credit: 1);
+        world.PublishMany(producer, queue, 2);
+        world.DispatchAll();
+        world.Begin(producer);
+        MessageHeader message = new() { LengthBytes = MessageHeader.SizeBytes, Kind = RecordKind.Message, Queue = queue, Tag = 3 };
+        MessageHeader moved = new() { LengthBytes = MessageHeader.SizeBytes + 100, Kind = RecordKind.MovedMessage, Queue = queue, Tag = 2 };
+        SettleRecord extend = new() { LengthBytes = SettleRecord.SizeBytes, Kind = RecordKind.Extend, Subscription = subscription, FirstDelivery = 1, Count = 1, LeaseMilliseconds = 5000 };
+        Place crooked = new(1, 4), straight = new(1, 8);
+        Assert.Equal(ApplyVerdict.Contradiction, Applied(message with { LengthBytes = MessageHeader.SizeBytes - 1 }, straight));
+        Assert.Equal(ApplyVerdict.Contradiction, Applied(message, crooked));
+        Assert.Equal(ApplyVerdict.Contradiction, Applied(message with { Queue = queue + 1 }, straight));
+        Assert.Equal(ApplyVerdict.Contradiction, Applied(message with { Tag = 4 }, straight));
+        Assert.Equal(ApplyVerdict.Contradiction, Applied(moved with { Tag = 3 }, straight));
+        Assert.Equal(ApplyVerdict.Contradiction, Applied(moved with { LengthBytes = MessageHeader.SizeBytes + 99 }, straight));
+        Assert.Equal(ApplyVerdict.Contradiction, Applied(moved, crooked));
+        Assert.Equal(ApplyVerdict.Contradiction, Applied(moved with { Queue = queue + 1 }, straight));
+        Assert.Equal(ApplyVerdict.Contradiction, Applied(extend with { Subscription = subscription + 1 }, straight));
+        Assert.Equal(ApplyVerdict.Contradiction, Applied(extend with { FirstDelivery = 2 }, straight));
+        Assert.Equal(ApplyVerdict.Contradiction, Applied(extend with { LeaseMilliseconds = -1 }, straight));
+        Assert.Equal(ApplyVerdict.Contradiction, Applied(extend with { LeaseMilliseconds = Limits.MaxLeaseMilliseconds + 1 }, straight));
+        Assert.Equal(ApplyVerdict.Contradiction, Applied(new FactRecord { LengthBytes = FactRecord.SizeBytes, Kind = RecordKind.CommandDone, First = 77 }, straight));
+        Assert.Equal(ApplyVerdict.Contradiction, Applied(new FactRecord { LengthBytes = FactRecord.SizeBytes, Kind = RecordKind.SubscriptionResumed, Subject = subscription + 1, First = 1 }, straight));
+
+        // Each of them is believed once it is whole: it was the one thing changed that made it a contradiction.
+        Assert.Equal(ApplyVerdict.Applied, Applied(message, straight));
+        Assert.Equal(ApplyVerdict.Applied, Applied(moved, straight));
+        Assert.Equal(ApplyVerdict.Applied, Applied(extend, straight));
+        world.Engine.CheckConservation();
+
+        ApplyVerdict Applied<T>(T record, Place place)
+            where T : unmanaged => world.Engine.Apply(MemoryMarshal.AsBytes(new ReadOnlySpan<T>(in record)), place, world.Block);
+    }
+
+    [Fact]
     public void Each_record_left_out_makes_a_later_one_a_contradiction_or_leaves_another_state()
     {
         using World world = Told(out _, out _);

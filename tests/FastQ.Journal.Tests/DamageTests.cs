@@ -1,4 +1,6 @@
+using System.Runtime.InteropServices;
 using FastQ.Linux;
+using FastQ.Protocol;
 using Xunit;
 using static FastQ.Journal.RestingDisk;
 
@@ -144,7 +146,7 @@ public class DamageTests
         {
             SegmentHeader header = new() { Magic = Format.SegmentMagic, Version = Format.Version, Slot = 99, Uuid = Guid.Empty, SegmentNumber = 1 };
             header.SetHash();
-            slot.WriteAt(System.Runtime.InteropServices.MemoryMarshal.AsBytes(new ReadOnlySpan<SegmentHeader>(in header)), 0).OrThrow();
+            slot.WriteAt(MemoryMarshal.AsBytes(new ReadOnlySpan<SegmentHeader>(in header)), 0).OrThrow();
         }
 
         using Ledger refused = Ledger.TryOpen(disk, Data, SlotBytes, BlockBytes);
@@ -172,6 +174,179 @@ public class DamageTests
         }
 
         Assert.Equal((1, true), (blocks, scan.IsDamaged));
+    }
+
+    [Fact]
+    public void A_file_that_was_cut_short_anywhere_is_harmless_or_reported()
+    {
+        using SimulatedStorage disk = AtRest(out int applied, out ulong digest);
+        int harmless = 0, refused = 0;
+        foreach (string path in FilesOf(disk))
+        {
+            foreach (int length in (int[])[0, 1, 30, 100, 4096, 4096 + 30, 4096 + 300, 2 * 4096, 2 * 4096 + 300, 3 * 4096 + 30])
+            {
+                using SimulatedStorage cut = disk.AfterKill();
+                if (!CutShort(cut, path, length))
+                {
+                    continue;
+                }
+
+                using Ledger found = Ledger.TryOpen(cut, Data, SlotBytes, BlockBytes);
+                Assert.True(found.Refusal is not null || (found.Applied == applied && found.Digest == digest), $"{path} cut to {length}: {found.Applied} of {applied} found ({found.Report.Verdict}), nothing said");
+                Assert.True(found.Refusal is null or { Kind: "corruption" or "segment-header-rot" or "unreadable" }, $"{path} cut to {length}: {found.Refusal?.Kind}");
+                (harmless, refused) = found.Refusal is null ? (harmless + 1, refused) : (harmless, refused + 1);
+            }
+        }
+
+        Assert.True(harmless > 10 && refused > 10, $"{harmless} harmless, {refused} refused");
+    }
+
+    [Fact]
+    public void Files_that_are_none_of_ours_hinder_nobody_and_stay()
+    {
+        using SimulatedStorage disk = AtRest(out int applied, out _);
+        string[] others = [$"{SlotFolder}/notes.txt", $"{SlotFolder}/x.slot", $"{SlotFolder}/0000000000.slot", $"{SlotFolder}/99999999999.slot", $"{SnapshotFolder}/notes.txt"];
+        foreach (string other in others)
+        {
+            disk.Open(other, create: true).OrThrow().Dispose();
+        }
+
+        using Ledger found = Ledger.Open(disk, Data, SlotBytes, BlockBytes);
+        Assert.Equal(applied, found.Applied);
+        Assert.All(others, other => disk.Open(other, create: false).OrThrow().Dispose());
+    }
+
+    public enum Whose
+    {
+        NewerFormat,
+        NewerSegment,
+        NewerSnapshot,
+        ForeignSnapshot,
+    }
+
+    [Theory]
+    [InlineData(Whose.NewerFormat, "newer fastq")]
+    [InlineData(Whose.NewerSegment, "newer fastq")]
+    [InlineData(Whose.NewerSnapshot, "newer format")]
+    [InlineData(Whose.ForeignSnapshot, "another namespace")]
+    public void What_a_newer_version_or_another_namespace_wrote_is_refused_by_name_and_not_touched(Whose whose, string said)
+    {
+        using SimulatedStorage disk = AtRest(out _, out _);
+        string slot = $"{SlotFolder}/{disk.List(SlotFolder).OrThrow()[^1]}", snapshot = $"{SnapshotFolder}/{disk.List(SnapshotFolder).OrThrow()[^1]}";
+        switch (whose)
+        {
+            case Whose.NewerFormat:
+                FormatFile format = Head<FormatFile>(disk, $"{Data}/FORMAT");
+                format.Version++;
+                format.SetHash();
+                SetHead(disk, $"{Data}/FORMAT", format);
+                break;
+            case Whose.NewerSegment:
+                SegmentHeader segment = Head<SegmentHeader>(disk, slot);
+                segment.Version++;
+                segment.SetHash();
+                SetHead(disk, slot, segment);
+                break;
+            default:
+                SnapshotHeader header = Head<SnapshotHeader>(disk, snapshot);
+                header.Version += whose == Whose.NewerSnapshot ? 1u : 0;
+                header.Uuid = whose == Whose.ForeignSnapshot ? Guid.Empty : header.Uuid;
+                header.SetHash();
+                SetHead(disk, snapshot, header);
+                break;
+        }
+
+        long steps = disk.Steps;
+        using (Ledger refused = Ledger.TryOpen(disk, Data, SlotBytes, BlockBytes))
+        {
+            Assert.Equal("not-ours", refused.Refusal?.Kind);
+            Assert.Contains(said, refused.Refusal!.Text, StringComparison.Ordinal);
+        }
+
+        JournalOptions options = new() { Directory = Data, SlotBytes = SlotBytes, BlockBytes = BlockBytes };
+        using JournalInspection inspection = JournalInspection.Open(options, disk, Ledger.Lenient(), out _)!;
+        Assert.Equal("not-ours", inspection.Refusal?.Kind);
+        Assert.NotEmpty(inspection.Damage);
+        Assert.Equal(steps, disk.Steps);
+    }
+
+    public enum Oddity
+    {
+        LengthTooShort,
+        LengthBeyondTheBlock,
+        CountOfRecords,
+        UnknownKind,
+        Contradiction,
+    }
+
+    /// <summary>The hash says that these are the bytes that were written; it does not say that they make sense.</summary>
+    [Theory]
+    [InlineData(Oddity.LengthTooShort, "lengths that do not fit")]
+    [InlineData(Oddity.LengthBeyondTheBlock, "lengths that do not fit")]
+    [InlineData(Oddity.CountOfRecords, "another number of records")]
+    [InlineData(Oddity.UnknownKind, "use a newer fastq")]
+    [InlineData(Oddity.Contradiction, "contradicts the state before it")]
+    public void A_whole_block_whose_records_make_no_sense_is_refused_by_name(Oddity oddity, string said)
+    {
+        using SimulatedStorage disk = new("/sim");
+        using Ledger ledger = Ledger.Open(disk, Data, SlotBytes, BlockBytes);
+        ledger.Put(500);
+        ledger.Sync();
+        Assert.True(ledger.Journal.TryReserve(16, out Span<byte> room, out Place place));
+        room.Clear();
+        RecordPrefix prefix = new()
+        {
+            LengthBytes = oddity switch { Oddity.LengthTooShort => 4u, Oddity.LengthBeyondTheBlock => 24u, _ => 16u },
+            Kind = oddity == Oddity.UnknownKind ? (RecordKind)250 : oddity == Oddity.CountOfRecords ? RecordKind.Message : RecordKind.Settle,
+        };
+        MemoryMarshal.Write(room, prefix);
+        MemoryMarshal.Write(room[8..], 77ul); // Nothing lives under this number.
+        ledger.Journal.Commit(16, oddity == Oddity.CountOfRecords ? 2u : 1u);
+        ledger.Journal.Seal();
+        ledger.Journal.Drain();
+        using SimulatedStorage killed = disk.AfterKill();
+        long steps = killed.Steps;
+        using Ledger refused = Ledger.TryOpen(killed, Data, SlotBytes, BlockBytes);
+        Assert.Equal(("not-ours", place.Slot, 2ul), (refused.Refusal?.Kind, refused.Refusal?.Slot ?? 0, refused.Refusal?.Block ?? 0));
+        Assert.Contains(said, refused.Refusal!.Text, StringComparison.Ordinal);
+        Assert.Equal(steps, killed.Steps);
+    }
+
+    [Fact]
+    public void Compaction_meets_a_block_that_was_cut_short()
+    {
+        using SimulatedStorage disk = new("/sim");
+        using (Ledger ledger = Ledger.Open(disk, Data, SlotBytes, BlockBytes))
+        {
+            for (int i = 0; i < 20; i++)
+            {
+                ledger.Put(1500);
+            }
+
+            ledger.Snapshot();
+        }
+
+        Assert.True(CutShort(disk, $"{SlotFolder}/{SegmentCatalogue.FileName(1)}", Format.SegmentHeaderBytes + BlockBytes + 200));
+        using Ledger next = Ledger.Open(disk, Data, SlotBytes, BlockBytes);
+        using SegmentScan scan = next.Journal.StartScan(1)!;
+        int blocks = 0;
+        while (scan.TryNext(out _, out _))
+        {
+            blocks++;
+        }
+
+        Assert.Equal((1, true), (blocks, scan.IsDamaged));
+    }
+
+    [Fact]
+    public void A_slot_that_is_not_there_is_said_to_be_so()
+    {
+        using SimulatedStorage disk = new("/sim");
+        using Ledger ledger = Ledger.Open(disk, Data, SlotBytes, BlockBytes);
+        Assert.Null(ledger.Journal.InfoOf(77));
+        Assert.Null(ledger.Journal.OpenReadOnly(77));
+        Assert.Null(ledger.Journal.StartScan(77));
+        Assert.Equal(Errno.ENOENT, ledger.Journal.Read(77, 0, new byte[8]).Fault.Errno);
     }
 
     /// <summary>The first block after the newest snapshot that is not the last of all.</summary>

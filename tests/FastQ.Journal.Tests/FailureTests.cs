@@ -7,6 +7,7 @@ namespace FastQ.Journal;
 public class FailureTests
 {
     private const string Data = "/sim/data";
+    private const string SnapshotFolder = $"{Data}/namespaces/default/snapshots";
     private const int SlotBytes = 40 * 1024, LargeSlotBytes = 64 * 1024, BlockBytes = 4 * 1024;
 
     [Theory]
@@ -226,7 +227,188 @@ public class FailureTests
         Assert.True(refused > 10, $"only {refused} of {all} reads mattered");
     }
 
+    [Fact]
+    public void A_first_start_that_fails_at_any_step_is_refused_and_the_next_one_succeeds()
+    {
+        int at = 0;
+        for (bool hasStruck = true; hasStruck; at++)
+        {
+            using SimulatedStorage disk = new("/sim");
+            Func<bool> struck = FailsAt(disk, at);
+            using (Ledger first = Ledger.TryOpen(disk, Data, SlotBytes, BlockBytes))
+            {
+                hasStruck = struck();
+                Assert.Equal(hasStruck ? "cannot-start" : null, first.Refusal?.Kind);
+                Assert.True(!hasStruck || first.Refusal!.Text.Contains("EIO", StringComparison.Ordinal), first.Refusal?.Text);
+            }
+
+            disk.Fail = null;
+            SimulatedStorage next = disk.AfterKill();
+            using (Ledger served = Open(next))
+            {
+                served.Put(500);
+                served.Sync();
+            }
+
+            using Ledger found = Open(next.AfterPowerLoss(static _ => Survival.Lost));
+            Assert.Equal(1, found.Applied);
+        }
+
+        Assert.True(at > 15, $"only {at} steps");
+    }
+
+    [Fact]
+    public void A_parent_directory_that_may_not_be_read_was_made_by_somebody_else_and_hinders_nobody()
+    {
+        using SimulatedStorage disk = new("/sim");
+        disk.Fail = step => step is { Kind: StorageStepKind.SyncDirectory, Path: "/sim" } ? Errno.EACCES : Errno.None;
+        using Ledger ledger = Open(disk);
+        ledger.Put(500);
+        ledger.Sync();
+        Assert.Equal(1, ledger.Confirmed);
+    }
+
+    [Fact]
+    public void A_snapshot_that_fails_at_any_step_is_given_up_and_costs_nothing_else()
+    {
+        int at = 0;
+        for (bool hasStruck = true; hasStruck; at++)
+        {
+            using SimulatedStorage disk = new("/sim");
+            using Ledger ledger = Open(disk);
+            ledger.Put(500);
+            ledger.Snapshot();
+            ledger.Put(500);
+            Func<bool> struck = FailsAt(disk, at, "/snapshots");
+            ledger.Snapshot();
+            hasStruck = struck();
+            disk.Fail = null;
+            Assert.Null(ledger.Journal.Failure);
+            Assert.DoesNotContain(disk.List(SnapshotFolder).OrThrow(), name => name.EndsWith(".tmp", StringComparison.Ordinal));
+            for (int i = 0; i < 2; i++)
+            {
+                ledger.Put(500);
+                Assert.True(ledger.Snapshot());
+            }
+
+            Assert.Equal(4, ledger.Confirmed);
+            using SimulatedStorage killed = disk.AfterKill();
+            using Ledger found = Open(killed);
+            Assert.Equal(4, found.Applied);
+            Assert.True(killed.List(SnapshotFolder).OrThrow().Count == 2, $"step {at} failed: {string.Join(", ", killed.List(SnapshotFolder).OrThrow())} stay");
+        }
+
+        Assert.True(at > 5, $"only {at} steps");
+    }
+
+    [Fact]
+    public void Wherever_a_crash_cuts_a_snapshot_off_the_next_start_keeps_two_and_no_file_more()
+    {
+        using SimulatedStorage disk = new("/sim");
+        using Ledger ledger = Open(disk);
+        List<SimulatedStorage> images = [];
+        for (int i = 0; i < 3; i++)
+        {
+            ledger.Put(500);
+            disk.Stepped = i < 2 ? null : _ => images.AddRange([disk.AfterKill(), disk.AfterPowerLoss(static _ => Survival.Kept), disk.AfterPowerLoss(static _ => Survival.Lost)]);
+            ledger.Snapshot();
+        }
+
+        Assert.True(images.Count > 15, $"only {images.Count} images");
+        foreach (SimulatedStorage image in images)
+        {
+            using Ledger found = Open(image);
+            Assert.True(found.Applied >= 2);
+            Assert.True(image.List(SnapshotFolder).OrThrow().Count == 2, string.Join(", ", image.List(SnapshotFolder).OrThrow()));
+            image.Dispose();
+        }
+    }
+
+    [Fact]
+    public void Where_the_disk_cannot_be_read_around_its_cache_the_whole_tail_is_written_again()
+    {
+        using SimulatedStorage disk = new("/sim");
+        using Ledger ledger = Open(disk);
+        for (int i = 0; i < 3; i++)
+        {
+            ledger.Put(500);
+            ledger.Seal();
+        }
+
+        using SimulatedStorage killed = disk.AfterKill();
+        StorageStep last = default;
+        bool isProving = false;
+        List<long> written = [];
+        killed.Fail = step =>
+        {
+            // The proof begins with a sync; then each block is read through the cache, and again around it.
+            bool isSame = (step.Kind, step.Path, step.Offset, step.Bytes) == (last.Kind, last.Path, last.Offset, last.Bytes);
+            isProving |= step.Kind == StorageStepKind.Sync;
+            last = step;
+            if (step.Kind == StorageStepKind.Write && step.Path.EndsWith("/0000000001.slot", StringComparison.Ordinal))
+            {
+                written.Add(step.Offset);
+            }
+
+            return isProving && isSame && step.Kind == StorageStepKind.Read ? Errno.EINVAL : Errno.None;
+        };
+        using Ledger served = Open(killed);
+        Assert.Equal((3, 3, 0), (served.Applied, served.Report.BlocksProven, served.Report.BlocksRewritten));
+        Assert.Equal(3, written.Count);
+        using Ledger found = Open(killed.AfterPowerLoss(static _ => Survival.Lost));
+        Assert.Equal(3, found.Applied);
+    }
+
+    [Theory]
+    [InlineData(StorageStepKind.Write)]
+    [InlineData(StorageStepKind.Sync)]
+    public void A_tail_that_cannot_be_proven_on_the_disk_is_not_served(StorageStepKind kind)
+    {
+        using SimulatedStorage disk = new("/sim");
+        using Ledger ledger = Open(disk);
+        ledger.Put(500);
+        ledger.Seal();
+        disk.Fail = step => step.Kind == StorageStepKind.Sync ? Errno.EIO : Errno.None;
+        ledger.Sync();
+        using SimulatedStorage killed = disk.AfterKill();
+        killed.Fail = step => step.Kind == kind && step.Path.EndsWith("/0000000001.slot", StringComparison.Ordinal) ? Errno.EIO : Errno.None;
+        using (Ledger refused = Ledger.TryOpen(killed, Data, SlotBytes, BlockBytes))
+        {
+            Assert.Equal(("unreadable", 1u), (refused.Refusal?.Kind, refused.Refusal?.Slot ?? 0));
+        }
+
+        killed.Fail = null;
+        using Ledger next = Open(killed);
+        Assert.Equal(1, next.Applied);
+    }
+
+    [Fact]
+    public void No_snapshot_is_due_after_a_failure()
+    {
+        using SimulatedStorage disk = new("/sim");
+        using Ledger ledger = Open(disk);
+        while (!ledger.Journal.IsSnapshotDue(0))
+        {
+            ledger.Put(3000);
+            ledger.Sync();
+        }
+
+        disk.Fail = step => step.Kind == StorageStepKind.Write ? Errno.EIO : Errno.None;
+        ledger.Journal.SealClosing();
+        ledger.Sync();
+        Assert.NotNull(ledger.Journal.Failure);
+        Assert.False(ledger.Journal.IsSnapshotDue(0));
+    }
+
     private static Ledger Open(SimulatedStorage disk) => Ledger.Open(disk, Data, SlotBytes, BlockBytes);
+
+    /// <summary>Lets one step fail: of those that change something, the one that comes after so many others. Gives whether it has come to that.</summary>
+    private static Func<bool> FailsAt(SimulatedStorage disk, int at, string among = "")
+    {
+        int steps = 0;
+        disk.Fail = step => step.Kind != StorageStepKind.Read && step.Path.Contains(among, StringComparison.Ordinal) && steps++ == at ? Errno.EIO : Errno.None;
+        return () => steps > at;
+    }
 
     private static void Work(Ledger ledger)
     {

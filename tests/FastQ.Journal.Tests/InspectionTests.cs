@@ -150,6 +150,129 @@ public class InspectionTests
         Assert.Equal([1ul, 3ul], Repaired(disk, inspection, out _));
     }
 
+    [Fact]
+    public void A_repair_that_fails_at_any_step_says_so_and_may_be_run_again()
+    {
+        using SimulatedStorage disk = AtRest(out _, out _);
+        InspectedBlock block;
+        using (JournalInspection good = Look(disk, Ledger.Lenient()))
+        {
+            block = good.Blocks.Last(block => !block.IsVoid && block.Header.RecordCount > 0);
+        }
+
+        disk.Rot($"{SlotFolder}/{SegmentCatalogue.FileName(block.Slot)}", block.Position + BlockHeader.SizeBytes + 30, 1);
+        disk.Rot($"{SnapshotFolder}/{disk.List(SnapshotFolder).OrThrow()[0]}", 5, 1);
+        ulong[] expected;
+        using (SimulatedStorage whole = disk.AfterKill())
+        using (JournalInspection inspection = Look(whole, Ledger.Lenient()))
+        {
+            expected = Repaired(whole, inspection, out _);
+            Assert.Single(inspection.BadSnapshots);
+        }
+
+        int at = 0;
+        for (bool hasStruck = true; hasStruck; at++)
+        {
+            using SimulatedStorage failing = disk.AfterKill();
+            using (JournalInspection inspection = Look(failing, Ledger.Lenient()))
+            {
+                Ledger salvaged = Ledger.Lenient();
+                Salvage salvage = inspection.SalvageInto(salvaged, Ledger.Judge);
+                _ = salvaged.DiscardBad(inspection);
+                int steps = 0, target = at;
+                failing.Fail = step => step.Kind != StorageStepKind.Read && steps++ == target ? Errno.EIO : Errno.None;
+                Result result = inspection.Repair(salvage, salvaged.Save);
+                hasStruck = steps > at;
+                Assert.Equal(hasStruck, !result.Ok);
+                failing.Fail = null;
+            }
+
+            foreach (SimulatedStorage image in (SimulatedStorage[])[failing.AfterKill(), failing.AfterPowerLoss(static _ => Survival.Lost)])
+            {
+                if (IsRefused(image.AfterKill()))
+                {
+                    using JournalInspection again = Look(image, Ledger.Lenient());
+                    _ = Repaired(image, again, out _);
+                }
+
+                Assert.Equal(expected, LiveOn(image));
+            }
+        }
+
+        Assert.True(at > 15, $"only {at} steps");
+    }
+
+    [Fact]
+    public void Where_nothing_of_FastQ_is_there_is_nothing_to_look_at()
+    {
+        using SimulatedStorage disk = new("/sim");
+        disk.MakeDirectory(Data).OrThrow();
+        Assert.Null(JournalInspection.Open(Options, disk, Ledger.Lenient(), out string? refusal));
+        Assert.Contains("holds no data of FastQ", refusal, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_missing_FORMAT_is_named_and_a_repair_makes_it_from_what_the_slots_say()
+    {
+        using SimulatedStorage disk = AtRest(out _, out _);
+        ulong[] all = LiveOn(disk.AfterKill());
+        Guid uuid = Head<FormatFile>(disk, $"{Data}/FORMAT").Uuid;
+        disk.Unlink($"{Data}/FORMAT").OrThrow();
+        disk.SyncDirectory(Data).OrThrow();
+        using JournalInspection inspection = Look(disk, Ledger.Lenient());
+        Assert.Equal("file-missing", inspection.Refusal?.Kind);
+        Assert.Contains(inspection.Damage, damage => damage.Kind == "file-missing");
+        Assert.Equal(all, Repaired(disk, inspection, out int lost));
+        Assert.Equal((0, uuid), (lost, Head<FormatFile>(disk, $"{Data}/FORMAT").Uuid));
+    }
+
+    [Fact]
+    public void Four_KiB_that_cannot_be_read_are_named_and_cost_no_more_than_what_lies_in_them()
+    {
+        using SimulatedStorage disk = AtRest(out _, out _);
+        ulong[] all = LiveOn(disk.AfterKill());
+        int named = 0;
+        foreach (string slot in disk.List(SlotFolder).OrThrow().Select(name => $"{SlotFolder}/{name}"))
+        {
+            for (long bad = Format.SegmentHeaderBytes; bad < SlotBytes; bad += Format.BlockAlignment)
+            {
+                using SimulatedStorage failing = disk.AfterKill();
+                failing.Fail = step => step.Kind == StorageStepKind.Read && step.Path == slot && step.Offset < bad + Format.BlockAlignment && bad < step.Offset + step.Bytes ? Errno.EIO : Errno.None;
+                using JournalInspection inspection = Look(failing, Ledger.Lenient());
+                JournalDamage damage = Assert.Single(inspection.Damage, damage => damage.Kind == "unreadable" && damage.Bytes > 0);
+                Assert.Equal((bad, (long)Format.BlockAlignment), (damage.Position, damage.Bytes));
+                Assert.Contains("EIO", damage.Text, StringComparison.Ordinal);
+                Ledger salvaged = Ledger.Lenient();
+                _ = inspection.SalvageInto(salvaged, Ledger.Judge);
+                _ = salvaged.DiscardBad(inspection);
+                Assert.True(all.Except(salvaged.Live).Count() <= 3, $"{bad} of {slot}: without {string.Join(", ", all.Except(salvaged.Live))}");
+                named++;
+            }
+        }
+
+        Assert.True(named > 10, $"only {named} places");
+    }
+
+    [Fact]
+    public void The_newest_snapshot_is_salvaged_from_whatever_the_names_say()
+    {
+        using SimulatedStorage disk = AtRest(out int applied, out _);
+        IReadOnlyList<string> names = disk.List(SnapshotFolder).OrThrow();
+        disk.Rename($"{SnapshotFolder}/{names[0]}", $"{SnapshotFolder}/oldest.snap").OrThrow();
+        disk.Rot($"{SnapshotFolder}/oldest.snap", Format.SegmentHeaderBytes + 5, 1);
+        using (JournalInspection rotten = Look(disk, Ledger.Lenient()))
+        {
+            Assert.Equal(("snapshot-damaged", 0ul), (Assert.Single(rotten.Damage).Kind, rotten.Damage[0].Block));
+        }
+
+        disk.Rot($"{SnapshotFolder}/oldest.snap", Format.SegmentHeaderBytes + 5, 1);
+        Ledger salvaged = Ledger.Lenient();
+        using JournalInspection inspection = Look(disk, Ledger.Lenient());
+        Assert.Equal(0, inspection.SalvageInto(salvaged, Ledger.Judge).BlocksLost);
+        Assert.Empty(inspection.Damage);
+        Assert.Equal(applied, salvaged.Applied);
+    }
+
     private static JournalInspection Look(SimulatedStorage disk, Ledger state)
     {
         JournalInspection? inspection = JournalInspection.Open(Options, disk, state, out string? refusal);

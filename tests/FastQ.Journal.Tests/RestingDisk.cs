@@ -1,3 +1,5 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
 using FastQ.Linux;
 using Xunit;
 
@@ -44,6 +46,45 @@ internal static class RestingDisk
 
     public static IEnumerable<string> FilesOf(SimulatedStorage disk) =>
         disk.List(SlotFolder).OrThrow().Select(name => $"{SlotFolder}/{name}").Concat(disk.List(SnapshotFolder).OrThrow().Select(name => $"{SnapshotFolder}/{name}")).Append($"{Data}/FORMAT");
+
+    /// <summary>False: it is not longer than that.</summary>
+    public static bool CutShort(SimulatedStorage disk, string path, int length)
+    {
+        byte[] bytes = new byte[length];
+        using (IStoredFile whole = disk.Open(path, create: false).OrThrow())
+        {
+            if (whole.Length().OrThrow() <= length)
+            {
+                return false;
+            }
+
+            whole.ReadAt(bytes, 0).OrThrow();
+        }
+
+        disk.Unlink(path).OrThrow();
+        using IStoredFile part = disk.Open(path, create: true).OrThrow();
+        part.WriteAt(bytes, 0).OrThrow();
+        part.Sync().OrThrow();
+        disk.SyncDirectory(Path.GetDirectoryName(path)!).OrThrow();
+        return true;
+    }
+
+    public static T Head<T>(SimulatedStorage disk, string path)
+        where T : unmanaged
+    {
+        byte[] bytes = new byte[Unsafe.SizeOf<T>()];
+        using IStoredFile file = disk.Open(path, create: false).OrThrow();
+        file.ReadAt(bytes, 0).OrThrow();
+        return MemoryMarshal.Read<T>(bytes);
+    }
+
+    public static void SetHead<T>(SimulatedStorage disk, string path, T head)
+        where T : unmanaged
+    {
+        using IStoredFile file = disk.Open(path, create: false).OrThrow();
+        file.WriteAt(MemoryMarshal.AsBytes(new ReadOnlySpan<T>(in head)), 0).OrThrow();
+        file.Sync().OrThrow();
+    }
 
     /// <summary>Every byte that is not zero, and some of the zeroes.</summary>
     public static List<long> PlacesOf(SimulatedStorage disk, string path)
