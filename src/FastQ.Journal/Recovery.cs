@@ -408,7 +408,7 @@ internal sealed class Recovery(JournalOptions options, IStorage storage, IReplay
 
         foreach (uint slot in replay.SlotsNeeded)
         {
-            if (!Catalogue.All.Any(found => found.Slot == slot))
+            if (!Catalogue.All.Any(found => found.Slot == slot) && replay.WouldMiss(slot))
             {
                 return RefuseAt("file-missing", slot, 0, 0, $"{Slots.PathOf(options, slot)} is not there, but messages lie in it. Restore the file; or: fastq journal repair --accept-loss. Nothing was changed.");
             }

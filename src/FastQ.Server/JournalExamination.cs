@@ -143,8 +143,8 @@ internal sealed class JournalExamination : IDisposable
             byName[NameOf(engine, queue)] = count;
         }
 
-        bool isBeginningGone = Inspection.Refusal is { Kind: "file-missing", Slot: 0 };
-        return new RepairPlan(salvage, engine, byName, isBeginningGone ? [.. engine.Lost, "Files at the beginning of the journal are missing: what only they held cannot be listed."] : engine.Lost);
+        bool isFileGone = Inspection.Refusal is { Kind: "file-missing" };
+        return new RepairPlan(salvage, engine, byName, isFileGone ? [.. engine.Lost, "A file is missing: what it alone held cannot be listed."] : engine.Lost);
     }
 
     /// <summary>Writes what was salvaged. Null: done; else why not.</summary>

@@ -30,7 +30,10 @@ internal sealed class DiskTrial(JournalOptions options, int maxMessageBytes, Sim
 {
     private const string NamespaceFolder = "/namespaces/default";
 
-    private sealed record Served(JournalProblem? Refusal, ulong LastBlock, string State, IReadOnlyDictionary<(uint Queue, ulong Tag), byte[]> Messages, IReadOnlyDictionary<uint, string> Queues);
+    private sealed record Served(JournalProblem? Refusal, ulong LastBlock, string State, IReadOnlyDictionary<(uint Queue, ulong Tag), byte[]> Messages, IReadOnlyDictionary<uint, string> Queues)
+    {
+        public IReadOnlyList<KnownMessage> Places { get; init; } = [];
+    }
 
     private string Slots => options.Directory + NamespaceFolder + "/slots";
 
@@ -61,6 +64,7 @@ internal sealed class DiskTrial(JournalOptions options, int maxMessageBytes, Sim
             ActKind.LoseFile => LoseFile(faulty),
             ActKind.ForeignFile => PutForeignSlot(faulty),
             ActKind.OldCopy => PutOldCopy(faulty, older),
+            ActKind.SwapRecords => SwapRecords(faulty, before),
             _ => null,
         };
         if (what is null)
@@ -203,6 +207,29 @@ internal sealed class DiskTrial(JournalOptions options, int maxMessageBytes, Sim
         return $"an older {path} was put back";
     }
 
+    /// <summary>What misdirected writes come to: each of two messages of one length lies whole where the other belongs.</summary>
+    private string? SwapRecords(SimulatedStorage disk, Served before)
+    {
+        (KnownMessage One, KnownMessage Other)[] pairs = [.. before.Places.GroupBy(message => message.LengthBytes).Where(group => group.Count() > 1).OrderBy(group => group.Key).Select(group => (group.First(), group.Last()))];
+        if (pairs.Length == 0)
+        {
+            return null;
+        }
+
+        (KnownMessage one, KnownMessage other) = dice.Of(pairs);
+        foreach ((KnownMessage at, KnownMessage of) in ((KnownMessage, KnownMessage)[])[(one, other), (other, one)])
+        {
+            string path = PathOf(at.Place.Slot);
+            byte[] bytes = disk.BytesOf(path);
+            before.Messages[(of.Queue, of.Tag)].CopyTo(bytes, at.Place.Offset);
+            disk.Put(path, bytes);
+        }
+
+        return string.Create(CultureInfo.InvariantCulture, $"tags {one.Tag} of queue {one.Queue} and {other.Tag} of queue {other.Queue} lie in each other's place");
+    }
+
+    private string PathOf(uint slot) => string.Create(CultureInfo.InvariantCulture, $"{Slots}/{slot:0000000000}.slot");
+
     private string[] PathsOf(SimulatedStorage disk)
     {
         List<string> paths = [options.Directory + "/FORMAT"];
@@ -224,6 +251,7 @@ internal sealed class DiskTrial(JournalOptions options, int maxMessageBytes, Sim
         ActKind.LoseFile => "missing file",
         ActKind.ForeignFile => "foreign slot",
         ActKind.OldCopy => "older copy put back",
+        ActKind.SwapRecords => "record in another's place",
         _ => fault.ToString(),
     };
 
@@ -247,7 +275,7 @@ internal sealed class DiskTrial(JournalOptions options, int maxMessageBytes, Sim
         engine.Dump(state);
         // An empty slot is no part of the state: which are known depends on where the replay began.
         string text = string.Join('\n', state.ToString().Split('\n').Where(line => !line.Contains(" live 0 ", StringComparison.Ordinal)));
-        return new Served(null, opening.Report.LastBlock, text, MessagesOf(engine, disk), QueuesOf(engine));
+        return new Served(null, opening.Report.LastBlock, text, MessagesOf(engine, disk), QueuesOf(engine)) { Places = [.. engine.Messages()] };
     }
 
     private static Dictionary<uint, string> QueuesOf(QueueEngine engine) => engine.QueueIds.ToDictionary(id => id, id => engine.View(id).Name);
@@ -261,7 +289,7 @@ internal sealed class DiskTrial(JournalOptions options, int maxMessageBytes, Sim
         {
             if (!slots.TryGetValue(message.Place.Slot, out byte[]? slot))
             {
-                slots[message.Place.Slot] = slot = disk.BytesOf($"{Slots}/{message.Place.Slot:0000000000}.slot");
+                slots[message.Place.Slot] = slot = disk.BytesOf(PathOf(message.Place.Slot));
             }
 
             long end = message.Place.Offset + message.LengthBytes;

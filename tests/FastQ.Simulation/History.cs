@@ -47,6 +47,7 @@ internal enum ActKind
     LoseFile,
     ForeignFile,
     OldCopy,
+    SwapRecords,
     CrashStarts,
     CrashWhere,
 }
@@ -150,6 +151,11 @@ internal sealed record History(ulong Seed, Setting Setting, IReadOnlyList<Act> A
         if (dice.OnceIn(4))
         {
             Insert(acts, s_ofCrashes, dice.Between(1, 6), dice);
+        }
+
+        if (isLying && dice.OnceIn(2))
+        {
+            Insert(acts, [ActKind.SwapRecords], dice.Between(1, 3), dice);
         }
 
         return history with { Setting = history.Setting with { IsDiskLying = isLying }, Acts = acts };

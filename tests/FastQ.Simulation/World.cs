@@ -212,7 +212,7 @@ internal sealed class World : IDisposable
             case ActKind.FailRead:
                 _machine.FailReadAfter(dice.Between(1, 60));
                 break;
-            case >= ActKind.RotBit and <= ActKind.OldCopy when _history.Setting.IsDiskLying:
+            case >= ActKind.RotBit and <= ActKind.SwapRecords when _history.Setting.IsDiskLying:
                 TrialEnd end = _machine.Strike(act.Kind, dice);
                 _model.GiveUp(end.Lost, end.Returned);
                 break;
