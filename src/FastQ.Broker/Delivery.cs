@@ -253,7 +253,7 @@ public sealed partial class Broker
 
     private void WriteCopy(Session session, SessionSubscription subscription, PendingCopy copy, int length)
     {
-        if (!TryReadRecord(copy.Entry, out byte[] record))
+        if (!TryReadRecord(copy.Entry, copy.Header.Queue, copy.Header.FirstTag, out byte[] record))
         {
             _ = TryTakeDamaged(session, copy.Header.Subscription, copy.Header.FirstDelivery);
             return;
@@ -271,12 +271,12 @@ public sealed partial class Broker
         Touch(session);
     }
 
-    /// <summary>Reads a written record and judges it by its check. False: it is rotten.</summary>
-    private bool TryReadRecord(in DeliveryEntry entry, out byte[] record)
+    /// <summary>Reads a written record and judges it by its check. False: it is rotten, or another message lies there.</summary>
+    private bool TryReadRecord(in DeliveryEntry entry, uint queue, ulong tag, out byte[] record)
     {
         record = new byte[entry.LengthBytes];
         Result<int> read = _journal.Read(entry.Slot, entry.Offset, record);
-        return read.Ok && read.Value == record.Length && RecordCheck.Holds(record) && (RecordKind)record[4] is RecordKind.Message or RecordKind.MovedMessage;
+        return read.Ok && read.Value == record.Length && RecordCheck.Holds(record, queue, tag) && (RecordKind)record[4] is RecordKind.Message or RecordKind.MovedMessage;
     }
 
     /// <summary>Puts a notice into a delivery ring; the caller knows that there is room.</summary>

@@ -15,6 +15,8 @@ public sealed class EngineReplay(EngineLimits limits) : IReplay
 
     public IEnumerable<uint> SlotsNeeded => Engine.LiveSlots;
 
+    public bool WouldMiss(uint slot) => Engine.Messages().Any(message => message.Place.Slot == slot);
+
     public void Reset()
     {
         Engine.Dispose();

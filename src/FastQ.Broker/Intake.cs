@@ -470,7 +470,7 @@ public sealed partial class Broker
             return true;
         }
 
-        if (TryReadRecord(entry, out _))
+        if (TryReadRecord(entry, queue, tag, out _))
         {
             if (session.Copies.Count >= MostPendingCopies)
             {

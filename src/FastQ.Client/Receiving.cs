@@ -51,7 +51,7 @@ public sealed unsafe partial class Session
 
             byte* record = copy is null ? RecordAt(entry) : null;
             bool mustVerify = (entry.Flags & DeliveryEntry.Cold) != 0 || _options.VerifiesAll;
-            if (mustVerify && copy is null && !IsSound(record, entry.LengthBytes))
+            if (mustVerify && copy is null && !RecordCheck.Holds(new ReadOnlySpan<byte>(record, (int)entry.LengthBytes), subscription.Queue, tag))
             {
                 SendControl(new ControlRecord { Kind = RecordKind.Damaged, Subject = subscription.Id, Value = number });
                 continue;

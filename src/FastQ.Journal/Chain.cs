@@ -219,6 +219,13 @@ internal sealed class ChainWalk(SegmentCatalogue catalogue, Guid uuid, ulong blo
         return BlockVerdict.Valid; // The successor, if any, is the first block of some segment.
     }
 
+    /// <summary>Goes to the next block. Before the chain is said to end, its end is read again: a sector that reads wrong once must not cut off what was confirmed.</summary>
+    public BlockVerdict NextReadTwice()
+    {
+        BlockVerdict verdict = Next();
+        return verdict is BlockVerdict.Valid or BlockVerdict.Unreadable ? verdict : Next();
+    }
+
     /// <summary>Goes to the next block of the chain.</summary>
     public BlockVerdict Next()
     {

@@ -86,6 +86,12 @@ internal sealed class Recovery(JournalOptions options, IStorage storage, IReplay
             return false;
         }
 
+        // What a repair gave up stands in its snapshot alone: an older one would bring it back.
+        if (Catalogue.Ordered.FirstOrDefault(segment => segment.Header.GapBlock != 0 && segment.Header.ParentBlock > block) is FoundSegment repaired)
+        {
+            return RefuseAt("file-missing", repaired.Slot, 0, repaired.Header.GapBlock, $"A repair began life {repaired.Header.Epoch} with a snapshot of block {repaired.Header.ParentBlock}, which is damaged or not there. Restore the file, or run again: fastq journal repair --accept-loss. Nothing was changed.");
+        }
+
         using ChainWalk walk = new(Catalogue, Uuid, block, hash);
         if (walk.Seek() == BlockVerdict.Unreadable)
         {
@@ -94,7 +100,7 @@ internal sealed class Recovery(JournalOptions options, IStorage storage, IReplay
 
         BlockVerdict verdict;
         ulong durable = block;
-        while ((verdict = walk.Next()) == BlockVerdict.Valid)
+        while ((verdict = walk.NextReadTwice()) == BlockVerdict.Valid)
         {
             durable = Math.Max(durable, walk.Header.DurableBlock);
             _tail.Add(new TailBlock(walk.Segment!, walk.BlockOffset, walk.NextOffset - walk.BlockOffset, walk.Block));
@@ -175,6 +181,7 @@ internal sealed class Recovery(JournalOptions options, IStorage storage, IReplay
 
     private readonly List<TailBlock> _tail = [];
     private ulong _snapshotEpoch;
+    private ulong _highestSnapshot;
 
     private bool TryFirstStart()
     {
@@ -253,6 +260,10 @@ internal sealed class Recovery(JournalOptions options, IStorage storage, IReplay
             return Refuse("unreadable", $"{found.Fault}. Nothing was changed.");
         }
 
+        // A snapshot is published when all up to its block is durable: whatever has become of its bytes, its header and its name vouch for that.
+        Result<IReadOnlyList<string>> names = storage.List(options.SnapshotDirectory);
+        IEnumerable<ulong> named = names.Ok ? names.Value.Where(name => name.EndsWith(".snap", StringComparison.Ordinal)).Select(name => ulong.TryParse(Path.GetFileNameWithoutExtension(name), out ulong number) ? number : 0) : [];
+        _highestSnapshot = found.Value.Select(snapshot => snapshot.Info.Block).Concat(named).DefaultIfEmpty().Max();
         try
         {
             if (worst != SegmentVerdict.Good)
@@ -369,6 +380,11 @@ internal sealed class Recovery(JournalOptions options, IStorage storage, IReplay
         _tail.RemoveAll(block => block.Number <= durable);
         ulong from = walk.Segment?.Header.SegmentNumber ?? 0;
         Witnesses witnesses = Witnesses.Gather(Catalogue, walk, from);
+        if (_highestSnapshot > Block)
+        {
+            witnesses = witnesses with { Vouched = true, Who = $"a snapshot of block {_highestSnapshot} was taken" };
+        }
+
         FailingPlace place = verdict == BlockVerdict.Unreadable || witnesses.Unreadable is not null ? FailingPlace.Unreadable
             : witnesses.SuccessorUnderBadHeader ? FailingPlace.BadSegmentHeader
             : FailingPlace.BadOrMissing;
@@ -385,12 +401,18 @@ internal sealed class Recovery(JournalOptions options, IStorage storage, IReplay
         return RefuseAt(row.Label, slot, offset, Block + 1, $"{row.Meaning} {detail}. Run: fastq journal verify; then restore a copy, or: fastq journal repair --accept-loss.");
     }
 
-    /// <summary>A slot before the snapshot is not walked, but what lives in it must be there.</summary>
+    /// <summary>A slot before the snapshot is not walked, but what lives in it must be there. And the last life's first segment: it is there from before that life's first block until two snapshots of that life cover it.</summary>
     private bool HasWhatLives()
     {
+        FoundSegment? last = Catalogue.Ordered.MaxBy(segment => segment.Header.Epoch);
+        if (last is not null && _snapshotEpoch < last.Header.Epoch && !Catalogue.Ordered.Any(segment => segment.Header.FirstOfLife == 1 && segment.Header.Epoch == last.Header.Epoch))
+        {
+            return RefuseAt("file-missing", last.Slot, 0, 0, $"The first segment of life {last.Header.Epoch}, to which this slot belongs, is not there. Restore the file; or: fastq journal repair --accept-loss. Nothing was changed.");
+        }
+
         foreach (uint slot in replay.SlotsNeeded)
         {
-            if (!Catalogue.All.Any(found => found.Slot == slot))
+            if (!Catalogue.All.Any(found => found.Slot == slot) && replay.WouldMiss(slot))
             {
                 return RefuseAt("file-missing", slot, 0, 0, $"{Slots.PathOf(options, slot)} is not there, but messages lie in it. Restore the file; or: fastq journal repair --accept-loss. Nothing was changed.");
             }

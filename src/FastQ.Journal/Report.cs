@@ -108,6 +108,9 @@ public interface IReplay
     /// <summary>Ids of the slots in which something lives. One that is not there is a loss, not a start.</summary>
     IEnumerable<uint> SlotsNeeded { get; }
 
+    /// <summary>Is there something in this slot that would be missed? Asked only of one that is not there; may take long. What was purged or deleted still counts as living until it is swept up, and nobody misses it.</summary>
+    bool WouldMiss(uint slot) => true;
+
     /// <summary>Takes one record.</summary>
     ReplayVerdict Apply(ulong block, Place place, ReadOnlySpan<byte> record);
 }

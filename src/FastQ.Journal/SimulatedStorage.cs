@@ -11,6 +11,7 @@ namespace FastQ.Journal;
 // A power loss gives a new disk: of each unsynced sector and name change the caller says whether it was lost, kept or torn.
 // A file that was opened for clients has a memory file beside it with the same bytes, which they map: what is written appears there at once.
 // A failed sync leaves its sectors in the cache, clean and not on the disk, as Linux does: a later sync that succeeds does not bring them.
+// A disk that lies is made of an honest one at rest: Rot, Undo and Misplace change what was synced, Put takes, adds or exchanges a file.
 
 /// <summary>What a disk is asked for.</summary>
 public enum StorageStepKind
@@ -51,6 +52,15 @@ public enum Survival
     Torn,
 }
 
+/// <summary>A write that a sync has brought to the disk, and what lay there before.</summary>
+/// <param name="Path">Of the file as it is called now.</param>
+/// <param name="Step">The step that wrote.</param>
+/// <param name="Sectors">Number, bytes before, bytes since.</param>
+public sealed record SyncedWrite(string Path, long Step, IReadOnlyList<(long Sector, byte[] Before, byte[] Since)> Sectors);
+
+/// <summary>Told of a read that was done, with what it gives.</summary>
+public delegate void SimulatedRead(StorageStep step, Span<byte> bytes);
+
 /// <summary>A disk in memory.</summary>
 public sealed class SimulatedStorage : IStorage
 {
@@ -61,6 +71,9 @@ public sealed class SimulatedStorage : IStorage
     private readonly List<Handed> _handed = [];
     private readonly Queue<StorageCompletion> _done = new();
     private readonly List<Node> _mirrored = [];
+    private readonly Queue<SyncedWriteOf> _synced = new();
+
+    private sealed record SyncedWriteOf(Node Node, long Step, List<(long Sector, byte[] Before, byte[] Since)> Sectors);
 
     private sealed record Handed(Func<Result> Do, ulong Token, bool IsJob);
 
@@ -96,6 +109,16 @@ public sealed class SimulatedStorage : IStorage
 
     /// <summary>Which of the things handed over is done next, of how many; -1: none at this Poll. Without it: in order, all.</summary>
     public Func<int, int>? Pick { get; set; }
+
+    /// <summary>Changes what a read gives, after it was read: a sector that reads wrong once.</summary>
+    public SimulatedRead? Misread { get; set; }
+
+    /// <summary>How many of the last writes that became durable it remembers, with what they wrote over.</summary>
+    public int SyncedWritesKept { get; set; }
+
+    /// <summary>The last writes that became durable, oldest first.</summary>
+    public IReadOnlyList<SyncedWrite> SyncedWrites() =>
+        [.. _synced.Select(write => (Write: write, Path: _durable.FirstOrDefault(pair => pair.Value == write.Node).Key)).Where(found => found.Path is not null).Select(found => new SyncedWrite(found.Path, found.Write.Step, found.Write.Sectors))];
 
     /// <summary>The disk as another machine would find it after the power failed now.</summary>
     public SimulatedStorage AfterPowerLoss(Func<Unsynced, Survival> survives)
@@ -141,7 +164,7 @@ public sealed class SimulatedStorage : IStorage
     /// <summary>The disk as the next process finds it after this one was killed now: all that was done is in the cache, and what was not synced still is not.</summary>
     public SimulatedStorage AfterKill()
     {
-        SimulatedStorage image = new() { Steps = Steps };
+        SimulatedStorage image = new() { Steps = Steps, SyncedWritesKept = SyncedWritesKept };
         Dictionary<Node, Node> copies = [];
         Node CopyOf(Node node) => copies.TryGetValue(node, out Node? copy) ? copy : copies[node] = node.Copy();
         foreach ((string path, Node node) in _live)
@@ -152,6 +175,11 @@ public sealed class SimulatedStorage : IStorage
         foreach ((string path, Node node) in _durable)
         {
             image._durable[path] = CopyOf(node);
+        }
+
+        foreach (SyncedWriteOf write in _synced.Where(write => copies.ContainsKey(write.Node)))
+        {
+            image._synced.Enqueue(write with { Node = copies[write.Node] });
         }
 
         image._unsynced.AddRange(_unsynced.Select(change => change with { Node = change.Node is null ? null : CopyOf(change.Node) }));
@@ -182,6 +210,48 @@ public sealed class SimulatedStorage : IStorage
         node.Live[offset] ^= mask;
         node.Durable[offset] ^= mask;
         _ = node.Mirror?.WriteAt(node.Live.AsSpan((int)offset, 1), offset);
+    }
+
+    /// <summary>The disk said that this write was on it, and it is not. False: something else lies there by now, so nothing is changed.</summary>
+    public bool Undo(SyncedWrite write)
+    {
+        if (!_live.TryGetValue(write.Path, out Node? node) || !write.Sectors.All(sector => node.Holds(sector.Sector, sector.Since)))
+        {
+            return false;
+        }
+
+        foreach ((long sector, byte[] before, _) in write.Sectors)
+        {
+            node.Lay(before, sector);
+        }
+
+        return true;
+    }
+
+    /// <summary>Lays a write's bytes where another sector's belong, as far as that file goes.</summary>
+    public void Misplace(SyncedWrite write, string path, long sector)
+    {
+        for (int i = 0; i < write.Sectors.Count; i++)
+        {
+            _live[path].Lay(write.Sectors[i].Since, sector + i);
+        }
+    }
+
+    /// <summary>A file's bytes; empty when it is not there.</summary>
+    public byte[] BytesOf(string path) => _live.TryGetValue(path, out Node? node) ? node.Live.AsSpan(0, (int)node.LiveLength).ToArray() : [];
+
+    /// <summary>Somebody was at the directory while nothing ran: the file is this now; null: gone.</summary>
+    public void Put(string path, byte[]? bytes)
+    {
+        _live.Remove(path);
+        _durable.Remove(path);
+        if (bytes is not null)
+        {
+            Node node = new(isDirectory: false);
+            node.Write(bytes, 0, 0);
+            node.MakeDurable(node.Cover());
+            _live[path] = _durable[path] = node;
+        }
     }
 
     public Result<IReadOnlyList<string>> List(string directory) =>
@@ -357,6 +427,23 @@ public sealed class SimulatedStorage : IStorage
         return Result.Success;
     }
 
+    private void Remember(Node node, List<Pending> covered)
+    {
+        if (SyncedWritesKept == 0)
+        {
+            return;
+        }
+
+        foreach (IGrouping<long, Pending> write in covered.GroupBy(sector => sector.Step).OrderBy(write => write.Key))
+        {
+            _synced.Enqueue(new SyncedWriteOf(node, write.Key, [.. write.OrderBy(sector => sector.Sector).Select(sector => (sector.Sector, node.Durable.AsSpan((int)(sector.Sector * SectorBytes), SectorBytes).ToArray(), sector.Bytes))]));
+            if (_synced.Count > SyncedWritesKept)
+            {
+                _ = _synced.Dequeue();
+            }
+        }
+    }
+
     /// <summary>A sector as it was when a sync was asked for.</summary>
     private readonly record struct Pending(long Sector, byte[] Bytes, long Step);
 
@@ -470,6 +557,17 @@ public sealed class SimulatedStorage : IStorage
         /// <summary>What a sync that is asked for now will bring to the disk.</summary>
         public List<Pending> Cover() => [.. _unsynced.Select(pair => new Pending(pair.Key, Live.AsSpan((int)(pair.Key * SectorBytes), SectorBytes).ToArray(), pair.Value))];
 
+        public bool Holds(long sector, byte[] bytes) => (sector + 1) * SectorBytes <= Durable.Length && Durable.AsSpan((int)(sector * SectorBytes), SectorBytes).SequenceEqual(bytes);
+
+        public void Lay(byte[] bytes, long sector)
+        {
+            if ((sector + 1) * SectorBytes <= Durable.Length)
+            {
+                bytes.CopyTo(Durable, sector * SectorBytes);
+                bytes.CopyTo(Live, sector * SectorBytes);
+            }
+        }
+
         public void MakeDurable(List<Pending> covered)
         {
             DurableLength = LiveLength;
@@ -524,9 +622,9 @@ public sealed class SimulatedStorage : IStorage
 
         public Result<long> Length() => node.LiveLength;
 
-        public Result<int> ReadAt(Span<byte> into, long offset) => Read(into.Length, offset) is { Ok: false } failed ? failed.Fault : node.ReadLive(into, offset);
+        public Result<int> ReadAt(Span<byte> into, long offset) => Read(into.Length, offset) is { Ok: false } failed ? failed.Fault : AsRead(into, offset, node.ReadLive(into, offset));
 
-        public Result<int> ReadDisk(Span<byte> into, long offset) => Read(into.Length, offset) is { Ok: false } failed ? failed.Fault : node.ReadDisk(into, offset);
+        public Result<int> ReadDisk(Span<byte> into, long offset) => Read(into.Length, offset) is { Ok: false } failed ? failed.Fault : AsRead(into, offset, node.ReadDisk(into, offset));
 
         public Result WriteAt(ReadOnlySpan<byte> bytes, long offset)
         {
@@ -550,12 +648,22 @@ public sealed class SimulatedStorage : IStorage
         {
             Invariant.Holds(!_isClosed);
             StorageStep step = new(StorageStepKind.Sync, storage.Steps + 1, path, 0, 0);
-            return storage.Step(step, call, () => node.MakeDurable(covered), failed: () => node.Clean(covered));
+            return storage.Step(step, call, () =>
+            {
+                storage.Remember(node, covered);
+                node.MakeDurable(covered);
+            }, failed: () => node.Clean(covered));
         }
 
         public Result<FileHandle>? OpenReadOnly() => node.OpenMirror(path, storage._mirrored);
 
         public void Dispose() => _isClosed = true;
+
+        private int AsRead(Span<byte> into, long offset, int bytes)
+        {
+            storage.Misread?.Invoke(new StorageStep(StorageStepKind.Read, storage.Steps, path, offset, bytes), into[..bytes]);
+            return bytes;
+        }
 
         private Result Read(int bytes, long offset)
         {

@@ -29,6 +29,13 @@ public static class RecordCheck
         return header.LengthBytes == record.Length && header.PropertyBytes <= rest.Length && header.Check == Of(rest) && PropertyReader.AreValid(rest[..header.PropertyBytes]);
     }
 
+    /// <summary>As above, and is it the message that is meant? A disk that put a write in the wrong place holds whole messages where others belong.</summary>
+    public static bool Holds(ReadOnlySpan<byte> record, uint queue, ulong tag)
+    {
+        MessageHeader header = record.Length < MessageHeader.SizeBytes ? default : MemoryMarshal.Read<MessageHeader>(record);
+        return header.Queue == queue && header.Tag == tag && Holds(record);
+    }
+
     private static uint Continue(uint crc, ReadOnlySpan<byte> bytes)
     {
         ref byte at = ref MemoryMarshal.GetReference(bytes);

@@ -18,12 +18,12 @@ internal sealed record RepairPlan(Salvage Salvage, QueueEngine Engine, IReadOnly
 /// <summary>A stopped broker's directory: journal and queues looked at together. Holds the directory's lock.</summary>
 internal sealed class JournalExamination : IDisposable
 {
-    private readonly DirectoryLock _lock;
+    private readonly DirectoryLock? _lock;
     private readonly IStorage _storage;
     private readonly EngineReplay _replay;
     private byte[] _record = new byte[4096];
 
-    private JournalExamination(DirectoryLock directoryLock, IStorage storage, JournalInspection inspection, EngineReplay replay)
+    private JournalExamination(DirectoryLock? directoryLock, IStorage storage, JournalInspection inspection, EngineReplay replay)
     {
         (_lock, _storage, Inspection, _replay) = (directoryLock, storage, inspection, replay);
     }
@@ -52,16 +52,20 @@ internal sealed class JournalExamination : IDisposable
             return null;
         }
 
-        IStorage storage = StorageFactory.Open(StorageKind.Thread, out _);
+        return Open(new JournalOptions { Directory = path }, StorageFactory.Open(StorageKind.Thread, out _), directoryLock, out refusal);
+    }
+
+    /// <summary>As above, on a storage that is there. It and the lock are the examination's from now on.</summary>
+    public static JournalExamination? Open(JournalOptions options, IStorage storage, DirectoryLock? directoryLock, out string? refusal)
+    {
         EngineReplay replay = new(new EngineLimits());
-        JournalOptions options = new() { Directory = path };
         if (JournalInspection.Open(options, storage, replay, out refusal) is JournalInspection inspection)
         {
             return new JournalExamination(directoryLock, storage, inspection, replay);
         }
 
         storage.Dispose();
-        directoryLock.Dispose();
+        directoryLock?.Dispose();
         return null;
     }
 
@@ -139,7 +143,8 @@ internal sealed class JournalExamination : IDisposable
             byName[NameOf(engine, queue)] = count;
         }
 
-        return new RepairPlan(salvage, engine, byName, engine.Lost);
+        bool isFileGone = Inspection.Refusal is { Kind: "file-missing" };
+        return new RepairPlan(salvage, engine, byName, isFileGone ? [.. engine.Lost, "A file is missing: what it alone held cannot be listed."] : engine.Lost);
     }
 
     /// <summary>Writes what was salvaged. Null: done; else why not.</summary>
@@ -163,7 +168,7 @@ internal sealed class JournalExamination : IDisposable
     {
         Inspection.Dispose();
         _storage.Dispose();
-        _lock.Dispose();
+        _lock?.Dispose();
     }
 
     /// <summary>Messages whose bytes are not what the state says.</summary>

@@ -50,6 +50,86 @@ public class DamageTests
     }
 
     [Fact]
+    public void A_sector_that_reads_wrong_once_never_cuts_what_was_confirmed()
+    {
+        using SimulatedStorage disk = AtRest(out int applied, out ulong digest);
+        int found = 0;
+        for (int wrong = 1; wrong <= 200; wrong++)
+        {
+            using SimulatedStorage once = disk.AfterKill();
+            int left = wrong;
+            once.Misread = (_, bytes) =>
+            {
+                if (bytes.Length > 0 && --left == 0)
+                {
+                    bytes[^1] ^= 1;
+                    bytes[0] ^= 1;
+                }
+            };
+            using Ledger ledger = Ledger.TryOpen(once, Data, SlotBytes, BlockBytes);
+            Assert.True(ledger.Refusal is not null || (ledger.Applied == applied && ledger.Digest == digest), $"read {wrong}: {ledger.Applied} of {applied} found, nothing said");
+            found += ledger.Refusal is null ? 1 : 0;
+        }
+
+        Assert.True(found > 20, $"{found} found");
+    }
+
+    [Fact]
+    public void A_snapshot_vouches_for_its_blocks_even_when_it_does_not_read()
+    {
+        using SimulatedStorage disk = new("/sim");
+        using (Ledger ledger = Ledger.Open(disk, Data, SlotBytes, BlockBytes))
+        {
+            ledger.Put(1000);
+            ledger.Sync();
+            ledger.Put(1000);
+            ledger.Sync(); // Nothing later says that this block is durable.
+        }
+
+        string slot = $"{SlotFolder}/{SegmentCatalogue.FileName(1)}";
+        disk.Rot(slot, 2 * Format.BlockAlignment + BlockHeader.SizeBytes + 30, 1);
+        using (Ledger cut = Ledger.TryOpen(disk.AfterKill(), Data, SlotBytes, BlockBytes))
+        {
+            Assert.Null(cut.Refusal); // The one case that cannot be told.
+        }
+
+        disk.Put($"{SnapshotFolder}/{Snapshots.FileName(2)}", new byte[8192]);
+        using Ledger refused = Ledger.TryOpen(disk, Data, SlotBytes, BlockBytes);
+        Assert.Equal(("corruption", 2ul), (refused.Refusal?.Kind, refused.Refusal?.Block));
+    }
+
+    [Fact]
+    public void A_life_whose_first_segment_is_gone_never_looks_like_one_that_wrote_nothing()
+    {
+        using SimulatedStorage disk = new("/sim");
+        Ledger.Open(disk, Data, SlotBytes, BlockBytes).Dispose();
+        using (Ledger second = Ledger.Open(disk, Data, SlotBytes, BlockBytes))
+        {
+            second.Put(1000);
+            second.Sync();
+        }
+
+        foreach (string name in disk.List(SlotFolder).Value.Where(name => !name.EndsWith(SegmentCatalogue.FileName(1), StringComparison.Ordinal)).ToArray())
+        {
+            byte[] bytes = disk.BytesOf($"{SlotFolder}/{name}");
+            _ = SegmentHeader.Judge(bytes, System.Runtime.InteropServices.MemoryMarshal.Read<SegmentHeader>(bytes).Uuid, out SegmentHeader header);
+            if (header is { FirstOfLife: 1, Epoch: 2 })
+            {
+                // The spare of that life stays, and speaks of it.
+                SegmentHeader spare = header with { Slot = 99, SegmentNumber = 99, FirstOfLife = 0, ParentBlock = 0, ParentHash = 0 };
+                spare.SetHash();
+                byte[] empty = new byte[SlotBytes];
+                System.Runtime.InteropServices.MemoryMarshal.Write(empty, spare);
+                disk.Put($"{SlotFolder}/{name}", null);
+                disk.Put($"{SlotFolder}/{SegmentCatalogue.FileName(99)}", empty);
+            }
+        }
+
+        using Ledger refused = Ledger.TryOpen(disk, Data, SlotBytes, BlockBytes);
+        Assert.Equal("file-missing", refused.Refusal?.Kind);
+    }
+
+    [Fact]
     public void A_start_that_is_refused_changes_no_byte()
     {
         using SimulatedStorage disk = AtRest(out _, out _);

@@ -34,6 +34,7 @@ internal sealed class Campaign(ulong firstSeed, long seeds, TimeSpan time)
         Array.ForEach(threads, thread => thread.Start());
         Array.ForEach(threads, thread => thread.Join());
         say.WriteLine($"{Seeds} seeds, {SimulatedHours:0.0} simulated hours ({SimulatedHours / Took.TotalSeconds:0.00} a second), {Messages} messages, {Deliveries} deliveries, {Crashes} crashes, {Starts} starts; broken: {Failures.Count}");
+        say.WriteLine($"injected: {string.Join("; ", Injected.Select(fault => $"{fault.Key} {fault.Value}"))}");
     }
 
     private void Work(TextWriter say)

@@ -40,6 +40,16 @@ internal enum ActKind
     FailRead,
     ShiftWall,
     RotBit,
+    LoseWrite,
+    MisplaceWrite,
+    Misread,
+    SpoilSector,
+    LoseFile,
+    ForeignFile,
+    OldCopy,
+    SwapRecords,
+    CrashStarts,
+    CrashWhere,
 }
 
 /// <summary>One act. <paramref name="A"/>, <paramref name="B"/>: whom and what it concerns; <paramref name="Seed"/>: its dice.</summary>
@@ -66,13 +76,20 @@ internal sealed record Setting
 
     public bool IsDiskOutOfOrder { get; init; }
 
-    public override string ToString() => $"{Clients} clients, {Queues} queues, slots of {SlotBytes}, blocks of {BlockBytes}, bodies up to {MostBodyBytes}, credit {Credit}, lease {LeaseMilliseconds} ms{(WantsCopies ? ", copies" : "")}{(IsDiskOutOfOrder ? ", disk out of order" : "")}";
+    /// <summary>What was synced is not safe: worlds of their own, see <see cref="DiskTrial"/>.</summary>
+    public bool IsDiskLying { get; init; }
+
+    public override string ToString() => $"{Clients} clients, {Queues} queues, slots of {SlotBytes}, blocks of {BlockBytes}, bodies up to {MostBodyBytes}, credit {Credit}, lease {LeaseMilliseconds} ms{(WantsCopies ? ", copies" : "")}{(IsDiskOutOfOrder ? ", disk out of order" : "")}{(IsDiskLying ? ", lying disk" : "")}";
 }
 
 /// <summary>One history.</summary>
 internal sealed record History(ulong Seed, Setting Setting, IReadOnlyList<Act> Acts)
 {
     private static readonly ActKind[] s_usual = [ActKind.Publish, ActKind.PublishMany, ActKind.Flush, ActKind.Receive, ActKind.Accept, ActKind.Pass];
+
+    private static readonly ActKind[] s_ofDisks = [ActKind.RotBit, ActKind.LoseWrite, ActKind.MisplaceWrite, ActKind.Misread, ActKind.SpoilSector, ActKind.LoseFile, ActKind.ForeignFile, ActKind.OldCopy];
+
+    private static readonly ActKind[] s_ofCrashes = [ActKind.CrashStarts, ActKind.CrashWhere];
 
     private static readonly ActKind[] s_sometimes =
     [
@@ -116,7 +133,40 @@ internal sealed record History(ulong Seed, Setting Setting, IReadOnlyList<Act> A
             acts.Add(new Act(bag[dice.Below(bag.Count)], dice.Below(1000), dice.Below(1000), dice.Next()));
         }
 
-        return new History(seed, setting, acts);
+        return WithLateKinds(new History(seed, setting, acts));
+    }
+
+    /// <summary>Kinds of acts that came later, each switched on by a draw of its own after all others and put between the acts that are there: a world that draws none is what it always was.</summary>
+    private static History WithLateKinds(History history)
+    {
+        const ulong Salt = 61UL << 32; // One with which the seeds that were kept before draw none of them.
+        Dice dice = new(history.Seed ^ Salt);
+        List<Act> acts = [.. history.Acts];
+        bool isLying = dice.OnceIn(4);
+        if (isLying)
+        {
+            Insert(acts, s_ofDisks, dice.Between(1, 6), dice);
+        }
+
+        if (dice.OnceIn(4))
+        {
+            Insert(acts, s_ofCrashes, dice.Between(1, 6), dice);
+        }
+
+        if (isLying && dice.OnceIn(2))
+        {
+            Insert(acts, [ActKind.SwapRecords], dice.Between(1, 3), dice);
+        }
+
+        return history with { Setting = history.Setting with { IsDiskLying = isLying }, Acts = acts };
+    }
+
+    private static void Insert(List<Act> acts, ActKind[] kinds, int count, Dice dice)
+    {
+        for (int i = 0; i < count; i++)
+        {
+            acts.Insert(dice.Between(2, acts.Count), new Act(dice.Of(kinds), dice.Below(1000), dice.Below(1000), dice.Next()));
+        }
     }
 
     /// <summary>The same with only some of its acts.</summary>

@@ -32,6 +32,8 @@ internal sealed class Machine : IDisposable
     private const string Data = "/sim/data";
     private const long Millisecond = 1_000_000, Second = 1_000_000_000;
     private const int QuietTurnsBeforeSleep = 3;
+    private const int MaxMessageBytes = 32 * 1024;
+    private const int SyncedWritesKept = 24;
     private readonly string _directory = Directory.CreateTempSubdirectory("fastq-sim-").FullName;
     private readonly Setting _setting;
     private readonly Trace _trace;
@@ -55,6 +57,9 @@ internal sealed class Machine : IDisposable
     private int _failSyncs;
     private int _failReads;
     private bool _isFull;
+    private int _crashStarts;
+    private Func<StorageStep, bool>? _crashWhere;
+    private SimulatedStorage? _older;
 
     public Machine(Setting setting, Trace trace, Dice dice)
     {
@@ -88,7 +93,7 @@ internal sealed class Machine : IDisposable
 
     public long Starts { get; private set; }
 
-    /// <summary>A bit on the disk was turned over: a start may be refused, and bodies may be reported as damaged.</summary>
+    /// <summary>A fault lies on the disk where no start has needed it so far: a later one may be refused, and bodies may be reported as damaged.</summary>
     public bool IsRotten { get; private set; }
 
     /// <summary>When the broker's interval time will be this; less the rounding of some starts.</summary>
@@ -212,13 +217,19 @@ internal sealed class Machine : IDisposable
         _ = Guarded(() =>
         {
             Starts++;
+            if (_crashStarts > 0)
+            {
+                _crashStarts--;
+                CrashAtStep(_dice.Between(1, 12), _dice.OnceIn(2) ? Crash.Kill : Crash.Power);
+            }
+
             BrokerOptions options = new()
             {
                 DataDirectory = Data,
                 SocketPath = SocketPath,
                 SlotBytes = _setting.SlotBytes,
                 BlockBytes = _setting.BlockBytes,
-                MaxMessageBytes = 32 * 1024,
+                MaxMessageBytes = MaxMessageBytes,
                 Clocks = new Clocks(() => NowNanoseconds, () => NowNanoseconds + _wallOffset),
                 NewGuid = NewGuid,
             };
@@ -251,6 +262,31 @@ internal sealed class Machine : IDisposable
         SimulatedStorage next = kind == Crash.Kill ? _disk.AfterKill() : _disk.AfterPowerLoss(SurvivalOf());
         Bury(next);
         Crashed?.Invoke(kind);
+    }
+
+    /// <summary>The power fails, and what the disk had said that it has is not all there; or somebody was at the directory. Gives what a repair gave up, if there was one.</summary>
+    public TrialEnd Strike(ActKind fault, Dice dice)
+    {
+        IReadOnlyList<SyncedWrite> writes = _disk.SyncedWrites();
+        Fall(Crash.Power);
+        Count(DiskTrial.NameOf(fault));
+        JournalOptions options = new() { Directory = Data, SlotBytes = _setting.SlotBytes, BlockBytes = _setting.BlockBytes, WallMicros = () => (NowNanoseconds + _wallOffset) / 1000 };
+        SimulatedStorage honest = _disk;
+        TrialEnd end = new DiskTrial(options, MaxMessageBytes, honest, dice, Say, Count).Run(fault, writes, _older);
+        if (dice.OnceIn(2))
+        {
+            _older = honest.AfterKill();
+        }
+
+        if (end.Disk != honest)
+        {
+            honest.Dispose();
+            _disk = end.Disk;
+            Wire();
+        }
+
+        IsRotten |= end.IsRotten;
+        return end;
     }
 
     /// <summary>Of each unsynced sector and name: lost, kept or torn, by one of several ways.</summary>
@@ -290,6 +326,7 @@ internal sealed class Machine : IDisposable
         _disk.Fail = Fail;
         _disk.Stepped = Stepped;
         _disk.Pick = Pick;
+        _disk.SyncedWritesKept = _setting.IsDiskLying ? SyncedWritesKept : 0;
     }
 
     private int Pick(int waiting)
@@ -334,14 +371,28 @@ internal sealed class Machine : IDisposable
 
     private void Stepped(StorageStep step)
     {
+        if (_crashWhere is not null && _crashWhere(step))
+        {
+            Count($"crash at {step.Kind} of {(step.Path.EndsWith(".slot", StringComparison.Ordinal) ? "a slot" : step.Path.Contains("snap", StringComparison.Ordinal) ? "a snapshot" : "another file")}");
+            _crashWhere = null;
+            _crashIn = 1;
+        }
+
         if (_crashIn > 0 && --_crashIn == 0)
         {
+            Count(_broker is null ? "crash inside recovery" : "crash at a step of the disk");
             _trace.Say($"crash after {step.Kind} of {step.Path}");
             throw new ProcessDies("at a step of its disk");
         }
     }
 
     public void CrashAtStep(int steps, Crash kind) => (_crashIn, _crashKind) = (steps, kind);
+
+    /// <summary>The next starts end in the middle, one after the other.</summary>
+    public void CrashStarts(int starts) => _crashStarts = starts;
+
+    /// <summary>The broker ends at the next step of this kind: in a snapshot, in making a slot ready, in giving one up.</summary>
+    public void CrashWhere(Func<StorageStep, bool> where, Crash kind) => (_crashWhere, _crashKind) = (where, kind);
 
     public void StallDisk(long nanoseconds)
     {
@@ -366,11 +417,11 @@ internal sealed class Machine : IDisposable
     /// <summary>No more faults from now on.</summary>
     public void Calm()
     {
-        (_crashIn, _failWrites, _failSyncs, _failReads, _isFull) = (0, 0, 0, 0, false);
+        (_crashIn, _crashStarts, _crashWhere, _failWrites, _failSyncs, _failReads, _isFull) = (0, 0, null, 0, 0, 0, false);
         _stalledUntil = Math.Min(_stalledUntil, NowNanoseconds);
     }
 
-    private void Count(string fault) => Injected[fault] = Injected.GetValueOrDefault(fault) + 1;
+    public void Count(string fault) => Injected[fault] = Injected.GetValueOrDefault(fault) + 1;
 
     private Guid NewGuid()
     {

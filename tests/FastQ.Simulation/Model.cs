@@ -227,6 +227,25 @@ internal sealed class Model(Trace trace)
     /// <summary>Nobody knows whether it was settled: it may come again, or not.</summary>
     public static void Unsettle(Sent message) => (message.Gone, message.MayBeGone) = (null, true);
 
+    /// <summary>A repair has said that these are lost, and that the records of these others' going are.</summary>
+    public void GiveUp(IReadOnlyList<(int Producer, int Sequence)> lost, IReadOnlyList<(int Producer, int Sequence)> returned)
+    {
+        foreach (Sent message in lost.Where(_sent.ContainsKey).Select(key => _sent[key]))
+        {
+            (message.MayBeGone, message.Confirmed) = (true, ConfirmLevel.None);
+            if (message.Tag != 0)
+            {
+                Displace(message);
+            }
+        }
+
+        foreach (Sent message in returned.Where(_sent.ContainsKey).Select(key => _sent[key]))
+        {
+            Unsettle(message);
+            _deletedQueues.Remove(message.Queue);
+        }
+    }
+
     /// <summary>A crash takes back what did not cover it.</summary>
     public void Crash(Crash kind)
     {
@@ -255,12 +274,19 @@ internal sealed class Model(Trace trace)
     }
 
     /// <summary>All was drained, and all faults have stopped: what had to come has come.</summary>
-    public void MustHaveCome(IReadOnlySet<Sent> came)
+    /// <param name="came">All that came.</param>
+    /// <param name="damaged">Of each queue how many messages are reported as damaged: so many, and no more, need not come.</param>
+    public void MustHaveCome(IReadOnlySet<Sent> came, IReadOnlyDictionary<uint, long>? damaged = null)
     {
+        Dictionary<uint, long> left = damaged is null ? [] : new(damaged);
         foreach (Sent message in _sent.Values)
         {
             bool isWanted = message.Confirmed > ConfirmLevel.None && message.Gone is null && !message.MayBeGone && !message.IsRefused && !_deletedQueues.Contains(message.Queue);
-            Must(!isWanted || came.Contains(message), $"{message} is lost");
+            if (isWanted && !came.Contains(message))
+            {
+                left[message.Queue] = left.GetValueOrDefault(message.Queue) - 1;
+                Must(left[message.Queue] >= 0, $"{message} is lost");
+            }
         }
     }
 

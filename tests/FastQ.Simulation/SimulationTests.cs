@@ -17,7 +17,15 @@ public sealed class SimulationTests(ITestOutputHelper output)
         output.WriteLine(text.ToString());
         Assert.True(campaign.Failures.Count == 0, text.ToString());
         Assert.True(campaign is { Seeds: SeedsInCi, Crashes: > SeedsInCi, Deliveries: > SeedsInCi * 10 }, text.ToString());
-        Assert.True(campaign.Injected.Count >= 8, string.Join(", ", campaign.Injected.Keys));
+        foreach (ActKind fault in (ActKind[])[ActKind.RotBit, ActKind.LoseWrite, ActKind.MisplaceWrite, ActKind.Misread, ActKind.SpoilSector, ActKind.LoseFile, ActKind.ForeignFile, ActKind.OldCopy])
+        {
+            Assert.True(campaign.Injected.ContainsKey(DiskTrial.NameOf(fault)), $"no {DiskTrial.NameOf(fault)}: {string.Join(", ", campaign.Injected.Keys)}");
+        }
+
+        foreach (string what in (string[])["bit flip at rest: repaired", "lost write: refused", "crash inside recovery", "kill -9 of the broker", "power loss", "ENOSPC at allocation", "EIO on write", "EIO on sync, then success"])
+        {
+            Assert.True(campaign.Injected.ContainsKey(what), $"no {what}: {string.Join(", ", campaign.Injected.Keys)}");
+        }
     }
 
     [Fact]

@@ -212,6 +212,28 @@ internal sealed class World : IDisposable
             case ActKind.FailRead:
                 _machine.FailReadAfter(dice.Between(1, 60));
                 break;
+            case >= ActKind.RotBit and <= ActKind.SwapRecords when _history.Setting.IsDiskLying:
+                TrialEnd end = _machine.Strike(act.Kind, dice);
+                _model.GiveUp(end.Lost, end.Returned);
+                break;
+            case ActKind.CrashStarts:
+                _machine.CrashStarts(dice.Between(1, 4));
+                if (_machine.IsUp)
+                {
+                    _machine.Fall(dice.OnceIn(2) ? Crash.Kill : Crash.Power);
+                }
+
+                break;
+            case ActKind.CrashWhere:
+                int skipped = dice.Below(4);
+                Func<Journal.StorageStep, bool> where = dice.Of<Func<Journal.StorageStep, bool>>(
+                    static step => step.Path.Contains("/snapshots", StringComparison.Ordinal),
+                    static step => step.Kind == Journal.StorageStepKind.Rename,
+                    static step => step.Kind == Journal.StorageStepKind.Unlink,
+                    static step => step.Kind == Journal.StorageStepKind.Allocate,
+                    static step => step is { Kind: Journal.StorageStepKind.Write, Offset: 0 } && step.Path.EndsWith(".slot", StringComparison.Ordinal));
+                _machine.CrashWhere(step => where(step) && skipped-- == 0, dice.OnceIn(2) ? Crash.Kill : Crash.Power);
+                break;
             case ActKind.ShiftWall:
                 ShiftWall(dice.Of(-3600, -1, 1, 60, 3600, 100_000) * Second);
                 break;
@@ -326,21 +348,29 @@ internal sealed class World : IDisposable
 
         _actors.Clear();
         Pass(700 * Second); // The longest lease of all, and the broker's patience with readers.
+        if (_machine is { IsUp: false, IsRotten: true })
+        {
+            _machine.Count("fault that was found later: refused");
+            return;
+        }
+
         Model.Must(_machine.IsUp, $"the broker does not start: {_machine.Refusal}");
         _dice = new Dice(_history.Seed);
         Connect();
         Actor last = _actors[0];
         HashSet<Sent> came = [];
-        Dictionary<string, long> counted = last.Session.ListQueues().ToDictionary(queue => queue.Name, queue => queue.Messages);
+        Dictionary<string, QueueInfo> counted = last.Session.ListQueues().ToDictionary(queue => queue.Name);
+        Dictionary<uint, long> damaged = [];
         for (int i = 0; i < _history.Setting.Queues; i++)
         {
-            Drain(last, QueueName(i), counted[QueueName(i)], came);
+            Drain(last, QueueName(i), counted[QueueName(i)], came, damaged);
         }
 
-        _model.MustHaveCome(came);
+        _model.MustHaveCome(came, damaged);
         foreach (QueueInfo queue in last.Session.ListQueues())
         {
-            Model.Must(queue is { Messages: 0, Ready: 0, InFlight: 0, Bytes: 0 }, $"{queue.Name} is drained, and is said to hold {queue.Messages} messages, {queue.Bytes} bytes, {queue.Ready} ready, {queue.InFlight} in flight");
+            long bad = damaged[queue.Id];
+            Model.Must(queue is { Ready: 0, InFlight: 0 } && queue.Messages == bad && (queue.Bytes == 0 || bad > 0), $"{queue.Name} is drained, and is said to hold {queue.Messages} messages, {queue.Bytes} bytes, {queue.Ready} ready, {queue.InFlight} in flight, {bad} damaged");
         }
 
         last.Leave();
@@ -360,14 +390,16 @@ internal sealed class World : IDisposable
         }
     }
 
-    private void Drain(Actor last, string queue, long counted, HashSet<Sent> came)
+    private void Drain(Actor last, string queue, QueueInfo said, HashSet<Sent> came, Dictionary<uint, long> damaged)
     {
+        (long counted, long bytes) = (said.Messages, said.Bytes);
         Subscription subscription = last.Session.Subscribe(queue, new SubscribeOptions { Lease = TimeSpan.FromMinutes(10) });
         List<Held> held = [];
         while (last.Receive(subscription, TimeSpan.FromSeconds(1)) is Held one)
         {
             Model.Must(came.Add(one.Message), $"{one.Message} came twice");
             held.Add(one);
+            bytes -= one.Message.Body.Length + one.Message.Properties.Length;
             if (held.Count == 100)
             {
                 last.Settle([.. held], Outcome.Accept, ConfirmLevel.Durable);
@@ -380,7 +412,11 @@ internal sealed class World : IDisposable
         last.Settle(held, Outcome.Accept, ConfirmLevel.Durable);
         last.Session.Flush(ConfirmLevel.Durable);
         last.Look();
-        Model.Must(counted == 0, $"{queue} was said to hold {counted} messages more than came");
+        QueueInfo left = last.Session.GetQueue(queue);
+        damaged[left.Id] = left.Damaged;
+        Model.Must(left.Damaged == 0 || _machine.IsRotten, $"{queue} is said to hold {left.Damaged} damaged messages, and the disk is sound");
+        Model.Must(counted == left.Damaged, $"{queue} was said to hold {counted} messages more than came, and {left.Damaged} of them are damaged");
+        Model.Must(bytes == left.Bytes, $"{queue} was said to hold {bytes} bytes more than came, and {left.Bytes} are left");
     }
 }
 
