@@ -56,7 +56,8 @@ public delegate void RecordVisitor(Place place, ReadOnlySpan<byte> record, Recor
 /// <param name="LastHash">Its hash, as far as it is known.</param>
 /// <param name="GapBlock">The first block that is not whole; 0: all are.</param>
 /// <param name="BlocksLost">Blocks of which nothing could be read.</param>
-public readonly record struct Salvage(ulong LastBlock, ulong LastHash, ulong GapBlock, long BlocksLost);
+/// <param name="BlocksDamaged">Blocks of which records were salvaged one by one: others may have been in them.</param>
+public readonly record struct Salvage(ulong LastBlock, ulong LastHash, ulong GapBlock, long BlocksLost, long BlocksDamaged);
 
 /// <summary>One look at a directory. Reads only, until <see cref="Repair"/>. One thread.</summary>
 public sealed class JournalInspection : IDisposable
@@ -150,7 +151,7 @@ public sealed class JournalInspection : IDisposable
         LoadNewestSnapshot(replay);
         List<InspectedBlock> after = [.. _blocks.Where(block => !block.IsVoid && block.Header.BlockNumber > _snapshotBlock).OrderBy(block => block.Header.BlockNumber).ThenByDescending(block => block.IsWhole)];
         ulong last = _snapshotBlock;
-        long lost = 0;
+        long lost = 0, damaged = 0;
         foreach (InspectedBlock block in after)
         {
             ulong number = block.Header.BlockNumber;
@@ -160,6 +161,7 @@ public sealed class JournalInspection : IDisposable
             }
 
             lost += (long)(number - last - 1);
+            damaged += block.IsWhole ? 0 : 1;
             last = number;
             Walk(block, judge, (place, record, _) => replay.Apply(number, place, record));
         }
@@ -167,7 +169,7 @@ public sealed class JournalInspection : IDisposable
         (ulong highest, ulong hash) = Highest();
         lost += (long)(highest - Math.Max(last, _snapshotBlock));
         ulong gap = _damage.Where(one => one.Block != 0 && one.Slot != 0).Select(one => one.Block).DefaultIfEmpty(lost > 0 ? _snapshotBlock + 1 : 0).Min();
-        return new Salvage(highest, hash, gap, lost);
+        return new Salvage(highest, hash, gap, lost, damaged);
     }
 
     /// <summary>Writes a new life's first segment, which names the gap, then a snapshot of what was salvaged. No block is changed; a crash in between leaves what was there, and repair can be run again.</summary>

@@ -143,8 +143,21 @@ internal sealed class JournalExamination : IDisposable
             byName[NameOf(engine, queue)] = count;
         }
 
-        bool isFileGone = Inspection.Refusal is { Kind: "file-missing" };
-        return new RepairPlan(salvage, engine, byName, isFileGone ? [.. engine.Lost, "A file is missing: what it alone held cannot be listed."] : engine.Lost);
+        return new RepairPlan(salvage, engine, byName, [.. engine.Lost, .. WhatCannotBeListed(salvage)]);
+    }
+
+    /// <summary>Lost messages are counted by the gaps that they leave between others of their queue: the newest leave none.</summary>
+    private IEnumerable<string> WhatCannotBeListed(Salvage salvage)
+    {
+        if (Inspection.Refusal is { Kind: "file-missing" })
+        {
+            yield return "A file is missing: what it alone held cannot be listed.";
+        }
+
+        if (salvage.BlocksLost + salvage.BlocksDamaged > 0)
+        {
+            yield return string.Create(CultureInfo.InvariantCulture, $"{salvage.BlocksLost} blocks are lost and {salvage.BlocksDamaged} damaged: messages that they alone held, newer than all others of their queue, cannot be listed, and what they alone said to be settled comes back.");
+        }
     }
 
     /// <summary>Writes what was salvaged. Null: done; else why not.</summary>

@@ -333,7 +333,7 @@ internal sealed class DiskTrial(JournalOptions options, int maxMessageBytes, Sim
         foreach (IGrouping<uint, (uint Queue, ulong Tag)> ofQueue in missing.GroupBy(key => key.Queue))
         {
             long listed = plan.LostMessages.GetValueOrDefault(before.Queues[ofQueue.Key]);
-            Model.Must(ofQueue.Count() <= listed || plan.Salvage.BlocksLost > 0 || plan.Notes.Count > 0, $"{problem.Text}: a repair lists {listed} lost messages of {before.Queues[ofQueue.Key]}, and {ofQueue.Count()} are missing: {string.Join(", ", ofQueue)}");
+            Model.Must(ofQueue.Count() <= listed || plan.Notes.Count > 0, $"{problem.Text}: a repair lists {listed} lost messages of {before.Queues[ofQueue.Key]}, and {ofQueue.Count()} are missing: {string.Join(", ", ofQueue)}");
         }
 
         foreach ((uint Queue, ulong Tag) key in kept.Keys.Where(before.Messages.ContainsKey))
