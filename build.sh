@@ -24,7 +24,7 @@ Usage: ./build.sh VERB [OPTIONS]
                                      build everything, run every test; ends with "N passed, N failed"
   simulate [--seeds N] [--minutes M] [--seed S [--keep ACTS] [--trace]]
                                      the whole broker in simulated worlds of failing disks and clients; a seed alone: replay
-  planted [--seeds N] [--only NAME] [--report FILE]
+  planted [--seeds N] [--only NAME,...] [--report FILE]
                                      plant bugs in a copy of the sources and say which test catches each, after how many
                                      worlds; --build only builds that copy
   fuzz [--target NAME] [--minutes M | --inputs N] [--seed S] [--keep] [--replay FILE]

@@ -214,6 +214,17 @@ internal sealed class Actor
         Session.ClearRefusals();
     }
 
+    /// <summary>It dies under a broker that lives, with a disk that has room: what it committed is in memory that the broker owns, and is taken.</summary>
+    public void DieAfterItsCommits()
+    {
+        if (!IsGone && Session.Epoch == _machine.Epoch)
+        {
+            _unconfirmed.Where(message => message.Number > 0).ToList().ForEach(message => Model.Confirm(message, ConfirmLevel.Accepted));
+        }
+
+        Die();
+    }
+
     /// <summary>The end of its process: nothing it had under way is certain any more.</summary>
     public void Die()
     {

@@ -14,26 +14,26 @@ internal sealed record Catch(string Bug, bool IsCaught, long Seeds, string Messa
 /// <summary>Runs the programs of the copy in which bugs are planted, each in a process of its own: some bugs end it.</summary>
 internal static class PlantedRun
 {
-    private static readonly TimeSpan s_mostSilence = TimeSpan.FromSeconds(120);
+    private static readonly TimeSpan s_mostSilence = TimeSpan.FromSeconds(150);
 
-    /// <summary>Worlds of the simulation from seed 1 on, until one breaks or so many did not.</summary>
-    public static Catch Simulate(string root, string bug, long seeds)
+    /// <summary>Worlds of the simulation from this seed on, until one breaks or so many did not.</summary>
+    public static Catch Simulate(string root, string bug, long firstSeed, long seeds)
     {
-        (int code, List<string> lines) = Run(root, "FastQ.Simulation", bug, ["simulate", "--seeds", seeds.ToString(CultureInfo.InvariantCulture), "--threads", "1", "--failures", "1"]);
+        (int code, List<string> lines) = Run(root, "FastQ.Simulation", bug, ["simulate", "--first-seed", firstSeed.ToString(CultureInfo.InvariantCulture), "--seeds", seeds.ToString(CultureInfo.InvariantCulture), "--threads", "1", "--failures", "1"]);
         string? broken = lines.Find(line => line.StartsWith("seed ", StringComparison.Ordinal));
         if (broken is not null)
         {
             string[] parts = broken["seed ".Length..].Split(": ", 2);
-            return new Catch(bug, true, long.Parse(parts[0], CultureInfo.InvariantCulture), parts[1]);
+            return new Catch(bug, true, long.Parse(parts[0], CultureInfo.InvariantCulture) - firstSeed + 1, parts[1]);
         }
 
         return code == 0 ? new Catch(bug, false, seeds, "") : new Catch(bug, true, 0, EndOf(code, lines));
     }
 
-    /// <summary>Classes of a unit suite.</summary>
+    /// <summary>Classes, or single tests, of a unit suite.</summary>
     public static Catch Test(string root, string bug, string suite, IEnumerable<string> classes)
     {
-        (int code, List<string> lines) = Run(root, suite, bug, [.. classes.SelectMany(name => new[] { "-class", name }), "-noColor"]);
+        (int code, List<string> lines) = Run(root, suite, bug, [.. classes.SelectMany(name => new[] { name.Contains('_', StringComparison.Ordinal) ? "-method" : "-class", name }), "-noColor"]);
         string? failed = lines.Find(line => line.Contains("[FAIL]", StringComparison.Ordinal))?.Trim();
         return new Catch(bug, code != 0, 0, code == 0 ? "" : failed ?? EndOf(code, lines));
     }
@@ -92,7 +92,7 @@ internal static class PlantedRun
     }
 }
 
-/// <summary>planted [--seeds N] [--only NAME] [--report FILE]: every planted bug must be caught; the table says by whom.</summary>
+/// <summary>planted [--seeds N] [--only NAME,...] [--report FILE]: every planted bug must be caught; the table says by whom.</summary>
 internal static class PlantedCommand
 {
     private const long CanarySeeds = 20;
@@ -112,13 +112,13 @@ internal static class PlantedCommand
                     i++;
                     break;
                 default:
-                    Console.Error.WriteLine($"planted cannot take '{args[i]}': [--seeds N] [--only NAME] [--report FILE]");
+                    Console.Error.WriteLine($"planted cannot take '{args[i]}': [--seeds N] [--only NAME,...] [--report FILE]");
                     return 2;
             }
         }
 
         string root = Environment.CurrentDirectory;
-        List<PlantedBug> bugs = PlantedBug.Read(Path.Combine(root, PlantedBug.ListFile)).FindAll(bug => bug.Name != PlantedBug.Canary && (only is null || bug.Name == only));
+        List<PlantedBug> bugs = PlantedBug.Read(Path.Combine(root, PlantedBug.ListFile)).FindAll(bug => bug.Name != PlantedBug.Canary && (only is null || only.Split(',').Contains(bug.Name)));
         if (bugs.Count == 0)
         {
             Console.Error.WriteLine($"no planted bug is called '{only}'; {PlantedBug.ListFile} has them all");
@@ -129,7 +129,7 @@ internal static class PlantedCommand
         _ = Parallel.For(0, bugs.Count, new ParallelOptions { MaxDegreeOfParallelism = Environment.ProcessorCount }, i =>
         {
             caught[i] = Try(root, bugs[i], seeds);
-            Console.WriteLine($"{bugs[i].Name}: {(caught[i]!.IsCaught ? $"caught{(caught[i]!.Seeds > 0 ? $" by seed {caught[i]!.Seeds}" : "")}" : "SURVIVES")}");
+            Console.WriteLine($"{bugs[i].Name}: {(caught[i]!.IsCaught ? $"caught{(caught[i]!.Seeds > 0 ? $" by world {caught[i]!.Seeds}" : "")}" : "SURVIVES")}");
         });
 
         StringBuilder table = new("| planted bug | what it breaks | caught by | seeds | it says |\n|---|---|---|---|---|\n");
@@ -152,13 +152,13 @@ internal static class PlantedCommand
         return survivors == 0 && isSound ? 0 : 1;
     }
 
-    private static Catch Try(string root, PlantedBug bug, long seeds) => bug.Suite is string suite ? PlantedRun.Test(root, bug.Name, suite, bug.Classes) : PlantedRun.Simulate(root, bug.Name, seeds);
+    private static Catch Try(string root, PlantedBug bug, long seeds) => bug.Suite is string suite ? PlantedRun.Test(root, bug.Name, suite, bug.Classes) : PlantedRun.Simulate(root, bug.Name, bug.FirstSeed, seeds);
 
     /// <summary>Without a bug all of it is green, and a spoiled checker is red in every world: else the catches say nothing.</summary>
     private static string Control(string root, List<PlantedBug> bugs, long seeds, out bool isSound)
     {
         const string None = "none";
-        List<Catch> controls = [PlantedRun.Simulate(root, None, Math.Max(seeds, CanarySeeds))];
+        List<Catch> controls = [PlantedRun.Simulate(root, None, 1, Math.Max(seeds, CanarySeeds))];
         foreach (IGrouping<string, PlantedBug> suite in bugs.Where(bug => bug.Suite is not null).GroupBy(bug => bug.Suite!))
         {
             controls.Add(PlantedRun.Test(root, None, suite.Key, suite.SelectMany(bug => bug.Classes).Distinct()));

@@ -15,13 +15,13 @@ public sealed class PlantedTests(ITestOutputHelper output)
     [MemberData(nameof(QuickBugs))]
     public void A_planted_bug_is_caught_within_a_few_worlds(string name)
     {
-        Catch result = PlantedRun.Simulate(s_root, name, QuickSeeds);
+        Catch result = PlantedRun.Simulate(s_root, name, 1, QuickSeeds);
         output.WriteLine(result.ToString());
         Assert.True(result.IsCaught, $"{QuickSeeds} worlds did not see '{name}'");
     }
 
     [Fact]
-    public void The_copy_without_a_bug_thrown_keeps_every_promise() => Assert.Equal(new Catch("none", false, 20, ""), PlantedRun.Simulate(s_root, "none", 20));
+    public void The_copy_without_a_bug_thrown_keeps_every_promise() => Assert.Equal(new Catch("none", false, 20, ""), PlantedRun.Simulate(s_root, "none", 1, 20));
 
     [Fact]
     public void Every_world_notices_that_its_checker_was_told_of_a_loss() => Assert.Equal(10, PlantedRun.CountCanaries(s_root, 10));

@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Text;
 
 namespace FastQ.Simulation;
@@ -12,10 +13,11 @@ internal sealed record Change(string File, string Find, string Plant);
 /// <param name="Name">Of the switch.</param>
 /// <param name="Breaks">In words.</param>
 /// <param name="Suite">The test project that catches it; null: the simulation does.</param>
-/// <param name="Classes">Of that project, the classes to run.</param>
+/// <param name="Classes">Of that project, the classes to run, or single tests of them.</param>
+/// <param name="FirstSeed">Of the worlds to try: for what is rare, one that once found it.</param>
 /// <param name="IsQuick">Few seeds are enough: every test run tries it.</param>
 /// <param name="Changes">What is changed.</param>
-internal sealed record PlantedBug(string Name, string Breaks, string? Suite, IReadOnlyList<string> Classes, bool IsQuick, IReadOnlyList<Change> Changes)
+internal sealed record PlantedBug(string Name, string Breaks, string? Suite, IReadOnlyList<string> Classes, long FirstSeed, bool IsQuick, IReadOnlyList<Change> Changes)
 {
     public const string ListFile = "tests/FastQ.Simulation/planted.txt";
 
@@ -48,7 +50,7 @@ internal sealed record PlantedBug(string Name, string Breaks, string? Suite, IRe
                 throw new InvalidDataException($"{name}: each planted bug is there once, says who catches it, and each of its changes has lines to find and lines with PLANTED.");
             }
 
-            bugs.Add(new PlantedBug(name, breaks, isUnit ? caught[0] : null, isUnit ? caught[1..] : [], caught.Contains("quickly"), changes));
+            bugs.Add(new PlantedBug(name, breaks, isUnit ? caught[0] : null, isUnit ? caught[1..] : [], caught is [_, "from", string first] ? long.Parse(first, CultureInfo.InvariantCulture) : 1, caught.Contains("quickly"), changes));
         }
 
         return bugs;

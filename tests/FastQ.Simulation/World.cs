@@ -356,7 +356,8 @@ internal sealed class World : IDisposable
         }
         else
         {
-            actor.Die();
+            actor.Look(); // What was refused by now is known.
+            actor.DieAfterItsCommits();
         }
     }
 
