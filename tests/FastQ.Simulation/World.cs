@@ -357,6 +357,8 @@ internal sealed class World : IDisposable
         else
         {
             actor.Look(); // What was refused by now is known.
+            Pass(Second); // So that the journal has room for one more.
+            Publish(actor, QueueName(_dice.Below(_history.Setting.Queues)), 1);
             actor.DieAfterItsCommits();
         }
     }
