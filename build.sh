@@ -22,8 +22,11 @@ Usage: ./build.sh VERB [OPTIONS]
   demo [--file FILE] [--json]        publish real text, consume it, kill the broker halfway, count what came
   test [--rounds N] [--filter-class NAME]
                                      build everything, run every test; ends with "N passed, N failed"
-  simulate [--seeds N] [--minutes M] [--seed S [--keep ACTS] [--trace]]
+  simulate [--lying] [--seeds N] [--minutes M] [--seed S [--keep ACTS] [--trace]]
                                      the whole broker in simulated worlds of failing disks and clients; a seed alone: replay
+  planted [--seeds N] [--only NAME,...] [--report FILE]
+                                     plant bugs in a copy of the sources and say which test catches each, after how many
+                                     worlds; --build only builds that copy
   fuzz [--target NAME] [--minutes M | --inputs N] [--seed S] [--keep] [--replay FILE]
                                      throw bytes at what takes bytes in; tests/README.md says more
   coverage [--seeds N] [--write]     which branches of the engine and the journal the tests reach; fails when one has neither a test nor a
@@ -113,6 +116,14 @@ compile_binary() {
     mv artifacts/bin/fastq.new artifacts/bin/fastq
 }
 
+# A copy of the sources with all planted bugs, each behind a switch, under artifacts/planted.
+compile_planted() {
+    artifacts/bin/FastQ.Simulation/debug/FastQ.Simulation plant
+    # The planted lines are nobody's style.
+    dotnet build artifacts/planted/Planted.slnx -v q -clp:NoSummary \
+        -p:RunAnalyzers=false -p:EnforceCodeStyleInBuild=false -p:TreatWarningsAsErrors=false </dev/null
+}
+
 compile_solution() {
     dotnet build FastQ.sln -v q -clp:NoSummary </dev/null
 }
@@ -127,10 +138,28 @@ publish() {
     build_once publish artifacts/bin/fastq "$(stamp_of src ./Directory.*.props global.json)" compile_binary
 }
 
-simulate() {
-    need_sdk
+build_simulation() {
     build_once simulation artifacts/bin/FastQ.Simulation/debug/FastQ.Simulation \
         "$(stamp_of src tests/FastQ.Simulation tests/seeds.txt ./Directory.*.props global.json)" compile_simulation
+}
+
+# The simulation is built: it plants.
+build_planted() {
+    build_once planted artifacts/planted/artifacts/bin/FastQ.Simulation/debug/FastQ.Simulation \
+        "$(stamp_of src tests ./Directory.*.props global.json)" compile_planted
+}
+
+run_planted() {
+    need_sdk
+    build_simulation
+    build_planted
+    [[ ${1:-} != --build ]] || exit 0
+    exec artifacts/bin/FastQ.Simulation/debug/FastQ.Simulation planted "$@"
+}
+
+simulate() {
+    need_sdk
+    build_simulation
     exec artifacts/bin/FastQ.Simulation/debug/FastQ.Simulation simulate "$@"
 }
 
@@ -157,6 +186,8 @@ run_tests() {
     publish
     build_once build artifacts/bin/FastQ.House.Tests/debug/FastQ.House.Tests \
         "$(stamp_of src tests benchmarks ./Directory.*.props global.json FastQ.sln .editorconfig)" compile_solution
+
+    build_planted
 
     local log round code=0
     log=$(mktemp)
@@ -258,6 +289,7 @@ case $verb in
     demo) run_demo "$@" ;;
     simulate) simulate "$@" ;;
     test) run_tests "$@" ;;
+    planted) run_planted "$@" ;;
     fuzz) run_fuzz "$@" ;;
     coverage) run_coverage "$@" ;;
     kill) run_kills "$@" ;;

@@ -3,14 +3,18 @@ using FastQ.Protocol;
 
 namespace FastQ.Client;
 
-/// <summary>The journal's slot files, mapped read-only at first use. Kept until the broker says that a slot is gone, or the end.</summary>
+/// <summary>The journal's slot files, mapped read-only at first use. Kept until the session's end.</summary>
 internal sealed unsafe class SlotMaps : IDisposable
 {
-    private readonly Dictionary<uint, Mapping> _maps = [];
+    private readonly Dictionary<uint, (Mapping Map, FileIdentity File)> _maps = [];
+    private readonly List<Mapping> _replaced = [];
     private uint _lastSlot;
     private Mapping? _last;
 
-    /// <summary>Takes a descriptor that came by the socket; it is closed here in any case.</summary>
+    /// <summary>
+    /// Takes a descriptor that came by the socket; it is closed here in any case. After a reconnect the broker sends files that are mapped
+    /// already: what is in hand lies in the mapping that is there, which therefore stays.
+    /// </summary>
     public Result Add(uint slot, int descriptor, long slotBytes)
     {
         using FileHandle file = FileHandle.Adopt(descriptor, $"slot {slot}");
@@ -20,6 +24,17 @@ internal sealed unsafe class SlotMaps : IDisposable
             return length.Fault;
         }
 
+        Result<FileIdentity> identity = file.Identity();
+        if (!identity.Ok)
+        {
+            return identity.Fault;
+        }
+
+        if (_maps.TryGetValue(slot, out (Mapping Map, FileIdentity File) known) && known.File == identity.Value)
+        {
+            return Result.Success;
+        }
+
         // Never beyond the file's end: a touch there would be a SIGBUS.
         Result<Mapping> map = Mapping.OfFile(file, Math.Min(length.Value, slotBytes), Protection.Read, hugeAligned: true, dontFork: true);
         if (!map.Ok)
@@ -27,8 +42,13 @@ internal sealed unsafe class SlotMaps : IDisposable
             return map.Fault;
         }
 
-        Remove(slot);
-        _maps.Add(slot, map.Value);
+        if (known.Map is not null)
+        {
+            _replaced.Add(known.Map); // Another file under this number: what lay in the one before may be in hand still.
+            (_lastSlot, _last) = (0, null);
+        }
+
+        _maps[slot] = (map.Value, identity.Value);
         return Result.Success;
     }
 
@@ -39,35 +59,26 @@ internal sealed unsafe class SlotMaps : IDisposable
     {
         if (_lastSlot != slot)
         {
-            if (!_maps.TryGetValue(slot, out Mapping? map))
+            if (!_maps.TryGetValue(slot, out (Mapping Map, FileIdentity File) known))
             {
                 return null;
             }
 
-            (_lastSlot, _last) = (slot, map);
+            (_lastSlot, _last) = (slot, known.Map);
         }
 
         return (long)offset + lengthBytes <= _last!.Length ? _last.Address + offset : null;
     }
 
-    /// <summary>The slot's file is gone, and nothing of it is in hand.</summary>
-    public void Remove(uint slot)
-    {
-        if (_maps.Remove(slot, out Mapping? map))
-        {
-            (_lastSlot, _last) = _lastSlot == slot ? (0u, null) : (_lastSlot, _last);
-            map.Dispose();
-        }
-    }
-
     public void Dispose()
     {
-        foreach (Mapping map in _maps.Values)
+        foreach (Mapping map in _maps.Values.Select(known => known.Map).Concat(_replaced))
         {
             map.Dispose();
         }
 
         _maps.Clear();
+        _replaced.Clear();
         (_lastSlot, _last) = (0, null);
     }
 }

@@ -66,6 +66,26 @@ public sealed class PromiseTests
     }
 
     [Fact]
+    public void A_settle_that_came_too_late_is_known_after_a_restart_until_its_client_has_seen_it()
+    {
+        using World world = new();
+        ulong producer = world.Open();
+        uint queue = world.Declare("q");
+        uint subscription = world.Subscribe(queue, producer, leaseMilliseconds: 1000);
+        world.PublishMany(producer, queue, 1);
+        world.DispatchAll();
+        world.Advance(1000);
+        world.DispatchAll();
+        world.Settle(producer, subscription, 1, 1);
+        Assert.Equal([new LateRange(1, 1, RefusalCode.LeaseLost)], world.Engine.LateRanges.ToArray());
+        ulong number = world.Engine.ViewProducer(producer).LastNumber;
+        world.Restart();
+        Assert.Equal([new KeptRefusal(number, RefusalCode.LeaseLost)], world.Engine.RefusalsOf(producer));
+        world.AcknowledgeRefusals(producer, number);
+        Assert.Empty(world.Engine.RefusalsOf(producer));
+    }
+
+    [Fact]
     public void A_range_over_two_consumers_settles_only_the_askers_deliveries()
     {
         // R15: both have deliveries 1 to 32 of their own.

@@ -214,8 +214,9 @@ public class DamageTests
     {
         using SimulatedStorage disk = AtRest(out _, out _);
         disk.Unlink($"{Data}/FORMAT").OrThrow();
+        long steps = disk.Steps;
         using Ledger refused = Ledger.TryOpen(disk, Data, SlotBytes, BlockBytes);
-        Assert.Equal("file-missing", refused.Refusal?.Kind);
+        Assert.Equal(("file-missing", steps), (refused.Refusal?.Kind, disk.Steps)); // Above all nothing was removed.
     }
 
     [Fact]

@@ -15,6 +15,7 @@ internal sealed class Actor
     private readonly List<Settling> _settling = [];
     private readonly List<(ulong Number, Held Held, long LeaseEndNanoseconds)> _extending = [];
     private readonly List<FastQException> _refusals = [];
+    private readonly Dictionary<Subscription, int> _mostCredit = [];
     private int _sequence;
 
     public Actor(int producer, Session session, InMachine surroundings, Model model, Machine machine)
@@ -79,7 +80,15 @@ internal sealed class Actor
         Held held = new(this, subscription, delivery, message, leaseEnd);
         message.Claim = message.Claim is Held other && other.LeaseEndNanoseconds > leaseEnd ? other : held; // One that lay in the ring beyond its lease is nobody's.
         InHand.Add(held);
+        int inHand = InHand.Count(mine => mine.Subscription == subscription && !mine.IsOver(_machine.NowNanoseconds));
+        Model.Must(inHand <= _mostCredit.GetValueOrDefault(subscription, subscription.Options.Credit), $"{Name} holds {inHand} deliveries of a subscription, more than its credit ever was");
         return held;
+    }
+
+    public void SetCredit(Subscription subscription, int messages)
+    {
+        subscription.SetCredit(messages);
+        _mostCredit[subscription] = Math.Max(_mostCredit.GetValueOrDefault(subscription, subscription.Options.Credit), messages);
     }
 
     private static DeliveryRun? NextRun(Subscription subscription) => subscription.Current ?? (subscription.Waiting.TryPeek(out DeliveryRun? run) ? run : null);
@@ -180,6 +189,10 @@ internal sealed class Actor
         _unconfirmed.RemoveAll(message => message.Confirmed == ConfirmLevel.Durable || message.IsRefused);
         _settling.RemoveAll(settling => settling.Held.Message.Gone == ConfirmLevel.Durable);
         InHand.RemoveAll(held => !held.Subscription.Holds(held.Delivery));
+        foreach (Held held in InHand)
+        {
+            Model.Must(held.Delivery.Body.SequenceEqual(held.Message.Body), $"{held.Message} changed under the eyes of {Name}, who still reads it");
+        }
     }
 
     private void TakeRefusals()
@@ -199,6 +212,17 @@ internal sealed class Actor
 
         _refusals.Clear();
         Session.ClearRefusals();
+    }
+
+    /// <summary>It dies under a broker that lives, with a disk that has room: what it committed is in memory that the broker owns, and is taken.</summary>
+    public void DieAfterItsCommits()
+    {
+        if (!IsGone && Session.Epoch == _machine.Epoch)
+        {
+            _unconfirmed.Where(message => message.Number > 0).ToList().ForEach(message => Model.Confirm(message, ConfirmLevel.Accepted));
+        }
+
+        Die();
     }
 
     /// <summary>The end of its process: nothing it had under way is certain any more.</summary>

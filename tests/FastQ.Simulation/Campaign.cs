@@ -10,6 +10,14 @@ internal sealed class Campaign(ulong firstSeed, long seeds, TimeSpan time)
     private long _begun;
     private long _nextReport = 5;
 
+    /// <summary>How many broken worlds are enough.</summary>
+    public int MostFailures { get; init; } = 20;
+
+    /// <summary>Some of the disks lie.</summary>
+    public bool MayLie { get; init; }
+
+    public int Threads { get; init; } = Math.Max(1, Environment.ProcessorCount);
+
     public long Seeds { get; private set; }
 
     public double SimulatedHours { get; private set; }
@@ -30,7 +38,7 @@ internal sealed class Campaign(ulong firstSeed, long seeds, TimeSpan time)
 
     public void Run(TextWriter say)
     {
-        Thread[] threads = [.. Enumerable.Range(0, Math.Max(1, Environment.ProcessorCount)).Select(_ => new Thread(() => Work(say)))];
+        Thread[] threads = [.. Enumerable.Range(0, Threads).Select(_ => new Thread(() => Work(say)))];
         Array.ForEach(threads, thread => thread.Start());
         Array.ForEach(threads, thread => thread.Join());
         say.WriteLine($"{Seeds} seeds, {SimulatedHours:0.0} simulated hours ({SimulatedHours / Took.TotalSeconds:0.00} a second), {Messages} messages, {Deliveries} deliveries, {Crashes} crashes, {Starts} starts; broken: {Failures.Count}");
@@ -44,7 +52,6 @@ internal sealed class Campaign(ulong firstSeed, long seeds, TimeSpan time)
             ulong seed;
             lock (_gate)
             {
-                const int MostFailures = 20;
                 if (_begun >= seeds || _clock.Elapsed >= time || Failures.Count >= MostFailures)
                 {
                     return;
@@ -53,7 +60,7 @@ internal sealed class Campaign(ulong firstSeed, long seeds, TimeSpan time)
                 seed = firstSeed + (ulong)_begun++;
             }
 
-            Verdict verdict = World.Run(History.Of(seed));
+            Verdict verdict = World.Run(History.Of(seed, MayLie));
             lock (_gate)
             {
                 Add(seed, verdict, say);

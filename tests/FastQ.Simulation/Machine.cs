@@ -60,6 +60,7 @@ internal sealed class Machine : IDisposable
     private int _crashStarts;
     private Func<StorageStep, bool>? _crashWhere;
     private SimulatedStorage? _older;
+    private ulong _lastEpoch;
 
     public Machine(Setting setting, Trace trace, Dice dice)
     {
@@ -246,6 +247,8 @@ internal sealed class Machine : IDisposable
 
             _intervalOffsetMicros = _broker.IntervalMicros - NowNanoseconds / 1000;
             _broker.DataLost = what => throw new PromiseBroken($"a client proves a loss: {what}");
+            Model.Must(Epoch > _lastEpoch, $"a broker is up in epoch {Epoch} after one in epoch {_lastEpoch}");
+            _lastEpoch = Epoch;
             _trace.Say($"the broker is up: {_broker.Recovery.Verdict}, epoch {_broker.Recovery.Epoch}");
             return true;
         });

@@ -42,6 +42,7 @@ internal sealed class Sent(int producer, int sequence, uint queue, byte[] body, 
     /// <summary>0: not known.</summary>
     public ulong Tag { get; set; }
 
+    /// <summary>Of its last delivery that a client took: the next one counts more.</summary>
     public int Count { get; set; }
 
     public (ulong Epoch, ulong Number) Token { get; set; }
@@ -166,7 +167,7 @@ internal sealed class Model(Trace trace)
         Must(message.Claim is not Held claim || claim.IsOver(trace.NowNanoseconds), $"{message} came to {who.Name} while {message.Claim?.Owner.Name} holds it");
         Must(token.CompareTo(message.Token) > 0, $"{message} came with token {token} after {message.Token}");
         Must(delivery.DeliveryCount >= 1 && delivery.IsRedelivered == delivery.DeliveryCount > 1, $"{message} came with count {delivery.DeliveryCount}, redelivered {delivery.IsRedelivered}");
-        Must(delivery.DeliveryCount >= message.Count, $"{message} came with count {delivery.DeliveryCount} after {message.Count}");
+        Must(delivery.DeliveryCount > message.Count, $"{message} came with count {delivery.DeliveryCount} after {message.Count}");
         Place(message, delivery.Tag);
         (message.Token, message.Count) = (token, delivery.DeliveryCount);
         Confirm(message, ConfirmLevel.Written);

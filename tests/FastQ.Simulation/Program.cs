@@ -1,17 +1,28 @@
 using System.Globalization;
 using FastQ.Simulation;
 
-// The command (./build.sh simulate), and the runner of the tests when no such word comes first.
+// The commands (./build.sh simulate, planted), and the runner of the tests when no such word comes first.
 if (args.Length > 0 && args[0] == "simulate")
 {
     return SimulateCommand.Run(args[1..]);
+}
+
+if (args.Length > 0 && args[0] == "plant")
+{
+    Planting.Plant(Environment.CurrentDirectory, Path.GetFullPath(Planting.Folder));
+    return 0;
+}
+
+if (args.Length > 0 && args[0] == "planted")
+{
+    return PlantedCommand.Run(args[1..]);
 }
 
 return args.Any(static arg => arg is "--server" or "--internal-msbuild-node")
     ? await Xunit.MicrosoftTestingPlatform.TestPlatformTestFramework.RunAsync(args, SelfRegisteredExtensions.AddSelfRegisteredExtensions)
     : await Xunit.Runner.InProc.SystemConsole.ConsoleRunner.Run(args);
 
-/// <summary>simulate [--seeds N] [--minutes M] [--first-seed S] [--seed S [--keep ACTS] [--trace]]</summary>
+/// <summary>simulate [--seeds N] [--minutes M] [--first-seed S] [--threads T] [--failures N] [--lying] [--seed S [--keep ACTS] [--trace]]</summary>
 internal static class SimulateCommand
 {
     public static int Run(string[] args)
@@ -21,7 +32,8 @@ internal static class SimulateCommand
         long seeds = long.MaxValue;
         double minutes = 1;
         ulong firstSeed = 1;
-        bool trace = false;
+        int threads = Math.Max(1, Environment.ProcessorCount), failures = 20;
+        bool trace = false, lying = false;
         for (int i = 0; i < args.Length; i++)
         {
             switch (args[i])
@@ -42,31 +54,40 @@ internal static class SimulateCommand
                 case "--first-seed":
                     firstSeed = ulong.Parse(args[++i], CultureInfo.InvariantCulture);
                     break;
+                case "--threads":
+                    threads = int.Parse(args[++i], CultureInfo.InvariantCulture);
+                    break;
+                case "--failures":
+                    failures = int.Parse(args[++i], CultureInfo.InvariantCulture);
+                    break;
+                case "--lying":
+                    lying = true;
+                    break;
                 case "--trace":
                     trace = true;
                     break;
                 default:
-                    Console.Error.WriteLine($"simulate has no option '{args[i]}': [--seeds N] [--minutes M] [--first-seed S] [--seed S [--keep ACTS] [--trace]]");
+                    Console.Error.WriteLine($"simulate has no option '{args[i]}': [--seeds N] [--minutes M] [--first-seed S] [--threads T] [--failures N] [--lying] [--seed S [--keep ACTS] [--trace]]");
                     return 2;
             }
         }
 
         if (seed is ulong one)
         {
-            History history = History.Of(one);
+            History history = History.Of(one, lying);
             history = keep is null ? history : history.With(Ranges.Read(keep));
             Verdict verdict = World.Run(history, trace ? Console.Out : null);
             Console.WriteLine(verdict.Violation ?? $"seed {one}: every promise kept, trace {verdict.Hash:x16}");
             if (verdict.Violation is not null && keep is null && !trace)
             {
                 const int MostRuns = 400;
-                Console.WriteLine($"replay the shortest history found: ./build.sh simulate --seed {one} --keep {Ranges.Write(Shrinking.Shrink(history, MostRuns))} --trace");
+                Console.WriteLine($"replay the shortest history found: ./build.sh simulate --seed {one}{(lying ? " --lying" : "")} --keep {Ranges.Write(Shrinking.Shrink(history, MostRuns))} --trace");
             }
 
             return verdict.Violation is null ? 0 : 1;
         }
 
-        Campaign campaign = new(firstSeed, seeds, TimeSpan.FromMinutes(Math.Min(minutes, 1e6)));
+        Campaign campaign = new(firstSeed, seeds, TimeSpan.FromMinutes(Math.Min(minutes, 1e6))) { MayLie = lying, Threads = threads, MostFailures = failures };
         campaign.Run(Console.Out);
         return campaign.Failures.Count == 0 ? 0 : 1;
     }

@@ -168,7 +168,7 @@ internal sealed class World : IDisposable
                 actor.Extend(actor.InHand[act.B % actor.InHand.Count], TimeSpan.FromMilliseconds(dice.Of(1000, 20_000, 600_000)));
                 break;
             case ActKind.Credit when actor.Subscriptions.Count > 0:
-                actor.Subscriptions[act.B % actor.Subscriptions.Count].SetCredit(dice.Of(0, 1, 50));
+                actor.SetCredit(actor.Subscriptions[act.B % actor.Subscriptions.Count], dice.Of(0, 1, 50));
                 break;
             case ActKind.Pass:
                 Pass(dice.Of(10_000L, Second / 1000, Second / 20, Second, 6 * Second, 40 * Second));
@@ -386,7 +386,10 @@ internal sealed class World : IDisposable
         }
         else
         {
-            actor.Die();
+            actor.Look(); // What was refused by now is known.
+            Pass(Second); // So that the journal has room for one more.
+            Publish(actor, QueueName(_dice.Below(_history.Setting.Queues)), 1);
+            actor.DieAfterItsCommits();
         }
     }
 
@@ -395,9 +398,12 @@ internal sealed class World : IDisposable
         (long counted, long bytes) = (said.Messages, said.Bytes);
         Subscription subscription = last.Session.Subscribe(queue, new SubscribeOptions { Lease = TimeSpan.FromMinutes(10) });
         List<Held> held = [];
+        ulong before = 0;
         while (last.Receive(subscription, TimeSpan.FromSeconds(1)) is Held one)
         {
             Model.Must(came.Add(one.Message), $"{one.Message} came twice");
+            Model.Must(one.Delivery.Tag > before, $"{one.Message} came after tag {before}: what was given back goes to its place"); // All is ready, and nobody else takes any.
+            before = one.Delivery.Tag;
             held.Add(one);
             bytes -= one.Message.Body.Length + one.Message.Properties.Length;
             if (held.Count == 100)
