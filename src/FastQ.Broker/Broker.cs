@@ -207,6 +207,7 @@ public sealed partial class Broker : IDisposable
         bool worked = Complete();
         _isBlocked = false;
         worked |= TakeRings();
+        worked |= TakeLeaving();
         worked |= ReleaseLeft();
         worked |= RunTimers();
         worked |= DispatchAll();
@@ -496,6 +497,11 @@ public sealed partial class Broker : IDisposable
         if (_upkeepWaits)
         {
             next = Math.Min(next, now + 10_000);
+        }
+
+        if (_journal.RoomFault is not null)
+        {
+            next = Math.Min(next, now + 100_000); // A full disk is asked again though nobody comes: whoever comes next should not be told of an old fault.
         }
 
         return next == long.MaxValue ? -1 : (int)Math.Clamp((next - now + 999) / 1000, 0, 60_000);

@@ -9,7 +9,7 @@ namespace FastQ.Broker;
 
 public sealed partial class Broker
 {
-    /// <summary>The client is gone: first what its ring holds (DESIGN-REVIEW R9), then its end.</summary>
+    /// <summary>The client is gone: first what its ring holds (DESIGN-REVIEW R9), then its end. Where the journal has no room for what the ring holds, both wait for it.</summary>
     private void HangUp(Session session)
     {
         if (session.IsGone)
@@ -18,14 +18,65 @@ public sealed partial class Broker
         }
 
         session.IsGone = true;
+        if (TryTakeAll(session))
+        {
+            End(session, RefusalCode.Disconnected, "", tell: false);
+            return;
+        }
+
+        StopListening(session); // Its hang-up would wake us again and again.
+        _leaving.Add(session);
+    }
+
+    private readonly List<Session> _leaving = [];
+
+    /// <summary>Takes what the ring of a client that is gone holds. False: there is more, and no room for it in the journal now.</summary>
+    private bool TryTakeAll(Session session)
+    {
         const long MostDeliveries = 16L * Limits.MaxSettleRange;
         long deliveries = 0;
+        bool wasBlocked = _isBlocked;
+        _isBlocked = false;
         while (!session.HasEnded && deliveries < MostDeliveries && TakeFrom(session) > 0)
         {
             deliveries += _deliveriesTaken; // A ring may name a hundred thousand million in its settles: nobody waits for those.
         }
 
-        End(session, RefusalCode.Disconnected, "", tell: false);
+        bool isAll = session.HasEnded || !_isBlocked;
+        _isBlocked |= wasBlocked;
+        return isAll;
+    }
+
+    /// <summary>Goes on with those who are gone and whose rings had to wait.</summary>
+    private bool TakeLeaving()
+    {
+        bool worked = false;
+        for (int i = _leaving.Count - 1; i >= 0; i--)
+        {
+            Session session = _leaving[i];
+            if (TryTakeAll(session))
+            {
+                _leaving.RemoveAt(i);
+                End(session, RefusalCode.Disconnected, "", tell: false);
+                worked = true;
+            }
+        }
+
+        return worked;
+    }
+
+    private void StopListening(Session session)
+    {
+        _ = _epoll.Remove(session.Socket.Descriptor);
+        if (session.DeafUntilMicros == 0)
+        {
+            _ = _epoll.Remove(session.Bell.Descriptor);
+        }
+
+        if (session.Process is FileHandle process)
+        {
+            _ = _epoll.Remove(process.Descriptor);
+        }
     }
 
     /// <summary>Ends a session: its deliveries go back, its memory goes.</summary>
@@ -64,17 +115,7 @@ public sealed partial class Broker
 
         _engine.DetachProducer(session.Producer);
         _byProducer.Remove(session.Producer);
-        _ = _epoll.Remove(session.Socket.Descriptor);
-        if (session.DeafUntilMicros == 0)
-        {
-            _ = _epoll.Remove(session.Bell.Descriptor);
-        }
-
-        if (session.Process is FileHandle process)
-        {
-            _ = _epoll.Remove(process.Descriptor);
-        }
-
+        StopListening(session);
         _ringBytes -= session.Rings.Bytes + (session.Offered?.Bytes ?? 0);
         _sessions.Remove(session.Id);
         _hot.Remove(session);

@@ -237,6 +237,7 @@ public sealed partial class Broker
         if (_byProducer.TryGetValue(producer, out Session? older))
         {
             HangUp(older);
+            End(older, RefusalCode.Disconnected, "", tell: false); // What had to wait for room is sent again: its client is back.
         }
 
         foreach (Handshaking other in _handshakes.Values.Where(other => other.Producer == producer).ToArray())

@@ -168,20 +168,20 @@ internal sealed class Slots(IStorage storage, JournalOptions options, Guid uuid,
 
     private bool MayMake(long nowMicros)
     {
-        const int Least = 3; // The current one, the next, and the reserve.
-        if (_next is not null && Count >= _liveBytes / options.SlotBytes + Math.Max(Least, options.MaxSlotsBeyondLive - 1))
-        {
-            return false; // The reserve: nothing waits for it, and of so many slots one will soon be free.
-        }
-
-        bool mayGrow = Count < 2 * _liveBytes / options.SlotBytes + options.MaxSlotsBeyondLive;
-        if (!mayGrow)
+        if (_next is null && Count >= 2 * _liveBytes / options.SlotBytes + options.MaxSlotsBeyondLive)
         {
             _starvedSinceMicros = _starvedSinceMicros == 0 ? nowMicros : _starvedSinceMicros;
             if (IsWithin(options.PatienceMicros, _starvedSinceMicros, nowMicros))
             {
                 return false;
             }
+        }
+
+        // The reserve: nothing waits for it, and where there are many slots one will soon be free. After a fault it is the only way to know that there is room again.
+        const int Least = 3; // The current one, the next, and the reserve.
+        if (_next is not null && LastFault is null && Count >= _liveBytes / options.SlotBytes + Math.Max(Least, options.MaxSlotsBeyondLive - 1))
+        {
+            return false;
         }
 
         return LastFault is null || !IsWithin(options.RetryMicros, _failedMicros, nowMicros);

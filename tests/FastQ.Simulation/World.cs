@@ -386,8 +386,8 @@ internal sealed class World : IDisposable
         }
         else
         {
-            actor.Look(); // What was refused by now is known.
             Pass(Second); // So that the journal has room for one more.
+            actor.Look(); // What was refused by now is known.
             Publish(actor, QueueName(_dice.Below(_history.Setting.Queues)), 1);
             actor.DieAfterItsCommits();
         }
