@@ -153,6 +153,12 @@ public sealed unsafe class Journal : IDisposable
                 return _slots.Ahead > 0 || left >= 2 ? JournalRoom.Scarce : JournalRoom.Spent;
             }
 
+            bool isReserve = _slots.Current.Id != _slots.FaultSlot; // It was the slot ahead when the fault came.
+            if (_slots.Ahead == 0 && !isReserve && left >= 8)
+            {
+                return JournalRoom.Plenty; // A single failure, perhaps: half a slot is reserve enough until it is tried again.
+            }
+
             return _slots.Ahead >= 2 || (_slots.Ahead == 1 && left >= 3) ? JournalRoom.Plenty : _slots.Ahead > 0 || left >= 2 ? JournalRoom.Scarce : JournalRoom.Spent;
         }
     }

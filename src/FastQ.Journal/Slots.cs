@@ -151,7 +151,7 @@ internal sealed class Slots(IStorage storage, JournalOptions options, Guid uuid,
         Result<IStoredFile> file = storage.Open(PathOf(options, id), create: true);
         if (!file.Ok)
         {
-            LastFault = file.Fault;
+            Note(file.Fault);
             return false;
         }
 
@@ -190,13 +190,26 @@ internal sealed class Slots(IStorage storage, JournalOptions options, Guid uuid,
     /// <summary>Why the last slot could not be made (no room on the disk); null when all is well.</summary>
     public Fault? LastFault { get; private set; }
 
+    /// <summary>The slot that was the current one when the fault was first seen.</summary>
+    public uint FaultSlot { get; private set; }
+
+    private void Note(Fault? fault)
+    {
+        FaultSlot = LastFault is null ? Current.Id : FaultSlot;
+        LastFault = fault;
+    }
+
     /// <summary>The job has ended: a slot was allocated, or made ready to be the next.</summary>
     public void Prepared(Fault? fault)
     {
         Slot slot = _preparing!;
         _preparing = null;
         bool wasAllocated = slot.SegmentNumber == 0;
-        LastFault = fault is null && !wasAllocated ? LastFault : fault; // That one could be made ready says nothing of room for another.
+        if (fault is not null || wasAllocated) // That one could be made ready says nothing of room for another.
+        {
+            Note(fault);
+        }
+
         if (fault is not null)
         {
             // A slot that could not be allocated is given up: what it holds of the disk goes back.
