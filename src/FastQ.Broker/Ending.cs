@@ -42,7 +42,9 @@ public sealed partial class Broker
             deliveries += _deliveriesTaken; // A ring may name a hundred thousand million in its settles: nobody waits for those.
         }
 
-        bool isAll = session.HasEnded || !_isBlocked;
+        // Only room in the journal is waited for: that in its own ring will never come.
+        bool hasRoom = _journal.Room == JournalRoom.Plenty && _journal.TryReserve(SourceRecord.SizeBytes + QueueEngine.MaxFactBytes, out _, out _);
+        bool isAll = session.HasEnded || !_isBlocked || hasRoom;
         _isBlocked |= wasBlocked;
         return isAll;
     }

@@ -24,7 +24,14 @@ internal sealed class JournalTarget : ITarget
     private readonly SimulatedStorage _good = Make();
     private readonly List<string> _files;
 
-    private static JournalOptions Options => new() { Directory = Data, SlotBytes = SlotBytes, BlockBytes = BlockBytes, MaxRecordBytes = 8 * 1024, NewGuid = static () => new Guid(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11), WallMicros = static () => 1_700_000_000_000_000 };
+    private static JournalOptions Options
+    {
+        get
+        {
+            long micros = 1_700_000_000_000_000; // It goes on: what waits for a slot waits by this clock.
+            return new() { Directory = Data, SlotBytes = SlotBytes, BlockBytes = BlockBytes, MaxRecordBytes = 8 * 1024, NewGuid = static () => new Guid(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11), WallMicros = () => micros += 1000 };
+        }
+    }
 
     public JournalTarget()
     {
