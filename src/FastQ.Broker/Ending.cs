@@ -42,9 +42,8 @@ public sealed partial class Broker
             deliveries += _deliveriesTaken; // A ring may name a hundred thousand million in its settles: nobody waits for those.
         }
 
-        // Only room in the journal is waited for: that in its own ring will never come.
-        bool hasRoom = _journal.Room == JournalRoom.Plenty && _journal.TryReserve(SourceRecord.SizeBytes + QueueEngine.MaxFactBytes, out _, out _);
-        bool isAll = session.HasEnded || !_isBlocked || hasRoom;
+        // Only room in the journal is waited for: where there is enough for a refusal, it was that in its own ring, which will never come.
+        bool isAll = session.HasEnded || !_isBlocked || (_journal.Room is JournalRoom.Plenty or JournalRoom.Scarce && _journal.TryReserve(SourceRecord.SizeBytes + QueueEngine.MaxFactBytes, out _, out _));
         _isBlocked |= wasBlocked;
         return isAll;
     }

@@ -303,9 +303,10 @@ internal sealed class Snapshots(IStorage storage, JournalOptions options, Guid u
     /// <param name="stateBytes">Size of one now.</param>
     public void Reserve(long stateBytes)
     {
-        long wanted = (stateBytes + stateBytes / 4) * (_kept.Count < 2 ? 2 : 1); // With room to grow: it is not made anew for each message.
+        long needed = stateBytes * (_kept.Count < 2 ? 2 : 1);
+        long wanted = needed + needed / 4; // With room to grow: a growing backlog asks the disk now and then, not at each upkeep.
         bool isTooLarge = _reservedBytes > 4 * (wanted + ReserveStepBytes); // The backlog is gone.
-        if (_reservedBytes >= wanted && _reservedBytes > 0 && !isTooLarge)
+        if (_reservedBytes >= needed && _reservedBytes > 0 && !isTooLarge)
         {
             ReserveFault = null;
             return;

@@ -30,6 +30,7 @@ public sealed class RunningBroker : IDisposable
         BrokerOptions options = new() { DataDirectory = Path.Combine(_directory, "data"), SocketPath = Path.Combine(_directory, "s"), ResumeGrace = TimeSpan.Zero };
         _options = with is null ? options : with(options);
         (_broker, _thread) = Start();
+        WaitUntil(() => Directory.GetFiles(Path.Combine(_options.DataDirectory, "namespaces", "default", "slots")).Length >= 3, "the current slot, the next and the reserve are made"); // Each is a descriptor.
         Unused = Held();
     }
 
