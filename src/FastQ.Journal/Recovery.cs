@@ -325,14 +325,9 @@ internal sealed class Recovery(JournalOptions options, IStorage storage, IReplay
         }
     }
 
-    /// <summary>Without a snapshot, the chain must be there from its first block on: or there was never a block.</summary>
-    private bool ChainStartsAtOne()
-    {
-        bool anyBlock = Catalogue.Ordered.Any(segment => segment.FirstPlace != 0);
-        bool first = Catalogue.Ordered.Any(segment => segment.FirstPlace == 1 && !segment.HoldsLeftovers);
-        bool nothingBefore = Catalogue.Ordered.Any(segment => segment.Header.FirstOfLife == 1 && segment.Header.ParentBlock == 0); // Not the first segment: an empty slot of an older life is soon gone.
-        return first || (!anyBlock && nothingBefore);
-    }
+    /// <summary>Without a snapshot, the chain must be there from its first block on; or the segment that it would lie in, which a power loss may have left without it: what follows then is judged as any other end.</summary>
+    private bool ChainStartsAtOne() =>
+        Catalogue.Ordered.Any(segment => (segment.FirstPlace == 1 && !segment.HoldsLeftovers) || (segment.Header.FirstOfLife == 1 && segment.Header.ParentBlock == 0));
 
     private bool TryApply(ChainWalk walk)
     {

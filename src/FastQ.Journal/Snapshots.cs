@@ -10,8 +10,7 @@ namespace FastQ.Journal;
 //   NNN.tmp  pages are written through the page cache at once (the pause), then beside the turn:
 //   wait until the described block is durable -> header -> fsync -> rename to NNN.snap -> fsync of the directory -> the third oldest goes
 //
-// On a full disk nothing is reclaimed without two more snapshots, which are new files: a file called reserve holds the room for them
-// (DESIGN-REVIEW R27) and is given up when one does not fit.
+// On a full disk nothing is reclaimed without two more snapshots, which are new files: SnapshotReserve keeps the room for them.
 
 /// <summary>Writes pages as they come: 64 KiB, then their hash. Ends with <see cref="Finish"/>. One thread.</summary>
 internal sealed class SnapshotWriter(IStoredFile file) : IBufferWriter<byte>, IDisposable
@@ -203,10 +202,13 @@ internal readonly record struct SnapshotInfo(ulong Block, string Path, long Byte
 /// <summary>The snapshots of a namespace: those kept, and the one in the making.</summary>
 internal sealed class Snapshots(IStorage storage, JournalOptions options, Guid uuid)
 {
+    /// <summary>Of snapshots: two kept, one in the making, or the room for it.</summary>
+    public const int Files = 3;
+
+    private const string MakingSuffix = ".tmp";
     private readonly List<SnapshotInfo> _kept = [];
-    private const long ReserveStepBytes = 256 * 1024;
+    private readonly SnapshotReserve _reserve = new(storage, options.SnapshotDirectory, Math.Max(Format.BlockAlignment, options.SlotBytes / 256));
     private Making? _making;
-    private long _reservedBytes;
 
     private sealed record Making(IStoredFile File, string Path, SnapshotHeader Header, long Bytes)
     {
@@ -279,76 +281,42 @@ internal sealed class Snapshots(IStorage storage, JournalOptions options, Guid u
     /// <summary>Removes what a crash left: snapshots in the making, which mean nothing, and those older than the two that are kept. Nobody else would ever remove them. After recovery only.</summary>
     public void RemoveLeftovers(IEnumerable<string> spare)
     {
+        _reserve.Adopt();
         foreach (string path in spare)
         {
-            _ = storage.Unlink(path);
+            _reserve.Release(path);
         }
 
         Result<IReadOnlyList<string>> names = storage.List(options.SnapshotDirectory);
         foreach (string name in names.Ok ? names.Value : [])
         {
-            if (name.EndsWith(".tmp", StringComparison.Ordinal))
+            if (name.EndsWith(MakingSuffix, StringComparison.Ordinal))
             {
-                _ = storage.Unlink(Path.Combine(options.SnapshotDirectory, name)); // If not now, then at the next start.
+                _reserve.Release(Path.Combine(options.SnapshotDirectory, name));
             }
         }
     }
 
-    private string ReservePath => Path.Combine(options.NamespaceDirectory, "reserve");
-
-    /// <summary>Why the reserve could not be made as large as the next snapshots will be; null when it is whole.</summary>
-    public Fault? ReserveFault { get; private set; }
+    /// <summary>Why there is no room kept for the next snapshots; null when there is.</summary>
+    public Fault? ReserveFault => _reserve.Fault;
 
     /// <summary>Keeps room for the snapshots that are needed before anything can be reclaimed.</summary>
-    /// <param name="stateBytes">Size of one now.</param>
-    public void Reserve(long stateBytes)
-    {
-        long needed = stateBytes * (_kept.Count < 2 ? 2 : 1);
-        long wanted = needed + needed / 4; // With room to grow: a growing backlog asks the disk now and then, not at each upkeep.
-        bool isTooLarge = _reservedBytes > 4 * (wanted + ReserveStepBytes); // The backlog is gone.
-        if (_reservedBytes >= needed && _reservedBytes > 0 && !isTooLarge)
-        {
-            ReserveFault = null;
-            return;
-        }
-
-        if (isTooLarge || _reservedBytes == 0)
-        {
-            _reservedBytes = 0;
-            _ = storage.Unlink(ReservePath); // Or what an earlier life left: it may be of any size.
-        }
-
-        wanted = (wanted / ReserveStepBytes + 1) * ReserveStepBytes;
-        Result<IStoredFile> file = storage.Open(ReservePath, create: true);
-        Result made = file.Ok ? file.Value.Allocate(wanted) : file.Fault;
-        if (file.Ok)
-        {
-            file.Value.Dispose();
-        }
-
-        ReserveFault = made.Ok ? null : made.Fault;
-        _reservedBytes = made.Ok ? wanted : _reservedBytes;
-    }
+    /// <param name="stateBytes">Size of the state now.</param>
+    public void Reserve(long stateBytes) => _reserve.Keep(Files - _kept.Count, Format.SegmentHeaderBytes + stateBytes + stateBytes / 1024);
 
     /// <summary>Writes the pages: the pause. Gives a fault when the disk has no room; the journal goes on without this snapshot.</summary>
     public Result Begin(ulong block, ulong blockHash, ulong epoch, Action<IBufferWriter<byte>> save)
     {
-        Result begun = TryBegin(block, blockHash, epoch, save);
-        if (begun.Ok || _reservedBytes == 0 || begun.Fault.Errno is not (Errno.ENOSPC or Errno.EDQUOT))
-        {
-            return begun;
-        }
-
-        _reservedBytes = 0;
-        _ = storage.Unlink(ReservePath);
-        return TryBegin(block, blockHash, epoch, save);
+        Invariant.Holds(_making is null);
+        string path = Path.Combine(options.SnapshotDirectory, $"{block:D20}{MakingSuffix}");
+        Result begun = TryBegin(path, block, blockHash, epoch, save);
+        bool isFull = !begun.Ok && begun.Fault.Errno is Errno.ENOSPC or Errno.EDQUOT;
+        return isFull && _reserve.TryTake(path) ? TryBegin(path, block, blockHash, epoch, save) : begun;
     }
 
-    private Result TryBegin(ulong block, ulong blockHash, ulong epoch, Action<IBufferWriter<byte>> save)
+    private Result TryBegin(string path, ulong block, ulong blockHash, ulong epoch, Action<IBufferWriter<byte>> save)
     {
-        Invariant.Holds(_making is null);
         long start = Clock.MonotonicNanoseconds();
-        string path = Path.Combine(options.SnapshotDirectory, $"{block:D20}.tmp");
         Result<IStoredFile> file = storage.Open(path, create: true);
         if (!file.Ok)
         {
@@ -363,7 +331,7 @@ internal sealed class Snapshots(IStorage storage, JournalOptions options, Guid u
         if (writer.Fault is Fault fault)
         {
             file.Value.Dispose();
-            _ = storage.Unlink(path);
+            _reserve.Release(path);
             return fault;
         }
 
@@ -400,7 +368,7 @@ internal sealed class Snapshots(IStorage storage, JournalOptions options, Guid u
         making.File.Dispose();
         if (fault is not null)
         {
-            _ = storage.Unlink(making.Path);
+            _reserve.Release(making.Path);
             return;
         }
 
@@ -408,9 +376,9 @@ internal sealed class Snapshots(IStorage storage, JournalOptions options, Guid u
         string path = Path.Combine(options.SnapshotDirectory, FileName(making.Header.Block));
         _kept.RemoveAll(snapshot => snapshot.Block == making.Header.Block);
         _kept.Add(new SnapshotInfo(making.Header.Block, path, making.Bytes));
-        while (_kept.Count > 2)
+        while (_kept.Count == Files)
         {
-            _ = storage.Unlink(_kept[0].Path);
+            _reserve.Release(_kept[0].Path);
             _kept.RemoveAt(0);
         }
     }

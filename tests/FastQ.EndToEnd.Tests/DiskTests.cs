@@ -61,7 +61,7 @@ public class DiskTests
     public void A_full_disk_refuses_publishes_by_name_and_nothing_else_and_consuming_makes_room()
     {
         // The first slots can be made and the first room for snapshots, nothing more.
-        using TestBroker broker = new("strace", "-f", "-D", "-o", "/dev/null", "-e", "trace=fallocate", "-e", "inject=fallocate:error=ENOSPC:when=4+");
+        using TestBroker broker = new("strace", "-f", "-D", "-o", "/dev/null", "-e", "trace=fallocate", "-e", "inject=fallocate:error=ENOSPC:when=6+");
         broker.Run("queue", "create", "work");
         Ran full = broker.Run("publish", "work", "--body", s_body, "--count", "2000000", "--json");
         Assert.Equal(1, full.ExitCode);
@@ -85,7 +85,7 @@ public class DiskTests
     [Fact]
     public void When_a_full_disk_has_room_again_publishes_go_on_by_themselves()
     {
-        using TestBroker broker = new("strace", "-f", "-D", "-o", "/dev/null", "-e", "trace=fallocate", "-e", "inject=fallocate:error=ENOSPC:when=4+");
+        using TestBroker broker = new("strace", "-f", "-D", "-o", "/dev/null", "-e", "trace=fallocate", "-e", "inject=fallocate:error=ENOSPC:when=6+");
         broker.Run("queue", "create", "work");
         Assert.Equal(1, broker.Run("publish", "work", "--body", s_body, "--count", "2000000").ExitCode);
         long kept = broker.Queue("work").GetProperty("messages").GetInt64();
@@ -102,7 +102,7 @@ public class DiskTests
         // CASES B86. A disk of its own, for this broker alone: two slots and a half.
         using TestBroker broker = TestBroker.NotStarted();
         Directory.CreateDirectory(broker.Data);
-        broker.StartUnder(WithMounts($"mount -t tmpfs -o size=160m,mode=700 tmpfs '{broker.Data}'", "strace", "-f", "-D", "-o", "/dev/null", "-e", "trace=fallocate", "-e", "inject=fallocate:error=ENOSPC:when=4+"));
+        broker.StartUnder(WithMounts($"mount -t tmpfs -o size=160m,mode=700 tmpfs '{broker.Data}'", "strace", "-f", "-D", "-o", "/dev/null", "-e", "trace=fallocate", "-e", "inject=fallocate:error=ENOSPC:when=6+"));
         broker.Run("queue", "create", "work");
         using Session session = Connect(broker, TimeSpan.FromSeconds(30));
         QueueHandle work = session.OpenQueue("work");
@@ -137,7 +137,7 @@ public class DiskTests
         // DESIGN-REVIEW R27: without two more snapshots, which are new files, nothing would ever be reclaimed.
         using TestBroker broker = TestBroker.NotStarted();
         Directory.CreateDirectory(broker.Data);
-        string[] prefix = WithMounts($"mount -t tmpfs -o size=340m,mode=700 tmpfs '{broker.Data}'", "strace", "-f", "-D", "-o", "/dev/null", "-e", "trace=fallocate", "-e", "inject=fallocate:error=ENOSPC:when=5+");
+        string[] prefix = WithMounts($"mount -t tmpfs -o size=340m,mode=700 tmpfs '{broker.Data}'", "strace", "-f", "-D", "-o", "/dev/null", "-e", "trace=fallocate", "-e", "inject=fallocate:error=ENOSPC:when=7+");
         bool isOwnDisk = prefix[0] == "unshare"; // Where nobody may mount, only slots cannot be made; snapshots can.
         broker.StartUnder(prefix);
         broker.Run("queue", "create", "work");

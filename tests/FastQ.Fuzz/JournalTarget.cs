@@ -35,7 +35,7 @@ internal sealed class JournalTarget : ITarget
 
     public JournalTarget()
     {
-        _files = [.. _good.List(Slots).OrThrow().Select(name => $"{Slots}/{name}"), .. _good.List(Snapshots).OrThrow().Select(name => $"{Snapshots}/{name}"), $"{Data}/FORMAT"];
+        _files = [.. _good.List(Slots).OrThrow().Select(name => $"{Slots}/{name}"), .. _good.List(Snapshots).OrThrow().Where(name => name.EndsWith(".snap", StringComparison.Ordinal)).Select(name => $"{Snapshots}/{name}"), $"{Data}/FORMAT"];
     }
 
     public IEnumerable<byte[]> Seeds

@@ -145,7 +145,7 @@ public class DamageTests
     public void A_rotten_snapshot_gives_way_to_the_one_before_it_and_the_report_says_so()
     {
         using SimulatedStorage disk = AtRest(out int applied, out _);
-        string newest = $"{SnapshotFolder}/{disk.List(SnapshotFolder).OrThrow()[^1]}";
+        string newest = $"{SnapshotFolder}/{SnapshotNames(disk)[^1]}";
         disk.Rot(newest, Format.SegmentHeaderBytes + 5, 1);
         using Ledger found = Ledger.Open(disk, Data, SlotBytes, BlockBytes);
         Assert.Equal(applied, found.Applied);
@@ -159,7 +159,7 @@ public class DamageTests
     public void Without_a_good_snapshot_and_the_segments_before_it_the_start_is_refused(bool rotten)
     {
         using SimulatedStorage disk = AtRest(out _, out _);
-        foreach (string name in disk.List(SnapshotFolder).OrThrow())
+        foreach (string name in SnapshotNames(disk))
         {
             if (rotten)
             {
@@ -313,7 +313,7 @@ public class DamageTests
     public void What_a_newer_version_or_another_namespace_wrote_is_refused_by_name_and_not_touched(Whose whose, string said)
     {
         using SimulatedStorage disk = AtRest(out _, out _);
-        string slot = $"{SlotFolder}/{disk.List(SlotFolder).OrThrow()[^1]}", snapshot = $"{SnapshotFolder}/{disk.List(SnapshotFolder).OrThrow()[^1]}";
+        string slot = $"{SlotFolder}/{disk.List(SlotFolder).OrThrow()[^1]}", snapshot = $"{SnapshotFolder}/{SnapshotNames(disk)[^1]}";
         switch (whose)
         {
             case Whose.NewerFormat:
@@ -433,7 +433,7 @@ public class DamageTests
     /// <summary>The first block after the newest snapshot that is not the last of all.</summary>
     private static (string Path, long At, ulong Block, uint Slot) AfterTheSnapshot(SimulatedStorage disk)
     {
-        ulong newest = ulong.Parse(disk.List(SnapshotFolder).OrThrow()[^1].AsSpan(0, 20), System.Globalization.CultureInfo.InvariantCulture);
+        ulong newest = ulong.Parse(SnapshotNames(disk)[^1].AsSpan(0, 20), System.Globalization.CultureInfo.InvariantCulture);
         byte[] head = new byte[BlockHeader.SizeBytes];
         foreach (string name in disk.List(SlotFolder).OrThrow())
         {

@@ -149,28 +149,64 @@ public class FailureTests
     }
 
     [Fact]
-    public void A_snapshot_that_finds_no_room_takes_what_is_kept_for_it()
+    public void Snapshots_go_on_in_the_room_kept_for_them_on_a_disk_that_never_has_any_again()
     {
         using SimulatedStorage disk = new("/sim");
         using Ledger ledger = Open(disk);
         ledger.Put(500);
-        string reserve = Path.Combine(Data, "namespaces", "default", "reserve");
-        Assert.True(Holds(disk, reserve));
-        disk.Fail = step => step.Kind == StorageStepKind.Write && step.Path.EndsWith(".tmp", StringComparison.Ordinal) && Holds(disk, reserve) ? Errno.ENOSPC : Errno.None;
-        Assert.True(ledger.Snapshot());
-        Assert.False(Holds(disk, reserve));
+        Assert.Equal(["reserve.1", "reserve.2", "reserve.3"], Snapshots(disk));
+        disk.Fail = IsFull;
+        for (int taken = 1; taken <= 6; taken++)
+        {
+            ledger.Put(100);
+            Assert.True(ledger.Snapshot());
+            string[] files = Snapshots(disk);
+            Assert.Equal(3, files.Length); // The third oldest is the next one's room.
+            Assert.Equal(Math.Min(taken, 2), files.Count(name => name.EndsWith(".snap", StringComparison.Ordinal)));
+        }
 
-        // And messages wait until it is whole again.
-        disk.Fail = step => step.Kind == StorageStepKind.Allocate ? Errno.ENOSPC : Errno.None;
-        ledger.Journal.ReserveSnapshots(1000);
-        Assert.Equal(JournalRoom.Scarce, ledger.Journal.Room);
-        disk.Fail = null;
-        ledger.Journal.ReserveSnapshots(1000);
-        Assert.Equal(JournalRoom.Plenty, ledger.Journal.Room);
-        Assert.True(Holds(disk, reserve));
+        // A start takes it over, and a snapshot that is cut off leaves it.
+        using SimulatedStorage again = disk.AfterKill();
+        using Ledger found = Open(again);
+        again.Fail = IsFull;
+        found.Put(100);
+        Assert.True(found.Snapshot());
+        again.Fail = step => step.Kind == StorageStepKind.Write && step.Path.EndsWith(".tmp", StringComparison.Ordinal) ? Errno.ENOSPC : IsFull(step);
+        found.Put(100);
+        Assert.False(found.Snapshot());
+        again.Fail = IsFull;
+        Assert.True(found.Snapshot());
+        Assert.Equal(3, Snapshots(again).Length);
     }
 
-    private static bool Holds(SimulatedStorage disk, string path) => disk.List(Path.GetDirectoryName(path)!).OrThrow().Contains(Path.GetFileName(path));
+    [Fact]
+    public void While_the_room_for_the_next_snapshots_is_not_whole_messages_wait()
+    {
+        using SimulatedStorage disk = new("/sim");
+        using Ledger ledger = Open(disk);
+        for (int i = 0; i < 3; i++)
+        {
+            ledger.Put(500);
+            Assert.True(ledger.Snapshot());
+        }
+
+        ledger.Journal.ReserveSnapshots(1000);
+        Assert.True(IsTwoAndRoomForOne(disk));
+        disk.Fail = IsFull;
+        ledger.Journal.ReserveSnapshots(1000);
+        Assert.Equal(JournalRoom.Plenty, ledger.Journal.Room);
+        ledger.Journal.ReserveSnapshots(10_000_000); // It grows with the state, where it can.
+        Assert.Equal(JournalRoom.Scarce, ledger.Journal.Room);
+        disk.Fail = null;
+        ledger.Journal.ReserveSnapshots(10_000_000);
+        Assert.Equal(JournalRoom.Plenty, ledger.Journal.Room);
+    }
+
+    private static Errno IsFull(StorageStep step) => step.Kind is StorageStepKind.Allocate or StorageStepKind.Create ? Errno.ENOSPC : Errno.None;
+
+    private static bool IsTwoAndRoomForOne(SimulatedStorage disk) => Snapshots(disk) is [_, _, _] files && files.Count(name => name.EndsWith(".snap", StringComparison.Ordinal)) == 2 && files.Count(name => name.StartsWith("reserve.", StringComparison.Ordinal)) == 1;
+
+    private static string[] Snapshots(SimulatedStorage disk) => [.. disk.List(SnapshotFolder).OrThrow()];
 
     [Fact]
     public void A_snapshot_that_finds_no_room_is_given_up_and_leaves_no_file()
@@ -181,7 +217,7 @@ public class FailureTests
         disk.Fail = step => step.Kind == StorageStepKind.Write && step.Path.EndsWith(".tmp", StringComparison.Ordinal) ? Errno.ENOSPC : Errno.None;
         Assert.False(ledger.Snapshot());
         disk.Fail = null;
-        Assert.Empty(disk.List($"{Data}/namespaces/default/snapshots").OrThrow());
+        Assert.Equal(["reserve.1", "reserve.2", "reserve.3"], Snapshots(disk));
         Assert.Null(ledger.Journal.Failure);
         Assert.True(ledger.Snapshot());
     }
@@ -258,6 +294,35 @@ public class FailureTests
     }
 
     [Fact]
+    public void When_only_a_later_slot_of_a_first_life_had_a_block_when_the_power_failed_the_next_start_begins_anew()
+    {
+        using SimulatedStorage disk = new("/sim");
+        using Ledger ledger = Open(disk);
+        uint first = ledger.Journal.CurrentSlot;
+        while (ledger.Journal.CurrentSlot == first || ledger.Journal.Statistics.WrittenBlock < 8)
+        {
+            Assert.True(ledger.TryPut(3000));
+            ledger.Seal();
+            ledger.Poll();
+        }
+
+        string later = $"{ledger.Journal.CurrentSlot:D10}.slot";
+        bool hasBlock = false;
+        SimulatedStorage image = disk.AfterPowerLoss(what =>
+        {
+            bool isKept = what.Path.EndsWith(later, StringComparison.Ordinal);
+            hasBlock |= isKept && what.Kind == StorageStepKind.Write;
+            return isKept ? Survival.Kept : Survival.Lost;
+        });
+        Assert.True(hasBlock && ledger.Confirmed == 0, $"{ledger.Confirmed} confirmed");
+        using Ledger found = Open(image);
+        Assert.Equal(0, found.Applied);
+        found.Put(100);
+        found.Sync();
+        Assert.Equal(1, found.Confirmed);
+    }
+
+    [Fact]
     public void A_parent_directory_that_may_not_be_read_was_made_by_somebody_else_and_hinders_nobody()
     {
         using SimulatedStorage disk = new("/sim");
@@ -295,7 +360,7 @@ public class FailureTests
             using SimulatedStorage killed = disk.AfterKill();
             using Ledger found = Open(killed);
             Assert.Equal(4, found.Applied);
-            Assert.True(killed.List(SnapshotFolder).OrThrow().Count == 2, $"step {at} failed: {string.Join(", ", killed.List(SnapshotFolder).OrThrow())} stay");
+            Assert.True(IsTwoAndRoomForOne(killed), $"step {at} failed: {string.Join(", ", killed.List(SnapshotFolder).OrThrow())} stay");
         }
 
         Assert.True(at > 5, $"only {at} steps");
@@ -319,7 +384,7 @@ public class FailureTests
         {
             using Ledger found = Open(image);
             Assert.True(found.Applied >= 2);
-            Assert.True(image.List(SnapshotFolder).OrThrow().Count == 2, string.Join(", ", image.List(SnapshotFolder).OrThrow()));
+            Assert.True(IsTwoAndRoomForOne(image), string.Join(", ", image.List(SnapshotFolder).OrThrow()));
             image.Dispose();
         }
     }
@@ -407,7 +472,7 @@ public class FailureTests
     private static Func<bool> FailsAt(SimulatedStorage disk, int at, string among = "")
     {
         int steps = 0;
-        disk.Fail = step => step.Kind != StorageStepKind.Read && !step.Path.EndsWith("/reserve", StringComparison.Ordinal) && step.Path.Contains(among, StringComparison.Ordinal) && steps++ == at ? Errno.EIO : Errno.None;
+        disk.Fail = step => step.Kind != StorageStepKind.Read && !step.Path.Contains("/reserve.", StringComparison.Ordinal) && step.Path.Contains(among, StringComparison.Ordinal) && steps++ == at ? Errno.EIO : Errno.None;
         return () => steps > at;
     }
 

@@ -44,7 +44,7 @@ public class FlipTests
     public void Any_byte_of_a_snapshot_turned_over_is_harmless_or_reported()
     {
         using Shelf shelf = Snapshot();
-        string newest = shelf.Disk.List(SnapshotFolder).OrThrow()[^1];
+        string newest = RestingDisk.SnapshotNames(shelf.Disk)[^1];
         List<Place> places = PlacesOfWhole(shelf.Disk, $"{SnapshotFolder}/{newest}", "snapshot state");
         Assert.True(places.Count > Format.SegmentHeaderBytes + Format.SnapshotPageBytes, $"{places.Count} bytes");
         for (int i = 0; i < Format.SegmentHeaderBytes; i++)
@@ -217,7 +217,7 @@ public class FlipTests
     private static ulong HashOf(SimulatedStorage disk)
     {
         XxHash3 hash = new();
-        foreach (string path in (IEnumerable<string>)[.. disk.List(SlotFolder).OrThrow().Select(name => $"{SlotFolder}/{name}"), .. disk.List(SnapshotFolder).OrThrow().Select(name => $"{SnapshotFolder}/{name}"), $"{Data}/FORMAT"])
+        foreach (string path in (IEnumerable<string>)[.. disk.List(SlotFolder).OrThrow().Select(name => $"{SlotFolder}/{name}"), .. RestingDisk.SnapshotNames(disk).Select(name => $"{SnapshotFolder}/{name}"), $"{Data}/FORMAT"])
         {
             hash.Append(System.Text.Encoding.UTF8.GetBytes(path));
             hash.Append(BytesOf(disk, path));

@@ -26,7 +26,7 @@ public class InspectionTests
     public void A_snapshot_under_another_name_is_taken_for_what_it_is()
     {
         using SimulatedStorage disk = AtRest(out int applied, out _);
-        string newest = $"{SnapshotFolder}/{disk.List(SnapshotFolder).OrThrow()[^1]}";
+        string newest = $"{SnapshotFolder}/{SnapshotNames(disk)[^1]}";
         disk.Rename(newest, $"{SnapshotFolder}/copy.snap").OrThrow();
         Ledger salvaged = Ledger.Lenient();
         using JournalInspection inspection = Look(disk, Ledger.Lenient());
@@ -161,7 +161,7 @@ public class InspectionTests
         }
 
         disk.Rot($"{SlotFolder}/{SegmentCatalogue.FileName(block.Slot)}", block.Position + BlockHeader.SizeBytes + 30, 1);
-        disk.Rot($"{SnapshotFolder}/{disk.List(SnapshotFolder).OrThrow()[0]}", 5, 1);
+        disk.Rot($"{SnapshotFolder}/{SnapshotNames(disk)[0]}", 5, 1);
         ulong[] expected;
         using (SimulatedStorage whole = disk.AfterKill())
         using (JournalInspection inspection = Look(whole, Ledger.Lenient()))
@@ -257,7 +257,7 @@ public class InspectionTests
     public void The_newest_snapshot_is_salvaged_from_whatever_the_names_say()
     {
         using SimulatedStorage disk = AtRest(out int applied, out _);
-        IReadOnlyList<string> names = disk.List(SnapshotFolder).OrThrow();
+        IReadOnlyList<string> names = SnapshotNames(disk);
         disk.Rename($"{SnapshotFolder}/{names[0]}", $"{SnapshotFolder}/oldest.snap").OrThrow();
         disk.Rot($"{SnapshotFolder}/oldest.snap", Format.SegmentHeaderBytes + 5, 1);
         using (JournalInspection rotten = Look(disk, Ledger.Lenient()))

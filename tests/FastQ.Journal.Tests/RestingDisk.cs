@@ -44,8 +44,11 @@ internal static class RestingDisk
         return disk.AfterKill();
     }
 
+    /// <summary>Oldest first; what is only room for others is left out.</summary>
+    public static IReadOnlyList<string> SnapshotNames(SimulatedStorage disk) => [.. disk.List(SnapshotFolder).OrThrow().Where(name => name.EndsWith(".snap", StringComparison.Ordinal))];
+
     public static IEnumerable<string> FilesOf(SimulatedStorage disk) =>
-        disk.List(SlotFolder).OrThrow().Select(name => $"{SlotFolder}/{name}").Concat(disk.List(SnapshotFolder).OrThrow().Select(name => $"{SnapshotFolder}/{name}")).Append($"{Data}/FORMAT");
+        disk.List(SlotFolder).OrThrow().Select(name => $"{SlotFolder}/{name}").Concat(SnapshotNames(disk).Select(name => $"{SnapshotFolder}/{name}")).Append($"{Data}/FORMAT");
 
     /// <summary>False: it is not longer than that.</summary>
     public static bool CutShort(SimulatedStorage disk, string path, int length)

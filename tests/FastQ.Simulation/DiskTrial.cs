@@ -235,7 +235,7 @@ internal sealed class DiskTrial(JournalOptions options, int maxMessageBytes, Sim
         List<string> paths = [options.Directory + "/FORMAT"];
         foreach (string folder in (string[])[Slots, Slots, Snapshots])
         {
-            paths.AddRange(disk.List(folder).Value.Select(name => $"{folder}/{name}"));
+            paths.AddRange(disk.List(folder).Value.Where(name => !name.StartsWith("reserve.", StringComparison.Ordinal)).Select(name => $"{folder}/{name}"));
         }
 
         return [.. paths];
