@@ -24,7 +24,7 @@ Usage: ./build.sh VERB [OPTIONS]
                                      build everything, run every test; ends with "N passed, N failed"
   simulate [--lying] [--seeds N] [--minutes M] [--seed S [--keep ACTS] [--trace]]
                                      the whole broker in simulated worlds of failing disks and clients; a seed alone: replay
-  planted [--seeds N] [--only NAME,...] [--report FILE]
+  planted [--seeds N] [--only NAME,...] [--json FILE]
                                      plant bugs in a copy of the sources and say which test catches each, after how many
                                      worlds; --build only builds that copy
   fuzz [--target NAME] [--minutes M | --inputs N] [--seed S] [--keep] [--replay FILE]
@@ -32,6 +32,8 @@ Usage: ./build.sh VERB [OPTIONS]
   coverage [--seeds N] [--write]     which branches of the engine and the journal the tests reach; fails when one has neither a test nor a
                                      reason in tests/coverage.md
   kill [--rounds N] [--seed S]       rounds of kill -9 of broker, producers and consumers on one directory (1000; a seed by chance)
+  verify [PART...] [--minutes M]     run simulation, planted bugs, coverage and kill rounds for long, into perf-results/verification.md;
+                                     a part is simulation, lying, planted, coverage or kills; page only draws
   publish                            build the native binary artifacts/bin/fastq
   bench [--quick]                    measure speed and memory against the machine's floor, into perf-results/
   format [--check]                   format the sources, or only say what is not formatted
@@ -255,6 +257,11 @@ run_bench() {
     exec python3 benchmarks/measure.py "$@"
 }
 
+run_verify() {
+    need python3
+    exec python3 benchmarks/verify.py "$@"
+}
+
 run_format() {
     local check=()
     case ${1:-} in
@@ -293,6 +300,7 @@ case $verb in
     fuzz) run_fuzz "$@" ;;
     coverage) run_coverage "$@" ;;
     kill) run_kills "$@" ;;
+    verify) run_verify "$@" ;;
     publish) publish ;;
     bench) run_bench "$@" ;;
     format) run_format "$@" ;;

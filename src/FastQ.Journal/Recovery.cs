@@ -203,14 +203,7 @@ internal sealed class Recovery(JournalOptions options, IStorage storage, IReplay
         }
 
         using SegmentCatalogue leftovers = found.Value;
-        byte[] head = new byte[BlockHeader.SizeBytes];
-        bool holdsData = snapshots is { Ok: true, Value.Count: > 0 };
-        foreach (FoundSegment segment in leftovers.All)
-        {
-            Result<int> read = segment.File.ReadAt(head, Format.SegmentHeaderBytes);
-            holdsData |= !read.Ok || BlockHeader.TryRead(head, out _);
-        }
-
+        bool holdsData = snapshots is { Ok: true, Value.Count: > 0 } || leftovers.All.Any(BeginsWithBlock);
         if (holdsData)
         {
             return Refuse("file-missing", $"{options.FormatPath} is missing, but there is data beside it. Restore the file; nothing was changed.");
@@ -249,6 +242,13 @@ internal sealed class Recovery(JournalOptions options, IStorage storage, IReplay
         }
 
         return true;
+    }
+
+    /// <summary>A slot that was only made ready for its first use does not. What cannot be read may.</summary>
+    private static bool BeginsWithBlock(FoundSegment segment)
+    {
+        byte[] head = new byte[BlockHeader.SizeBytes];
+        return !segment.File.ReadAt(head, Format.SegmentHeaderBytes).Ok || BlockHeader.TryRead(head, out _);
     }
 
     private bool TryLoadSnapshot(out ulong block, out ulong hash)
@@ -310,7 +310,7 @@ internal sealed class Recovery(JournalOptions options, IStorage storage, IReplay
                 return true;
             }
 
-            if (bad == 0 && Catalogue.All.FirstOrDefault(segment => segment.Verdict == SegmentVerdict.Bad) is FoundSegment rotten)
+            if (bad == 0 && Catalogue.All.FirstOrDefault(segment => segment.Verdict == SegmentVerdict.Bad && BeginsWithBlock(segment)) is FoundSegment rotten)
             {
                 return RefuseAt("segment-header-rot", rotten.Slot, 0, 1, $"The header of {rotten.File.Path} is damaged, there is no snapshot, and the other segments do not begin at block 1. Run: fastq journal verify; then restore a copy, or: fastq journal repair --accept-loss.");
             }

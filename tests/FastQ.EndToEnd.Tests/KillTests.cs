@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Text.Json;
 using Xunit;
 
 namespace FastQ.EndToEnd;
@@ -16,6 +17,11 @@ public class KillTests
         using KillRounds run = new(seed, output.WriteLine);
         run.Run(rounds);
         output.WriteLine($"{run.Killed.Broker} brokers, {run.Killed.Publisher} producers and {run.Killed.Consumer} consumers killed; {run.Messages} messages, {run.Repeated} delivered more than once");
+
+        if (Environment.GetEnvironmentVariable("FASTQ_KILL_JSON") is string json)
+        {
+            File.WriteAllText(json, JsonSerializer.Serialize(new { seed, rounds, brokers = run.Killed.Broker, producers = run.Killed.Publisher, consumers = run.Killed.Consumer, messages = run.Messages, redelivered = run.Repeated }));
+        }
 
         // A good share of each, or the rounds prove nothing.
         Assert.True(rounds < 100 || (run.Killed.Broker > rounds / 2 && run.Killed.Publisher > rounds / 8 && run.Killed.Consumer > rounds / 8), "Too few died");

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Text.Json.Nodes;
 
 namespace FastQ.Simulation;
 
@@ -44,6 +45,22 @@ internal sealed class Campaign(ulong firstSeed, long seeds, TimeSpan time)
         say.WriteLine($"{Seeds} seeds, {SimulatedHours:0.0} simulated hours ({SimulatedHours / Took.TotalSeconds:0.00} a second), {Messages} messages, {Deliveries} deliveries, {Crashes} crashes, {Starts} starts; broken: {Failures.Count}");
         say.WriteLine($"injected: {string.Join("; ", Injected.Select(fault => $"{fault.Key} {fault.Value}"))}");
     }
+
+    /// <summary>All that was counted, for the page of what was verified.</summary>
+    public JsonObject ToJson() => new()
+    {
+        ["firstSeed"] = firstSeed,
+        ["seeds"] = Seeds,
+        ["lying"] = MayLie,
+        ["simulatedHours"] = Math.Round(SimulatedHours, 1),
+        ["seconds"] = Math.Round(Took.TotalSeconds),
+        ["messages"] = Messages,
+        ["deliveries"] = Deliveries,
+        ["crashes"] = Crashes,
+        ["starts"] = Starts,
+        ["injected"] = new JsonObject(Injected.Select(fault => KeyValuePair.Create(fault.Key, (JsonNode?)fault.Value))),
+        ["broken"] = new JsonArray([.. Failures.Select(failure => new JsonObject { ["seed"] = failure.Seed, ["violation"] = failure.Violation })]),
+    };
 
     private void Work(TextWriter say)
     {

@@ -26,7 +26,8 @@ namespace FastQ.Simulation;
 internal sealed record TrialEnd(SimulatedStorage Disk, bool IsRotten, IReadOnlyList<(int, int)> Lost, IReadOnlyList<(int, int)> Returned);
 
 /// <summary>One fault laid on a disk at rest, and its judgement.</summary>
-internal sealed class DiskTrial(JournalOptions options, int maxMessageBytes, SimulatedStorage honest, Dice dice, Action<string> say, Action<string> count)
+/// <param name="changed">Whose the messages are that an earlier fault has changed where no start looks: their bytes no longer say it. Added to.</param>
+internal sealed class DiskTrial(JournalOptions options, int maxMessageBytes, SimulatedStorage honest, Dictionary<(uint Queue, ulong Tag), (int Producer, int Sequence)> changed, Dice dice, Action<string> say, Action<string> count)
 {
     private const string NamespaceFolder = "/namespaces/default";
 
@@ -85,6 +86,14 @@ internal sealed class DiskTrial(JournalOptions options, int maxMessageBytes, Sim
         if (after.State == before.State)
         {
             count($"{NameOf(fault)}: nothing lost by it");
+            foreach (((uint, ulong) key, byte[] bytes) in before.Messages)
+            {
+                if (!bytes.AsSpan().SequenceEqual(after.Messages[key]))
+                {
+                    changed.TryAdd(key, IdentityOf(bytes));
+                }
+            }
+
             return isOfReading ? asBefore : new TrialEnd(faulty, IsRotten: true, [], []);
         }
 
@@ -345,8 +354,10 @@ internal sealed class DiskTrial(JournalOptions options, int maxMessageBytes, Sim
         Model.Must(again.Refusal is null, $"{problem.Text}: repaired, and a start is refused still: {again.Refusal?.Text}");
         Model.Must(again.Messages.Keys.ToHashSet().SetEquals(kept.Keys), $"{problem.Text}: repaired, and a start serves other messages than the repair kept");
         count($"{NameOf(fault)}: repaired");
-        return isOfReading || dice.OnceIn(2) ? null : new TrialEnd(repaired, IsRotten: true, [.. missing.Select(key => IdentityOf(before.Messages[key]))], [.. extra.Select(key => IdentityOf(kept[key]))]);
+        return isOfReading || dice.OnceIn(2) ? null : new TrialEnd(repaired, IsRotten: true, [.. missing.Select(key => IdentityOf(key, before.Messages[key]))], [.. extra.Select(key => IdentityOf(key, kept[key]))]);
     }
+
+    private (int Producer, int Sequence) IdentityOf((uint Queue, ulong Tag) key, ReadOnlySpan<byte> record) => changed.TryGetValue(key, out (int, int) known) ? known : IdentityOf(record);
 
     /// <summary>Whose a message is: its body says so.</summary>
     private static (int Producer, int Sequence) IdentityOf(ReadOnlySpan<byte> record)

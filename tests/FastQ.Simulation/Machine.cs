@@ -34,6 +34,7 @@ internal sealed class Machine : IDisposable
     private const int QuietTurnsBeforeSleep = 3;
     private const int MaxMessageBytes = 32 * 1024;
     private const int SyncedWritesKept = 24;
+    private readonly Dictionary<(uint Queue, ulong Tag), (int Producer, int Sequence)> _changed = [];
     private readonly string _directory = Directory.CreateTempSubdirectory("fastq-sim-").FullName;
     private readonly Setting _setting;
     private readonly Trace _trace;
@@ -275,7 +276,7 @@ internal sealed class Machine : IDisposable
         Count(DiskTrial.NameOf(fault));
         JournalOptions options = new() { Directory = Data, SlotBytes = _setting.SlotBytes, BlockBytes = _setting.BlockBytes, WallMicros = () => (NowNanoseconds + _wallOffset) / 1000 };
         SimulatedStorage honest = _disk;
-        TrialEnd end = new DiskTrial(options, MaxMessageBytes, honest, dice, Say, Count).Run(fault, writes, _older);
+        TrialEnd end = new DiskTrial(options, MaxMessageBytes, honest, _changed, dice, Say, Count).Run(fault, writes, _older);
         if (dice.OnceIn(2))
         {
             _older = honest.AfterKill();

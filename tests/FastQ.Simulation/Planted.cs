@@ -1,6 +1,6 @@
 using System.Diagnostics;
 using System.Globalization;
-using System.Text;
+using System.Text.Json.Nodes;
 
 namespace FastQ.Simulation;
 
@@ -92,7 +92,7 @@ internal static class PlantedRun
     }
 }
 
-/// <summary>planted [--seeds N] [--only NAME,...] [--report FILE]: every planted bug must be caught; the table says by whom.</summary>
+/// <summary>planted [--seeds N] [--only NAME,...] [--json FILE]: every planted bug must be caught; the table says by whom.</summary>
 internal static class PlantedCommand
 {
     private const long CanarySeeds = 20;
@@ -100,7 +100,7 @@ internal static class PlantedCommand
     public static int Run(string[] args)
     {
         long seeds = 10_000;
-        string? only = null, report = null;
+        string? only = null, json = null;
         for (int i = 0; i < args.Length; i++)
         {
             string? value = i + 1 < args.Length ? args[i + 1] : null;
@@ -108,11 +108,11 @@ internal static class PlantedCommand
             {
                 case "--seeds" when long.TryParse(value, NumberStyles.None, CultureInfo.InvariantCulture, out seeds) && seeds > 0:
                 case "--only" when (only = value) is not null:
-                case "--report" when (report = value) is not null:
+                case "--json" when (json = value) is not null:
                     i++;
                     break;
                 default:
-                    Console.Error.WriteLine($"planted cannot take '{args[i]}': [--seeds N] [--only NAME,...] [--report FILE]");
+                    Console.Error.WriteLine($"planted cannot take '{args[i]}': [--seeds N] [--only NAME,...] [--json FILE]");
                     return 2;
             }
         }
@@ -132,21 +132,20 @@ internal static class PlantedCommand
             Console.WriteLine($"{bugs[i].Name}: {(caught[i]!.IsCaught ? $"caught{(caught[i]!.Seeds > 0 ? $" by world {caught[i]!.Seeds}" : "")}" : "SURVIVES")}");
         });
 
-        StringBuilder table = new("| planted bug | what it breaks | caught by | seeds | it says |\n|---|---|---|---|---|\n");
-        for (int i = 0; i < bugs.Count; i++)
-        {
-            (PlantedBug bug, Catch result) = (bugs[i], caught[i]!);
-            string by = !result.IsCaught ? "**nobody**" : bug.Suite is null ? "simulation" : string.Join(' ', bug.Classes);
-            table.Append(CultureInfo.InvariantCulture, $"| {bug.Name} | {bug.Breaks} | {by} | {(result.Seeds > 0 ? result.Seeds : "")} | {Cell(result.Message)} |\n");
-        }
-
-        string controls = Control(root, bugs, caught.Max(one => one!.IsCaught ? one.Seeds : 0), out bool isSound);
+        (string controls, bool isSound) = Control(root, bugs, caught.Max(one => one!.IsCaught ? one.Seeds : 0));
         int survivors = caught.Count(one => !one!.IsCaught);
-        string all = $"{table}\n{controls}\n{bugs.Count} planted bugs, {survivors} survive\n";
-        Console.Write(all);
-        if (report is not null)
+        Console.WriteLine($"{controls}\n{bugs.Count} planted bugs, {survivors} survive");
+        if (json is not null)
         {
-            File.WriteAllText(report, all);
+            JsonArray all = new([.. bugs.Zip(caught, (bug, one) => new JsonObject
+            {
+                ["name"] = bug.Name,
+                ["breaks"] = bug.Breaks,
+                ["by"] = !one!.IsCaught ? null : bug.Suite is null ? "simulation" : string.Join(' ', bug.Classes),
+                ["seeds"] = one.Seeds,
+                ["says"] = one.Message,
+            })]);
+            File.WriteAllText(json, new JsonObject { ["budget"] = seeds, ["bugs"] = all, ["controls"] = controls, ["isSound"] = isSound }.ToJsonString());
         }
 
         return survivors == 0 && isSound ? 0 : 1;
@@ -155,7 +154,7 @@ internal static class PlantedCommand
     private static Catch Try(string root, PlantedBug bug, long seeds) => bug.Suite is string suite ? PlantedRun.Test(root, bug.Name, suite, bug.Classes) : PlantedRun.Simulate(root, bug.Name, bug.FirstSeed, seeds);
 
     /// <summary>Without a bug all of it is green, and a spoiled checker is red in every world: else the catches say nothing.</summary>
-    private static string Control(string root, List<PlantedBug> bugs, long seeds, out bool isSound)
+    private static (string Says, bool IsSound) Control(string root, List<PlantedBug> bugs, long seeds)
     {
         const string None = "none";
         List<Catch> controls = [PlantedRun.Simulate(root, None, 1, Math.Max(seeds, CanarySeeds))];
@@ -165,15 +164,8 @@ internal static class PlantedCommand
         }
 
         long canaries = PlantedRun.CountCanaries(root, CanarySeeds);
-        isSound = canaries == CanarySeeds && controls.TrueForAll(control => !control.IsCaught);
+        bool isSound = canaries == CanarySeeds && controls.TrueForAll(control => !control.IsCaught);
         string red = string.Join("; ", controls.Where(control => control.IsCaught).Select(control => $"seed {control.Seeds}: {control.Message}"));
-        return $"control without a bug: {(red.Length == 0 ? $"green, {Math.Max(seeds, CanarySeeds)} seeds and {controls.Count - 1} suites" : $"RED: {red}")}\ncanary: {canaries} of {CanarySeeds} worlds noticed that the checker was told of a loss";
-    }
-
-    private static string Cell(string message)
-    {
-        const int MostLetters = 140;
-        string line = message.Replace('|', '/');
-        return line.Length <= MostLetters ? line : line[..MostLetters] + "...";
+        return ($"control without a bug: {(red.Length == 0 ? $"green, {Math.Max(seeds, CanarySeeds)} seeds and {controls.Count - 1} suites" : $"RED: {red}")}\ncanary: {canaries} of {CanarySeeds} worlds noticed that the checker was told of a loss", isSound);
     }
 }

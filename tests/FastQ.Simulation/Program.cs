@@ -22,13 +22,13 @@ return args.Any(static arg => arg is "--server" or "--internal-msbuild-node")
     ? await Xunit.MicrosoftTestingPlatform.TestPlatformTestFramework.RunAsync(args, SelfRegisteredExtensions.AddSelfRegisteredExtensions)
     : await Xunit.Runner.InProc.SystemConsole.ConsoleRunner.Run(args);
 
-/// <summary>simulate [--seeds N] [--minutes M] [--first-seed S] [--threads T] [--failures N] [--lying] [--seed S [--keep ACTS] [--trace]]</summary>
+/// <summary>simulate [--seeds N] [--minutes M] [--first-seed S] [--threads T] [--failures N] [--lying] [--json FILE] [--seed S [--keep ACTS] [--trace]]</summary>
 internal static class SimulateCommand
 {
     public static int Run(string[] args)
     {
         ulong? seed = null;
-        string? keep = null;
+        string? keep = null, json = null;
         long seeds = long.MaxValue;
         double minutes = 1;
         ulong firstSeed = 1;
@@ -43,6 +43,9 @@ internal static class SimulateCommand
                     break;
                 case "--keep":
                     keep = args[++i];
+                    break;
+                case "--json":
+                    json = args[++i];
                     break;
                 case "--seeds":
                     seeds = long.Parse(args[++i], CultureInfo.InvariantCulture);
@@ -67,7 +70,7 @@ internal static class SimulateCommand
                     trace = true;
                     break;
                 default:
-                    Console.Error.WriteLine($"simulate has no option '{args[i]}': [--seeds N] [--minutes M] [--first-seed S] [--threads T] [--failures N] [--lying] [--seed S [--keep ACTS] [--trace]]");
+                    Console.Error.WriteLine($"simulate has no option '{args[i]}': [--seeds N] [--minutes M] [--first-seed S] [--threads T] [--failures N] [--lying] [--json FILE] [--seed S [--keep ACTS] [--trace]]");
                     return 2;
             }
         }
@@ -89,6 +92,11 @@ internal static class SimulateCommand
 
         Campaign campaign = new(firstSeed, seeds, TimeSpan.FromMinutes(Math.Min(minutes, 1e6))) { MayLie = lying, Threads = threads, MostFailures = failures };
         campaign.Run(Console.Out);
+        if (json is not null)
+        {
+            File.WriteAllText(json, campaign.ToJson().ToJsonString());
+        }
+
         return campaign.Failures.Count == 0 ? 0 : 1;
     }
 }
