@@ -321,11 +321,15 @@ public sealed partial class Broker
 
     private void ReturnReferences(Session session, uint subscription, ulong first, uint count)
     {
-        if (session.Orphans.Count == 0)
+        if (session.Orphans.Count > 0)
         {
-            return;
+            ReturnOrphans(session, subscription, first, count);
         }
+    }
 
+    /// <summary>Apart, for its closure would be made at each call of the other, which is once a settlement.</summary>
+    private void ReturnOrphans(Session session, uint subscription, ulong first, uint count)
+    {
         foreach ((uint Subscription, ulong Delivery) key in session.Orphans.Keys.Where(key => key.Subscription == subscription && key.Delivery >= first && key.Delivery - first < count).ToArray())
         {
             session.Orphans.Remove(key, out uint slot);

@@ -449,9 +449,12 @@ public sealed partial class Broker
         }
 
         long now = _clock.Read().IntervalMicros;
-        foreach (Handshaking handshake in _handshakes.Values.Where(handshake => handshake.DeadlineMicros <= now).ToArray())
+        foreach (Handshaking handshake in _handshakes.Values.ToArray())
         {
-            Drop(handshake, RefusalCode.TimedOut, $"The handshake was not finished within {Limits.HandshakeMilliseconds} ms.");
+            if (handshake.DeadlineMicros <= now) // No closure, which would be made at each turn.
+            {
+                Drop(handshake, RefusalCode.TimedOut, $"The handshake was not finished within {Limits.HandshakeMilliseconds} ms.");
+            }
         }
     }
 

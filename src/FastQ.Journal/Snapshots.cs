@@ -13,12 +13,14 @@ namespace FastQ.Journal;
 // On a full disk nothing is reclaimed without two more snapshots, which are new files: SnapshotReserve keeps the room for them.
 
 /// <summary>Writes pages as they come: 64 KiB, then their hash. Ends with <see cref="Finish"/>. One thread.</summary>
-internal sealed class SnapshotWriter(IStoredFile file) : IBufferWriter<byte>, IDisposable
+/// <param name="file">Empty, or to be written over.</param>
+/// <param name="spill">For what is written over the end of a page; lent.</param>
+internal sealed class SnapshotWriter(IStoredFile file, byte[] spill) : IBufferWriter<byte>, IDisposable
 {
     private const int StrideBytes = Format.SnapshotPageBytes + sizeof(ulong);
     private readonly NativeBuffer _buffer = new(16 * StrideBytes);
     private readonly XxHash3 _pages = new();
-    private byte[] _spill = [];
+    private byte[] _spill = spill;
     private bool _spilling;
     private int _fill;
     private int _page;
@@ -52,7 +54,7 @@ internal sealed class SnapshotWriter(IStoredFile file) : IBufferWriter<byte>, ID
 
     public Memory<byte> GetMemory(int sizeHint = 0)
     {
-        _spill = _spill.Length >= Math.Max(sizeHint, 4096) ? _spill : new byte[Math.Max(sizeHint, 4096)];
+        _spill = _spill.Length >= sizeHint ? _spill : new byte[sizeHint];
         _spilling = true;
         return _spill;
     }
@@ -208,6 +210,7 @@ internal sealed class Snapshots(IStorage storage, JournalOptions options, Guid u
     private const string MakingSuffix = ".tmp";
     private readonly List<SnapshotInfo> _kept = [];
     private readonly SnapshotReserve _reserve = new(storage, options.SnapshotDirectory, Math.Max(Format.BlockAlignment, options.SlotBytes / 256));
+    private readonly byte[] _spill = new byte[4096];
     private Making? _making;
 
     private sealed record Making(IStoredFile File, string Path, SnapshotHeader Header, long Bytes)
@@ -323,7 +326,7 @@ internal sealed class Snapshots(IStorage storage, JournalOptions options, Guid u
             return file.Fault;
         }
 
-        using SnapshotWriter writer = new(file.Value);
+        using SnapshotWriter writer = new(file.Value, _spill);
         save(writer);
         writer.Finish();
         LastPauseMilliseconds = (Clock.MonotonicNanoseconds() - start) / 1e6;

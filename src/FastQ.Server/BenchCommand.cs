@@ -109,8 +109,14 @@ internal static class BenchCommand
             verdict.Latencies.WriteFigures(json, "latencyMicroseconds");
             WriteCpu(json, settings, cpu, produced.Sum(CpuSeconds), consumed.Sum(CpuSeconds));
             json.WriteNumber("syncs", after.RootElement.GetProperty("journal").GetProperty("syncs").GetInt64());
-            double allocated = (after.RootElement.GetProperty("allocatedBytes").GetInt64() - (isBacklog ? 0 : idle.RootElement.GetProperty("allocatedBytes").GetInt64())) / (double)settings.Count;
-            json.WriteNumber("allocatedBytesPerMessage", Math.Round(allocated + produced.Concat(consumed).Sum(result => result.GetProperty("allocated").GetInt64()) / (double)settings.Count, 4));
+            long brokerAllocated = after.RootElement.GetProperty("allocatedBytes").GetInt64() - (isBacklog ? 0 : idle.RootElement.GetProperty("allocatedBytes").GetInt64());
+            long produceAllocated = produced.Sum(Allocated), consumeAllocated = consumed.Sum(Allocated);
+            json.WriteNumber("allocatedBytesPerMessage", Math.Round((brokerAllocated + produceAllocated + consumeAllocated) / (double)settings.Count, 4));
+            json.WriteStartObject("allocatedBytes");
+            json.WriteNumber("broker", brokerAllocated);
+            json.WriteNumber("producers", produceAllocated);
+            json.WriteNumber("consumers", consumeAllocated);
+            json.WriteEndObject();
             json.WriteNumber("idleResidentBytes", idle.RootElement.GetProperty("residentBytes").GetInt64());
             json.WriteNumber("fullResidentBytes", full.RootElement.GetProperty("residentBytes").GetInt64());
             json.WriteNumber("longestSnapshotPauseMilliseconds", after.RootElement.GetProperty("journal").GetProperty("longestSnapshotPauseMilliseconds").GetDouble());
@@ -240,6 +246,8 @@ internal static class BenchCommand
     }, indented: !settings.Json);
 
     private static long Share(long count, int of, int id) => count / of + (id < count % of ? 1 : 0);
+
+    private static long Allocated(JsonElement result) => result.GetProperty("allocated").GetInt64();
 
     private static double CpuSeconds(JsonElement result) => result.GetProperty("cpuSeconds").GetDouble();
 
