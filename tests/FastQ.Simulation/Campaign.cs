@@ -6,6 +6,7 @@ namespace FastQ.Simulation;
 /// <summary>Many worlds, two at once, until so many seeds or so much time.</summary>
 internal sealed class Campaign(ulong firstSeed, long seeds, TimeSpan time)
 {
+    private static readonly TimeSpan s_patience = TimeSpan.FromMinutes(2);
     private readonly Lock _gate = new();
     private readonly Stopwatch _clock = Stopwatch.StartNew();
     private long _begun;
@@ -77,12 +78,21 @@ internal sealed class Campaign(ulong firstSeed, long seeds, TimeSpan time)
                 seed = firstSeed + (ulong)_begun++;
             }
 
+            using Timer watch = new(_ => End(seed, say), null, s_patience, Timeout.InfiniteTimeSpan);
             Verdict verdict = World.Run(History.Of(seed, MayLie));
             lock (_gate)
             {
                 Add(seed, verdict, say);
             }
         }
+    }
+
+    /// <summary>A thread that runs in a circle cannot be stopped, and all others would wait for it.</summary>
+    private static void End(ulong seed, TextWriter say)
+    {
+        say.WriteLine($"seed {seed}: does not come to an end within {s_patience.TotalSeconds} s");
+        say.Flush();
+        Environment.FailFast($"The world of seed {seed} does not come to an end.");
     }
 
     private void Add(ulong seed, Verdict verdict, TextWriter say)

@@ -6,7 +6,7 @@ namespace FastQ.Simulation;
 // The whole broker with its clients on a simulated disk and clock, through histories made from seeds. What each checks stands in Model.cs.
 public sealed class SimulationTests(ITestOutputHelper output)
 {
-    private const int SeedsInCi = 400;
+    private const int SeedsInCi = 2000;
 
     [Fact]
     public void Every_promise_holds_in_every_world()

@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Text.Json;
 using FastQ.Client;
 using FastQ.Linux;
 using FastQ.Protocol;
@@ -14,6 +15,8 @@ internal sealed record Verdict(string? Violation, ulong Hash, long Nanoseconds, 
 internal sealed class World : IDisposable
 {
     private const long Second = 1_000_000_000;
+    private const int MostSlotsAtRest = 4; // The current one, one ahead, and two that will be used again.
+    private const long MostIndexBytesAtRest = 96 * 1024; // A page a queue, and what producers and subscriptions take.
     private readonly History _history;
     private readonly Trace _trace;
     private readonly Machine _machine;
@@ -373,7 +376,18 @@ internal sealed class World : IDisposable
             Model.Must(queue is { Ready: 0, InFlight: 0 } && queue.Messages == bad && (queue.Bytes == 0 || bad > 0), $"{queue.Name} is drained, and is said to hold {queue.Messages} messages, {queue.Bytes} bytes, {queue.Ready} ready, {queue.InFlight} in flight, {bad} damaged");
         }
 
+        CheckFloor(last);
         last.Leave();
+    }
+
+    /// <summary>All is settled: memory and slots return.</summary>
+    private void CheckFloor(Actor last)
+    {
+        Pass(700 * Second);
+        using JsonDocument statistics = JsonDocument.Parse(last.Session.GetStatistics());
+        JsonElement journal = statistics.RootElement.GetProperty("journal");
+        long slots = journal.GetProperty("slots").GetInt64(), live = journal.GetProperty("liveBytes").GetInt64(), index = statistics.RootElement.GetProperty("indexBytes").GetInt64();
+        Model.Must(_machine.IsRotten || (slots <= MostSlotsAtRest && live == 0 && index <= MostIndexBytesAtRest), $"nothing is left, and {slots} slots, {live} live bytes and an index of {index} bytes are");
     }
 
     private void EndOf(Actor actor)
@@ -435,13 +449,18 @@ internal sealed unsafe class Intruder(Machine machine, Dice dice)
         SessionOptions options = new() { Path = machine.SocketPath, ClientName = "intruder", Patience = TimeSpan.FromSeconds(1), SubmissionRingBytes = Limits.MinRingBytes, DeliveryRingBytes = Limits.MinRingBytes, Surroundings = surroundings };
         Span<byte> instance = stackalloc byte[16];
         surroundings.Fill(instance);
-        using Welcome? welcome = Connector.TryConnect(options, instance, 0, 0, options.SubmissionRingBytes, options.DeliveryRingBytes, new Deadline(surroundings, options.Patience), out _);
+        using Welcome? welcome = Meet(options, instance, new Deadline(surroundings, options.Patience));
         if (welcome is null)
         {
             return;
         }
 
         ClientRings rings = welcome.Rings;
+        for (int i = dice.OnceIn(4) ? 5000 : 0; i > 0; i--)
+        {
+            welcome.Bell.Signal(); // For nothing.
+        }
+
         for (int i = 0; i < 20; i++)
         {
             int bytes = dice.Between(1, 40) * 8;
@@ -471,6 +490,21 @@ internal sealed unsafe class Intruder(Machine machine, Dice dice)
 
             welcome.Bell.Signal();
             surroundings.Yield();
+        }
+    }
+
+    /// <summary>As somebody new; or under the number of another's producer, with confirms that nobody gave it.</summary>
+    private Welcome? Meet(SessionOptions options, ReadOnlySpan<byte> instance, in Deadline deadline)
+    {
+        (ulong producer, ulong claimed) = dice.OnceIn(3) ? ((ulong)dice.Between(1, 30), dice.Next()) : (0, 0);
+        try
+        {
+            return Connector.TryConnect(options, instance, producer, claimed, options.SubmissionRingBytes, options.DeliveryRingBytes, deadline, out _);
+        }
+        catch (FastQException refused) when (producer != 0)
+        {
+            machine.Say($"an intruder that calls itself producer {producer} is told {refused.Name}");
+            return null;
         }
     }
 }
