@@ -1,4 +1,6 @@
+using System.Globalization;
 using System.Text;
+using System.Text.Json;
 using FastQ.Protocol;
 using Xunit;
 
@@ -213,6 +215,40 @@ public class SessionTests
         second.Accept(again);
         quick.Flush();
         Assert.Equal(0, quick.GetQueue("q").Messages);
+    }
+
+    [Fact]
+    public void What_is_read_beyond_its_lease_is_not_written_over_however_much_comes_after_it()
+    {
+        const int SlotBytes = 1024 * 1024;
+        using RunningBroker broker = new(options => options with { SlotBytes = SlotBytes });
+        using Session slow = broker.Connect();
+        using Session quick = broker.Connect();
+        slow.DeclareQueue("q");
+        QueueHandle queue = quick.OpenQueue("q");
+        byte[] body = [.. Enumerable.Range(0, 100_000).Select(i => (byte)(i * 7))];
+        quick.Publish(queue, body);
+        quick.Flush();
+        Subscription first = slow.Subscribe("q", new SubscribeOptions { Lease = TimeSpan.FromMilliseconds(50) });
+        Assert.True(first.Receive(Soon, out Delivery mine));
+        Subscription second = quick.Subscribe("q");
+        byte[] other = new byte[body.Length];
+        int filled = 0, made = 0;
+        for (int i = 0; filled < made + 8; i++)
+        {
+            Assert.True(i < 5000, $"{filled} slots were filled, {made} were made: none is used again");
+            Assert.True(second.Receive(Soon, out Delivery each));
+            second.Accept(each);
+            quick.Publish(queue, other);
+            if (i % 25 == 0)
+            {
+                JsonElement journal = JsonDocument.Parse(quick.GetStatistics()).RootElement.GetProperty("journal");
+                filled = (int)(journal.GetProperty("bytesWritten").GetInt64() / SlotBytes);
+                made = System.IO.Directory.GetFiles(Path.Combine(broker.Directory, "data/namespaces/default/slots")).Max(path => int.Parse(Path.GetFileNameWithoutExtension(path), CultureInfo.InvariantCulture));
+            }
+        }
+
+        Assert.True(mine.Body.SequenceEqual(body));
     }
 
     [Fact]

@@ -212,10 +212,16 @@ internal sealed class Ledger : IReplay, ISlotUse, IDisposable
         Poll();
     }
 
+    /// <summary>Slots that somebody still reads from.</summary>
+    public HashSet<uint> Pinned { get; } = [];
+
+    /// <summary>Slots whose file must go when they are free: somebody may read from it for ever.</summary>
+    public HashSet<uint> Retired { get; } = [];
+
     public SlotUse Of(uint slot)
     {
         IEnumerable<Thing> here = _live.Values.Where(thing => thing.Place.Slot == slot);
-        return new SlotUse(here.Count(), here.Sum(thing => (long)thing.Bytes), _left.GetValueOrDefault(slot), Pinned: false, Retire: false);
+        return new SlotUse(here.Count(), here.Sum(thing => (long)thing.Bytes), _left.GetValueOrDefault(slot), Pinned: Pinned.Contains(slot), Retire: Retired.Contains(slot));
     }
 
     /// <summary>Everything that lives lies where it is said to lie.</summary>

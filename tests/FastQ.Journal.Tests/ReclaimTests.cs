@@ -59,6 +59,40 @@ public sealed class ReclaimTests : IDisposable
     }
 
     [Fact]
+    public void What_somebody_still_reads_keeps_its_slot_and_is_never_written_over()
+    {
+        _ledger.Pinned.Add(1);
+        _ledger.Drop(FillSlotOne());
+        SnapshotTwice();
+        Assert.True(SlotOneStays());
+
+        // Its reader was put out, and may have it mapped still: the name goes, the bytes stay.
+        using IStoredFile mapped = _disk.Open($"{Data}/namespaces/default/slots/0000000001.slot", create: false).OrThrow();
+        byte[] before = new byte[24 * 1024], after = new byte[24 * 1024];
+        mapped.ReadAt(before, 0).OrThrow();
+        _ledger.Pinned.Clear();
+        _ledger.Retired.Add(1);
+        Assert.False(SlotOneStays());
+        for (int i = 0; i < 60; i++)
+        {
+            Pass();
+        }
+
+        Assert.Null(_ledger.Journal.InfoOf(1));
+        mapped.ReadAt(after, 0).OrThrow();
+        Assert.Equal(before, after);
+    }
+
+    private void SnapshotTwice()
+    {
+        for (int i = 0; i < 2; i++)
+        {
+            Pass();
+            _ledger.Snapshot();
+        }
+    }
+
+    [Fact]
     public void Disk_use_follows_what_lives_and_not_what_has_passed()
     {
         int most = 0;
