@@ -67,7 +67,7 @@ class Part:
 
 
 def parts_of(options):
-    minutes = str(options.minutes)
+    minutes = f"{options.minutes:g}"
     return [
         Part("simulation", ["simulate", "--minutes", minutes]),
         Part("lying", ["simulate", "--lying", "--minutes", str(max(1, round(options.minutes / 6)))]),

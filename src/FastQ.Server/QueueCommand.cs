@@ -123,24 +123,42 @@ internal static class QueueCommand
         }
         else
         {
-            PrintTable([queue]);
+            PrintAll(queue);
         }
     }
 
+    /// <summary>A line each, of what matters first: it fits into 80 columns, which is also what Spectre takes where there is no terminal.</summary>
     private static void PrintTable(IReadOnlyList<QueueInfo> queues)
     {
         Table table = new Table().AddColumn("queue");
-        foreach (string column in (ReadOnlySpan<string>)["ready", "in flight", "bytes", "consumers", "lease", "published", "accepted", "rejected", "redelivered"])
+        foreach (string column in (ReadOnlySpan<string>)["ready", "in flight", "bytes", "consumers"])
         {
-            table.AddColumn(new TableColumn(column).RightAligned());
+            table.AddColumn(new TableColumn(column).RightAligned().NoWrap());
         }
 
         foreach (QueueInfo queue in queues)
         {
-            string[] cells = [Markup.Escape(queue.Name), Number(queue.Ready), Number(queue.InFlight), Number(queue.Bytes), Number(queue.Consumers), string.Create(CultureInfo.InvariantCulture, $"{queue.Lease.TotalSeconds:0.###} s"), Number((long)queue.Published), Number((long)queue.Accepted), Number((long)queue.Rejected), Number((long)queue.Redelivered)];
-            table.AddRow(cells);
+            table.AddRow(Markup.Escape(queue.Name), Number(queue.Ready), Number(queue.InFlight), Number(queue.Bytes), Number(queue.Consumers));
         }
 
+        AnsiConsole.Write(table);
+    }
+
+    private static void PrintAll(QueueInfo queue)
+    {
+        Table table = new Table().AddColumn("queue").AddColumn(new TableColumn(Markup.Escape(queue.Name)).RightAligned());
+        table.AddRow("ready", Number(queue.Ready));
+        table.AddRow("in flight", Number(queue.InFlight));
+        table.AddRow("delayed", Number(queue.Delayed));
+        table.AddRow("damaged", Number(queue.Damaged));
+        table.AddRow("bytes", Number(queue.Bytes));
+        table.AddRow("consumers", Number(queue.Consumers));
+        table.AddRow("lease", string.Create(CultureInfo.InvariantCulture, $"{queue.Lease.TotalSeconds:0.###} s"));
+        table.AddRow("published", Number((long)queue.Published));
+        table.AddRow("accepted", Number((long)queue.Accepted));
+        table.AddRow("rejected", Number((long)queue.Rejected));
+        table.AddRow("redelivered", Number((long)queue.Redelivered));
+        table.AddRow("purged", Number((long)queue.Purged));
         AnsiConsole.Write(table);
     }
 

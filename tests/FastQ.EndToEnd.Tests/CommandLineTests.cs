@@ -8,6 +8,27 @@ namespace FastQ.EndToEnd;
 public class CommandLineTests
 {
     [Fact]
+    public void What_a_person_reads_of_queues_is_whole_in_eighty_columns()
+    {
+        using TestBroker broker = new();
+        string longest = new('q', 200);
+        broker.Run("queue", "create", longest);
+        broker.Run("queue", "create", "work");
+        broker.Run("publish", "work", "--body", "hello");
+        string list = broker.Run("queue", "list").Output, one = broker.Run("queue", "show", "work").Output;
+        foreach (string word in (string[])["queue", "ready", "in flight", "bytes", "consumers", "work"])
+        {
+            Assert.Contains(word, list, StringComparison.Ordinal);
+            Assert.Contains(word, one, StringComparison.Ordinal);
+        }
+
+        Assert.Contains("redelivered", one, StringComparison.Ordinal);
+        Assert.DoesNotContain("…", list + one, StringComparison.Ordinal);
+        Assert.Equal(200, list.Count(letter => letter == 'q') - 1); // The name, and the heading.
+        Assert.All(list.Split('\n'), line => Assert.InRange(line.Length, 0, 80));
+    }
+
+    [Fact]
     public void The_binary_is_at_most_16_MB()
     {
         Assert.InRange(new FileInfo(Fastq.Binary).Length, 1, 16_000_000);
