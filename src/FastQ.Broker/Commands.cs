@@ -172,6 +172,14 @@ public sealed partial class Broker
     {
         uint subscription = IdIn(fields, FieldTag.Subscription);
         FieldReader.TryNumber(fields, FieldTag.FirstDelivery, out ulong firstNotTaken);
+        if (session.Subscriptions.ContainsKey(subscription) && _engine.IsSubscription(subscription))
+        {
+            // Said again: an earlier connection's word was lost and is resent. What this session was given since is not given back for it.
+            SetCredit(subscription, fields);
+            AnswerSubscription(session, command, Decision.Taken, subscription);
+            return;
+        }
+
         int written = 0;
         Decision decision = IsUnreleased(subscription)
             ? Decision.Refuse(RefusalCode.UnknownSubscription)
@@ -188,10 +196,15 @@ public sealed partial class Broker
 
     private void Attach(Session session, uint subscription, uint queue, ReadOnlySpan<byte> fields, ulong firstNotTaken)
     {
-        FieldReader.TryNumber(fields, FieldTag.CreditMessages, out ulong messages);
-        ulong bytes = FieldReader.TryNumber(fields, FieldTag.CreditBytes, out ulong credit) ? credit : ulong.MaxValue;
         session.Subscriptions[subscription] = new SessionSubscription(subscription, queue) { FirstNotTaken = firstNotTaken };
         _bySubscription[subscription] = session;
+        SetCredit(subscription, fields);
+    }
+
+    private void SetCredit(uint subscription, ReadOnlySpan<byte> fields)
+    {
+        FieldReader.TryNumber(fields, FieldTag.CreditMessages, out ulong messages);
+        ulong bytes = FieldReader.TryNumber(fields, FieldTag.CreditBytes, out ulong credit) ? credit : ulong.MaxValue;
         _engine.SetCredit(subscription, (uint)Math.Min(messages, Limits.MaxCredit), bytes);
     }
 

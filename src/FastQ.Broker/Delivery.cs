@@ -253,8 +253,9 @@ public sealed partial class Broker
 
     private void WriteCopy(Session session, SessionSubscription subscription, PendingCopy copy, int length)
     {
-        if (!TryReadRecord(copy.Entry, copy.Header.Queue, copy.Header.FirstTag, out byte[] record))
+        if (!TryReadRecord(copy.Entry, copy.Header.Queue, copy.Header.FirstTag, out byte[] record) && !TryReadRecord(copy.Entry, copy.Header.Queue, copy.Header.FirstTag, out record))
         {
+            // Read twice: what fails once and then is sound goes in its turn.
             _ = TryTakeDamaged(session, copy.Header.Subscription, copy.Header.FirstDelivery);
             return;
         }

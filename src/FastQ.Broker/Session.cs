@@ -69,6 +69,9 @@ internal sealed class Session(ulong id, UnixSocket socket, RingPair rings, Event
     /// <summary>Slot files that the client has.</summary>
     public HashSet<uint> KnownSlots { get; } = [];
 
+    /// <summary>Slot files that the client has, and that are gone: it is to be told, when there is room.</summary>
+    public Queue<uint> GoneSlots { get; } = [];
+
     public int SlotMessagesInFlight { get; set; }
 
     /// <summary>References to bytes whose delivery ended by other than the client's word: slot by (subscription, delivery).</summary>

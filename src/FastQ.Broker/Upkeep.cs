@@ -61,6 +61,7 @@ public sealed partial class Broker
         ListenAgain();
         Expel();
         _journal.Reclaim(_use);
+        TellOfGoneSlots();
         ChooseCompaction();
         Snapshot();
     }
@@ -231,9 +232,21 @@ public sealed partial class Broker
         _notBeforeMicros.Remove(slot);
         foreach (Session session in _sessions.Values)
         {
-            if (session.KnownSlots.Remove(slot) && session.AnswerRoom >= 2 * NoticeBytes && !session.IsMoving)
+            if (session.KnownSlots.Remove(slot))
             {
-                Notice(session, new NoticeRecord { Kind = RecordKind.SlotRetired, Subject = slot }, "");
+                session.GoneSlots.Enqueue(slot);
+            }
+        }
+    }
+
+    /// <summary>Who has a slot's file mapped keeps its room on the disk.</summary>
+    private void TellOfGoneSlots()
+    {
+        foreach (Session session in _sessions.Values)
+        {
+            while (session.GoneSlots.Count > 0 && session.AnswerRoom >= 2 * NoticeBytes && !session.IsMoving)
+            {
+                Notice(session, new NoticeRecord { Kind = RecordKind.SlotRetired, Subject = session.GoneSlots.Dequeue() }, "");
                 Touch(session);
             }
         }

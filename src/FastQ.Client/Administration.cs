@@ -100,8 +100,8 @@ public sealed unsafe partial class Session
             writer.Number(FieldTag.FirstDelivery, firstNotHandedOut);
         });
         _subscriptions.Remove(subscription.Id);
-        subscription.Ended = new FastQException(RefusalCode.Closed);
         GiveUpRuns(subscription);
+        subscription.End(new FastQException(RefusalCode.Closed));
     }
 
     /// <summary>Runs that came and were not handed out go back to their places.</summary>

@@ -17,6 +17,7 @@ public sealed unsafe partial class Session
     private readonly Stack<DeliveryRun> _pool = new();
     private readonly Stack<DeliveryEntry[]> _entries = new();
     private int _emptyLooks;
+    private int _beginningsBeforeLettingGo;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal bool TryReceive(Subscription subscription, out Delivery delivery)
@@ -51,13 +52,19 @@ public sealed unsafe partial class Session
 
             byte* record = copy is null ? RecordAt(entry) : null;
             bool mustVerify = (entry.Flags & DeliveryEntry.Cold) != 0 || _options.VerifiesAll;
-            if (mustVerify && copy is null && !RecordCheck.Holds(new ReadOnlySpan<byte>(record, (int)entry.LengthBytes), subscription.Queue, tag))
+            if (mustVerify && copy is null && !_options.Surroundings.Sees(RecordCheck.Holds(new ReadOnlySpan<byte>(record, (int)entry.LengthBytes), subscription.Queue, tag)))
             {
+                subscription.Doubted[number] = token;
                 SendControl(new ControlRecord { Kind = RecordKind.Damaged, Subject = subscription.Id, Value = number });
                 continue;
             }
 
-            subscription.Open(number);
+            if (token == 0 && subscription.Doubted.Remove(number, out ulong told))
+            {
+                token = told;
+            }
+
+            subscription.Open(number, copy is null ? entry.Slot : 0);
             delivery = new Delivery(subscription, subscription.Life, number, tag, token, entry.DeliveryCount, (entry.Flags & DeliveryEntry.Redelivered) != 0, record, (int)entry.LengthBytes, copy);
             return true;
         }
@@ -96,6 +103,11 @@ public sealed unsafe partial class Session
     /// <summary>Begins the next run of a subscription. False: none is there.</summary>
     private bool TryBegin(Subscription subscription)
     {
+        if (_slots.HasGiven)
+        {
+            LetGoOfSlots();
+        }
+
         if (subscription.Waiting.Count == 0)
         {
             Drain();
@@ -355,16 +367,65 @@ public sealed unsafe partial class Session
                 TakeLateSettle(notice);
                 break;
             case RecordKind.SubscriptionEnded when _subscriptions.Remove(notice.Subject, out Subscription? ended):
-                ended.Ended = new FastQException(notice.Code);
                 GiveUpRuns(ended); // Nobody could settle them any more, and a reconnect must find no run whose subscription it does not know.
+                ended.End(new FastQException(notice.Code));
                 break;
             case RecordKind.SlotRetired:
-                _retiredSlots.Add(notice.Subject);
+                _slots.GiveUp(notice.Subject);
+                _beginningsBeforeLettingGo = 0;
                 break;
         }
     }
 
-    private readonly List<uint> _retiredSlots = [];
+    /// <summary>Unmaps slots that are gone. Only where the program asks for its next delivery: not while it reads the one before.</summary>
+    private void LetGoOfSlots()
+    {
+        const int BeginningsBetween = 64; // What is in hand for long is not looked for each time.
+        if (_beginningsBeforeLettingGo-- <= 0)
+        {
+            _beginningsBeforeLettingGo = BeginningsBetween;
+            _slots.LetGo(IsRead);
+        }
+    }
+
+    private bool IsRead(uint slot)
+    {
+        foreach (Subscription subscription in _subscriptions.Values)
+        {
+            if (subscription.Reads(slot) || (subscription.Current is DeliveryRun current && Names(EntriesOf(current)[current.Next..], slot)))
+            {
+                return true;
+            }
+
+            foreach (DeliveryRun run in subscription.Waiting)
+            {
+                if (Names(EntriesOf(run), slot))
+                {
+                    return true;
+                }
+            }
+        }
+
+        return false;
+    }
+
+    /// <summary>Where they lie now.</summary>
+    private ReadOnlySpan<DeliveryEntry> EntriesOf(DeliveryRun run) => run.IsTaken
+        ? run.Entries.AsSpan(0, run.Header.Count)
+        : MemoryMarshal.Cast<byte, DeliveryEntry>(_rings.Deliveries.At(run.Position, (int)run.Header.LengthBytes).Slice(DeliveriesHeader.SizeBytes, run.Header.Count * DeliveryEntry.SizeBytes));
+
+    private static bool Names(ReadOnlySpan<DeliveryEntry> entries, uint slot)
+    {
+        foreach (ref readonly DeliveryEntry entry in entries)
+        {
+            if (entry.Slot == slot)
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
 
     /// <summary>Deliveries that were no longer ours when they were settled. Their bytes are not looked at any more.</summary>
     private void TakeLateSettle(in NoticeRecord notice)

@@ -9,7 +9,8 @@ namespace FastQ.Client;
 
 public sealed unsafe partial class Session
 {
-    private readonly Dictionary<ulong, Subscription> _resuming = [];
+    /// <summary>Commands of ours that nobody waits for, by number, with the broker's number of the subscription when they were first sent.</summary>
+    private readonly Dictionary<ulong, (Subscription Subscription, uint Id)> _resuming = [];
     private ulong _resumedAt;
 
     private void Reconnect()
@@ -94,6 +95,7 @@ public sealed unsafe partial class Session
         (_socket, _bell, _pipe, _rings, _nextRings) = (welcome.Socket, welcome.Bell, welcome.Pipe, welcome.Rings, null);
         _outbox = new Outbox(_rings);
         _older.Clear();
+        _slots.GiveUpAll();
         (_publishedPosition, _seen, _isGrowing, _slotsToAcknowledge) = (0, default, false, 0);
         Take(welcome);
         ForgetRunsInRing();
@@ -154,7 +156,15 @@ public sealed unsafe partial class Session
 
         RingWriter ring = _outbox.Ring;
         ulong start = ring.Head;
-        record.CopyTo(ring.Next(record.Length));
+        Span<byte> again = ring.Next(record.Length);
+        record.CopyTo(again);
+        if (prefix.Kind == RecordKind.Command && MemoryMarshal.Read<CommandRecord>(record).Command == CommandKind.ResumeSubscription && _resuming.TryGetValue(number, out (Subscription Subscription, uint Id) resuming))
+        {
+            // An earlier connection's word: since then more was handed out, which is not to be given back.
+            int fields = WriteResume(again[CommandRecord.SizeBytes..], resuming.Id, resuming.Subscription);
+            Invariant.Holds(CommandRecord.SizeBytes + fields == record.Length);
+        }
+
         ring.Advance(record.Length);
         _outbox.Add(start, number, level);
         ring.Publish();
@@ -167,20 +177,33 @@ public sealed unsafe partial class Session
     private void Resume(Subscription subscription)
     {
         Span<byte> room = stackalloc byte[256];
+        ReadOnlySpan<byte> fields = room[..WriteResume(room, subscription.Id, subscription)];
+        _resuming[SendCommand(CommandKind.ResumeSubscription, fields, ConfirmLevel.Written)] = (subscription, subscription.Id);
+    }
+
+    /// <summary>Always of the same length.</summary>
+    private static int WriteResume(Span<byte> room, uint id, Subscription subscription)
+    {
         FieldWriter writer = new(room);
-        writer.Number(FieldTag.Subscription, subscription.Id);
+        writer.Number(FieldTag.Subscription, id);
         writer.Number(FieldTag.FirstDelivery, subscription.NextDelivery);
         writer.Number(FieldTag.CreditMessages, subscription.Credit);
         writer.Number(FieldTag.CreditBytes, (ulong)subscription.Options.CreditBytes);
-        _resuming[SendCommand(CommandKind.ResumeSubscription, writer.Written, ConfirmLevel.Written)] = subscription;
+        return writer.Length;
     }
 
     /// <summary>An answer that nobody waits for: that of a resumed subscription. One that the broker does not know any more is made anew.</summary>
     private void TakeResumeAnswer(in AnswerRecord answer, byte[] payload)
     {
-        if (!_resuming.Remove(answer.Number, out Subscription? subscription))
+        if (!_resuming.Remove(answer.Number, out (Subscription Subscription, uint Id) asked))
         {
             return;
+        }
+
+        Subscription subscription = asked.Subscription;
+        if (subscription.Id != asked.Id)
+        {
+            return; // It was made anew meanwhile, by what was sent before this.
         }
 
         if (answer.Code == RefusalCode.None)
@@ -199,7 +222,8 @@ public sealed unsafe partial class Session
         if (answer.Code != RefusalCode.UnknownSubscription)
         {
             _subscriptions.Remove(subscription.Id);
-            subscription.Ended = new FastQException(answer.Code);
+            GiveUpRuns(subscription);
+            subscription.End(new FastQException(answer.Code));
             return;
         }
 
@@ -212,6 +236,6 @@ public sealed unsafe partial class Session
         writer.Number(FieldTag.LeaseMilliseconds, (ulong)(subscription.Options.Lease?.TotalMilliseconds ?? 0));
         writer.Number(FieldTag.CreditMessages, subscription.Credit);
         writer.Number(FieldTag.CreditBytes, (ulong)subscription.Options.CreditBytes);
-        _resuming[SendCommand(CommandKind.Subscribe, writer.Written, ConfirmLevel.Written)] = subscription;
+        _resuming[SendCommand(CommandKind.Subscribe, writer.Written, ConfirmLevel.Written)] = (subscription, subscription.Id);
     }
 }

@@ -3,11 +3,15 @@ using FastQ.Protocol;
 
 namespace FastQ.Client;
 
-/// <summary>The journal's slot files, mapped read-only at first use. Kept until the session's end.</summary>
+/// <summary>
+/// The journal's slot files, mapped read-only at first use. One that the broker has given up is let go of once nothing in hand lies in it: a
+/// mapping keeps the room on the disk of a file that has no name any more.
+/// </summary>
 internal sealed unsafe class SlotMaps : IDisposable
 {
     private readonly Dictionary<uint, (Mapping Map, FileIdentity File)> _maps = [];
     private readonly List<Mapping> _replaced = [];
+    private readonly HashSet<uint> _given = []; // Up, by the broker; or of a connection that is over, and not sent again so far.
     private uint _lastSlot;
     private Mapping? _last;
 
@@ -32,6 +36,7 @@ internal sealed unsafe class SlotMaps : IDisposable
 
         if (_maps.TryGetValue(slot, out (Mapping Map, FileIdentity File) known) && known.File == identity.Value)
         {
+            _given.Remove(slot);
             return Result.Success;
         }
 
@@ -50,6 +55,34 @@ internal sealed unsafe class SlotMaps : IDisposable
 
         _maps[slot] = (map.Value, identity.Value);
         return Result.Success;
+    }
+
+    /// <summary>The broker names it no more.</summary>
+    public void GiveUp(uint slot) => _given.Add(slot);
+
+    /// <summary>The broker of a new connection sends again what it names: the rest may be gone.</summary>
+    public void GiveUpAll() => _given.UnionWith(_maps.Keys);
+
+    /// <summary>Some were given up, and are mapped still.</summary>
+    public bool HasGiven => _given.Count > 0;
+
+    /// <summary>Unmaps what was given up and is not read any more.</summary>
+    public void LetGo(Func<uint, bool> isRead)
+    {
+        foreach (uint slot in _given.ToArray())
+        {
+            if (!_maps.TryGetValue(slot, out (Mapping Map, FileIdentity File) known))
+            {
+                _given.Remove(slot);
+            }
+            else if (!isRead(slot))
+            {
+                known.Map.Dispose();
+                _maps.Remove(slot);
+                _given.Remove(slot);
+                (_lastSlot, _last) = (0, null);
+            }
+        }
     }
 
     public bool Knows(uint slot) => _lastSlot == slot || _maps.ContainsKey(slot);

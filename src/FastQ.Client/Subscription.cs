@@ -7,12 +7,14 @@ namespace FastQ.Client;
 //
 //   delivery   17 18 19 20 21 22 23        one byte each: open, settled; those at the start that are settled are dropped
 //   state       o  s  s  o  o  o  -
+//   slot        3        3  4  4           the journal's slot that its bytes lie in
 
 /// <summary>A subscription of a session. For the session's thread.</summary>
 public sealed class Subscription
 {
     private readonly Session _session;
     private byte[] _states = new byte[2048];
+    private uint[] _slots = new uint[2048];
     private ulong _firstKept = 1;
     private ulong _next = 1;
     private ulong _settleFirst;
@@ -44,7 +46,7 @@ public sealed class Subscription
     public int InHand { get; private set; }
 
     /// <summary>Why the broker ended it; null while it lives.</summary>
-    public FastQException? Ended { get; internal set; }
+    public FastQException? Ended { get; private set; }
 
     /// <summary>Deliveries whose lease had ended, or that had been settled, when this side settled them.</summary>
     public long LateSettles { get; internal set; }
@@ -60,6 +62,9 @@ public sealed class Subscription
 
     /// <summary>Delivery numbers begin anew when the broker has forgotten the subscription: one of an earlier life is not the same delivery.</summary>
     internal uint Life { get; private set; }
+
+    /// <summary>Tokens of deliveries whose bytes this side doubted: the copy that comes for one does not say its token again.</summary>
+    internal Dictionary<ulong, ulong> Doubted { get; } = [];
 
     /// <summary>The credit in force: <see cref="SubscribeOptions.Credit"/> unless <see cref="SetCredit"/> changed it.</summary>
     internal uint Credit { get; private set; }
@@ -161,16 +166,20 @@ public sealed class Subscription
 
     /// <summary>A delivery is handed out.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    internal void Open(ulong number)
+    internal void Open(ulong number, uint slot)
     {
         if (InHand == 0 && _firstKept == _next)
         {
             _firstKept = number;
         }
 
-        if (number - _firstKept >= (ulong)_states.Length)
+        if (number < _firstKept)
         {
-            Grow(number);
+            KeepFrom(number);
+        }
+        else if (number - _firstKept >= (ulong)_states.Length)
+        {
+            Grow(number - _firstKept + 1);
         }
 
         for (ulong skipped = _next; skipped < number; skipped++)
@@ -178,9 +187,32 @@ public sealed class Subscription
             _states[skipped & (ulong)(_states.Length - 1)] = 0; // It went elsewhere (damaged, or given back).
         }
 
-        _states[number & (ulong)(_states.Length - 1)] = 1;
-        _next = number + 1;
+        ulong at = number & (ulong)(_states.Length - 1);
+        (_states[at], _slots[at]) = (1, slot);
+        _next = Math.Max(_next, number + 1);
         InHand++;
+    }
+
+    /// <summary>Does something in hand lie in this slot?</summary>
+    internal bool Reads(uint slot)
+    {
+        for (ulong number = _firstKept; number < _next; number++)
+        {
+            ulong at = number & (ulong)(_states.Length - 1);
+            if (_states[at] == 1 && _slots[at] == slot)
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
+
+    /// <summary>No more comes, and what is in hand is not ours any more: its bytes may be gone.</summary>
+    internal void End(FastQException why)
+    {
+        Ended = why;
+        Restart(Id, _next);
     }
 
     /// <summary>The broker knows this subscription no more: what was in hand is lost to others.</summary>
@@ -190,6 +222,7 @@ public sealed class Subscription
         Life++;
         (_firstKept, _next, _settleCount) = (nextDelivery, nextDelivery, 0);
         InHand = 0;
+        Doubted.Clear();
         Array.Clear(_states);
     }
 
@@ -204,15 +237,30 @@ public sealed class Subscription
         }
     }
 
-    private void Grow(ulong number)
+    /// <summary>The broker sends a message whose bytes this side doubted again, as a copy, under the number that it had: later ones may be done with by now.</summary>
+    private void KeepFrom(ulong number)
     {
-        int length = (int)System.Numerics.BitOperations.RoundUpToPowerOf2((uint)(number - _firstKept + 1) * 2);
-        byte[] larger = new byte[length];
-        for (ulong i = _firstKept; i < _next; i++)
+        if (_next - number > (ulong)_states.Length)
         {
-            larger[i & (ulong)(length - 1)] = _states[i & (ulong)(_states.Length - 1)];
+            Grow(_next - number);
         }
 
-        _states = larger;
+        while (_firstKept > number)
+        {
+            _states[--_firstKept & (ulong)(_states.Length - 1)] = 0;
+        }
+    }
+
+    private void Grow(ulong needed)
+    {
+        int length = (int)System.Numerics.BitOperations.RoundUpToPowerOf2((uint)needed * 2);
+        (byte[] states, uint[] slots) = (new byte[length], new uint[length]);
+        for (ulong i = _firstKept; i < _next; i++)
+        {
+            ulong from = i & (ulong)(_states.Length - 1), to = i & (ulong)(length - 1);
+            (states[to], slots[to]) = (_states[from], _slots[from]);
+        }
+
+        (_states, _slots) = (states, slots);
     }
 }

@@ -20,6 +20,9 @@ internal interface ISurroundings
 
     /// <summary>Random bytes.</summary>
     void Fill(Span<byte> bytes);
+
+    /// <summary>What this program sees where it checks a record: its page of the file may be rotten where the broker's is not.</summary>
+    bool Sees(bool isSound);
 }
 
 /// <summary>The kernel's.</summary>
@@ -36,6 +39,8 @@ internal sealed class RealSurroundings : ISurroundings
     public bool Rest(int milliseconds, CancellationToken giveUp) => giveUp.WaitHandle.WaitOne(milliseconds);
 
     public void Fill(Span<byte> bytes) => RandomNumberGenerator.Fill(bytes);
+
+    public bool Sees(bool isSound) => isSound;
 }
 
 /// <summary>A point in time, by the clock that is never set.</summary>

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Globalization;
 using System.Text;
 using System.Text.Json;
@@ -215,6 +216,61 @@ public class SessionTests
         second.Accept(again);
         quick.Flush();
         Assert.Equal(0, quick.GetQueue("q").Messages);
+    }
+
+    [Fact]
+    public void A_consumer_that_stays_lets_go_of_the_slots_that_are_gone()
+    {
+        // A mapping keeps a file's room on the disk when its name is gone.
+        using RunningBroker broker = new(options => options with { SlotBytes = 1024 * 1024 });
+        using Session session = broker.Connect();
+        session.DeclareQueue("q");
+        session.DeclareQueue("held");
+        byte[] body = [.. Enumerable.Range(0, 50_000).Select(i => (byte)(i * 3))];
+        session.Publish(session.OpenQueue("held"), body);
+        Subscription keeper = session.Subscribe("held");
+        Assert.True(keeper.Receive(Soon, out Delivery held));
+        Subscription subscription = session.Subscribe("q");
+        const int Backlog = 400; // Twenty slots.
+        for (int i = 0; i < Backlog; i++)
+        {
+            session.Publish(session.OpenQueue("q"), body);
+        }
+
+        session.Flush();
+        for (int i = 0; i < Backlog; i++)
+        {
+            Assert.True(subscription.Receive(Soon, out Delivery delivery));
+            subscription.Accept(delivery);
+        }
+
+        // Some were gone meanwhile, and the rest go at a restart, which leaves nothing in the slots of the life before but what is in hand.
+        session.Flush(ConfirmLevel.Durable);
+        AwaitGoneUnmapped("while it consumes");
+        broker.Stop();
+        broker.Start();
+        session.Publish(session.OpenQueue("q"), body);
+        Assert.True(subscription.Receive(Soon, out Delivery last));
+        subscription.Accept(last, ConfirmLevel.Durable);
+        session.Flush(ConfirmLevel.Durable);
+        AwaitGoneUnmapped("after a restart");
+        Assert.True(held.Body.SequenceEqual(body));
+        keeper.Accept(held);
+        session.Flush();
+
+        void AwaitGoneUnmapped(string when)
+        {
+            Stopwatch waited = Stopwatch.StartNew();
+            while (Mappings().Any(line => line.EndsWith("(deleted)", StringComparison.Ordinal)) || SlotFiles() > 8)
+            {
+                Assert.True(waited.Elapsed < Soon, $"{when}: {SlotFiles()} slots, mapped: {string.Join('\n', Mappings())}");
+                Assert.False(subscription.Receive(TimeSpan.FromMilliseconds(10), out _));
+            }
+        }
+
+        IEnumerable<string> Mappings() => File.ReadLines("/proc/self/maps").Where(line => line.Contains(broker.Directory, StringComparison.Ordinal));
+
+        int SlotFiles() => System.IO.Directory.GetFiles(Path.Combine(broker.Directory, "data/namespaces/default/slots")).Length;
     }
 
     [Fact]

@@ -61,18 +61,28 @@ internal sealed class Actor
     {
         bool isFresh = !_model.IsDeleted(subscription.Queue);
         long until = _machine.NowNanoseconds + (long)wait.TotalNanoseconds;
-        _ = Session.Confirmed(ConfirmLevel.Accepted); // Reads the ring.
-        while (NextRun(subscription) is null && _machine.NowNanoseconds < until)
+        DeliveriesHeader header;
+        Delivery delivery;
+        do
         {
-            Session.WaitForNewsWithin(TimeSpan.FromTicks((until - _machine.NowNanoseconds) / 100 + 1)); // Any news: confirms, too.
-        }
+            _ = Session.Confirmed(ConfirmLevel.Accepted); // Reads the ring.
+            while (NextRun(subscription) is null && _machine.NowNanoseconds < until)
+            {
+                Session.WaitForNewsWithin(TimeSpan.FromTicks((until - _machine.NowNanoseconds) / 100 + 1)); // Any news: confirms, too.
+            }
 
-        DeliveryRun? run = NextRun(subscription);
-        DeliveriesHeader header = run?.Header ?? default;
-        if (!subscription.TryReceive(out Delivery delivery))
-        {
-            return null;
+            header = NextRun(subscription)?.Header ?? default;
+            if (subscription.TryReceive(out delivery))
+            {
+                break;
+            }
+
+            if (_machine.NowNanoseconds >= until)
+            {
+                return null;
+            }
         }
+        while (true); // What it doubted comes again.
 
         bool isOfRun = delivery.Number - header.FirstDelivery < header.Count;
         long leaseEnd = isOfRun ? _machine.MomentOf(header.LeaseEndMicros) : 0;

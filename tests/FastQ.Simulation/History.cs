@@ -79,7 +79,10 @@ internal sealed record Setting
     /// <summary>What was synced is not safe: worlds of their own, see <see cref="DiskTrial"/>.</summary>
     public bool IsDiskLying { get; init; }
 
-    public override string ToString() => $"{Clients} clients, {Queues} queues, slots of {SlotBytes}, blocks of {BlockBytes}, bodies up to {MostBodyBytes}, credit {Credit}, lease {LeaseMilliseconds} ms{(WantsCopies ? ", copies" : "")}{(IsDiskOutOfOrder ? ", disk out of order" : "")}{(IsDiskLying ? ", lying disk" : "")}";
+    /// <summary>Clients check what they are given, and see some of it as rotten that is sound.</summary>
+    public bool IsDoubting { get; init; }
+
+    public override string ToString() => $"{Clients} clients, {Queues} queues, slots of {SlotBytes}, blocks of {BlockBytes}, bodies up to {MostBodyBytes}, credit {Credit}, lease {LeaseMilliseconds} ms{(WantsCopies ? ", copies" : "")}{(IsDiskOutOfOrder ? ", disk out of order" : "")}{(IsDiskLying ? ", lying disk" : "")}{(IsDoubting ? ", doubting clients" : "")}";
 }
 
 /// <summary>One history.</summary>
@@ -160,7 +163,7 @@ internal sealed record History(ulong Seed, Setting Setting, IReadOnlyList<Act> A
             Insert(acts, [ActKind.SwapRecords], dice.Between(1, 3), dice);
         }
 
-        return history with { Setting = history.Setting with { IsDiskLying = isLying }, Acts = acts };
+        return history with { Setting = history.Setting with { IsDiskLying = isLying, IsDoubting = history.Seed % 8 == 0 }, Acts = acts };
     }
 
     private static void Insert(List<Act> acts, ActKind[] kinds, int count, Dice dice)

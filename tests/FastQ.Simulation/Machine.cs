@@ -510,6 +510,11 @@ internal sealed class InMachine(Machine machine, Dice dice) : ISurroundings
         return false;
     }
 
+    /// <summary>Of so many sound records, one is seen as rotten; 0: none.</summary>
+    public int DoubtsOneIn { get; init; }
+
+    public bool Sees(bool isSound) => isSound && (DoubtsOneIn == 0 || !dice.OnceIn(DoubtsOneIn));
+
     public void Fill(Span<byte> bytes)
     {
         foreach (ref byte value in bytes)

@@ -252,8 +252,8 @@ internal sealed class World : IDisposable
             return;
         }
 
-        InMachine surroundings = new(_machine, _dice);
-        SessionOptions options = new() { Path = _machine.SocketPath, ClientName = "simulated", WantsCopies = _history.Setting.WantsCopies, SubmissionRingBytes = Limits.MinRingBytes, DeliveryRingBytes = Limits.MinRingBytes, Surroundings = surroundings };
+        InMachine surroundings = new(_machine, _dice) { DoubtsOneIn = _history.Setting.IsDoubting ? 4 : 0 };
+        SessionOptions options = new() { Path = _machine.SocketPath, ClientName = "simulated", WantsCopies = _history.Setting.WantsCopies, VerifiesAll = _history.Setting.IsDoubting, SubmissionRingBytes = Limits.MinRingBytes, DeliveryRingBytes = Limits.MinRingBytes, Surroundings = surroundings };
         Actor actor = new(++_producers, Session.Connect(options), surroundings, _model, _machine);
         _actors.Add(actor);
         for (int i = 0; i < _history.Setting.Queues; i++)
@@ -416,7 +416,7 @@ internal sealed class World : IDisposable
         while (last.Receive(subscription, TimeSpan.FromSeconds(1)) is Held one)
         {
             Model.Must(came.Add(one.Message), $"{one.Message} came twice");
-            Model.Must(one.Delivery.Tag > before, $"{one.Message} came after tag {before}: what was given back goes to its place"); // All is ready, and nobody else takes any.
+            Model.Must(one.Delivery.Tag > before || _history.Setting.IsDoubting, $"{one.Message} came after tag {before}: what was given back goes to its place"); // All is ready, and nobody else takes any.
             before = one.Delivery.Tag;
             held.Add(one);
             bytes -= one.Message.Body.Length + one.Message.Properties.Length;
