@@ -204,7 +204,7 @@ internal sealed class Recovery(JournalOptions options, IStorage storage, IReplay
 
         using SegmentCatalogue leftovers = found.Value;
         byte[] head = new byte[BlockHeader.SizeBytes];
-        bool holdsData = snapshots is { Ok: true, Value.Count: > 0 };
+        bool holdsData = !snapshots.Ok || snapshots.Value.Count > 0;
         foreach (FoundSegment segment in leftovers.All)
         {
             Result<int> read = segment.File.ReadAt(head, Format.SegmentHeaderBytes);
@@ -392,7 +392,7 @@ internal sealed class Recovery(JournalOptions options, IStorage storage, IReplay
         }
 
         (uint slot, int offset) = place == FailingPlace.BadSegmentHeader || witnesses.Unreadable is not null ? (witnesses.BadSlot, 0) : (walk.Failing.Segment?.Slot ?? 0, walk.Failing.Offset);
-        string detail = place == FailingPlace.Unreadable ? (walk.Fault ?? witnesses.Unreadable)?.ToString() ?? "" : witnesses.Who;
+        string detail = place == FailingPlace.Unreadable ? (walk.Fault ?? witnesses.Unreadable!.Value).ToString() : witnesses.Who;
         return RefuseAt(row.Label, slot, offset, Block + 1, $"{row.Meaning} {detail}. Run: fastq journal verify; then restore a copy, or: fastq journal repair --accept-loss.");
     }
 

@@ -465,6 +465,77 @@ public class FailureTests
         Assert.False(ledger.Journal.IsSnapshotDue(0));
     }
 
+    [Fact]
+    public void While_a_snapshot_is_in_the_making_no_other_is_due()
+    {
+        using SimulatedStorage disk = new("/sim");
+        const int SmallSlot = 24 * 1024;
+        using Ledger ledger = Ledger.Open(disk, Data, SmallSlot, BlockBytes);
+        ledger.Put(100);
+        while (ledger.Journal.InfoOf(2) is not { SegmentNumber: > 0 })
+        {
+            ledger.Sync(); // Until there is a slot to go on to.
+        }
+
+        disk.Pick = static _ => -1; // The disk does nothing for a while.
+        Assert.True(ledger.Journal.TakeSnapshot(ledger.Save).Ok);
+        for (int written = 0; written < SmallSlot; written += BlockBytes)
+        {
+            ledger.Put(3000);
+            ledger.Seal();
+        }
+
+        Assert.True(ledger.Journal.SnapshotRunning);
+        Assert.False(ledger.Journal.IsSnapshotDue(0));
+        disk.Pick = null;
+        ledger.Sync();
+        Assert.False(ledger.Journal.SnapshotRunning);
+        Assert.True(ledger.Journal.IsSnapshotDue(0));
+    }
+
+    [Fact]
+    public void A_closing_block_waits_until_a_block_can_be_opened()
+    {
+        using SimulatedStorage disk = new("/sim");
+        using Ledger ledger = Open(disk);
+        disk.Pick = static _ => -1;
+        while (ledger.Journal.TryReserve(16, out _, out _))
+        {
+            ledger.Put(3000);
+            ledger.Seal();
+        }
+
+        Assert.False(ledger.Journal.SealClosing());
+        Assert.False(ledger.Journal.HasClosing);
+        disk.Pick = null;
+        ledger.Sync();
+        Assert.True(ledger.Journal.SealClosing());
+        ledger.Sync();
+        Assert.True(ledger.Journal.AtRest);
+    }
+
+    [Fact]
+    public void A_slot_that_cannot_be_read_is_never_taken_for_what_a_first_start_left()
+    {
+        using SimulatedStorage disk = new("/sim");
+        disk.Fail = step => step.Kind != StorageStepKind.Read && step.Path.Contains("FORMAT", StringComparison.Ordinal) ? Errno.EIO : Errno.None;
+        using (Ledger cutOff = Ledger.TryOpen(disk, Data, SlotBytes, BlockBytes))
+        {
+            Assert.Equal("cannot-start", cutOff.Refusal?.Kind);
+        }
+
+        long steps = disk.Steps;
+        disk.Fail = step => step.Kind == StorageStepKind.Read && step.Path.EndsWith(".slot", StringComparison.Ordinal) ? Errno.EIO : Errno.None;
+        using (Ledger refused = Ledger.TryOpen(disk, Data, SlotBytes, BlockBytes))
+        {
+            Assert.Equal(("file-missing", steps), (refused.Refusal?.Kind, disk.Steps)); // Above all nothing was removed.
+        }
+
+        disk.Fail = null;
+        using Ledger served = Open(disk);
+        Assert.Equal(0, served.Applied);
+    }
+
     private static Ledger Open(SimulatedStorage disk) => Ledger.Open(disk, Data, SlotBytes, BlockBytes);
 
     /// <summary>Lets one step fail: of those that change something, the one that comes after so many others. Gives whether it has come to that.</summary>
