@@ -127,12 +127,12 @@ public sealed class SnapshotTests
                 Assert.False(IsTaken(hostile), $"{where} may be {value}");
             }
         }
+    }
 
-        static bool IsTaken(byte[] state)
-        {
-            using QueueEngine engine = new(new EngineLimits());
-            return engine.TryLoad(new MemoryStream(state));
-        }
+    private static bool IsTaken(byte[] state)
+    {
+        using QueueEngine engine = new(new EngineLimits());
+        return engine.TryLoad(new MemoryStream(state));
     }
 
     /// <summary>Where the numbers of a state stand, as <see cref="QueueEngine.Save"/> writes them; of many of one kind the first.</summary>
@@ -188,6 +188,21 @@ public sealed class SnapshotTests
             at += sizeof(ulong);
             return BitConverter.ToUInt64(saved, at - sizeof(ulong));
         }
+    }
+
+    [Fact]
+    public void A_subscription_to_a_queue_that_is_being_deleted_is_refused()
+    {
+        using World world = new();
+        ulong producer = world.Open();
+        uint queue = world.Declare("q"), gone = world.Declare("gone");
+        world.Subscribe(queue, producer);
+        world.PublishMany(producer, gone, 3);
+        world.Delete(gone);
+        byte[] saved = world.Saved();
+        Assert.True(IsTaken(saved));
+        BitConverter.TryWriteBytes(saved.AsSpan(PlacesOf(saved)["subscription queue"]), (ulong)gone);
+        Assert.False(IsTaken(saved));
     }
 
     [Fact]

@@ -46,6 +46,13 @@ public sealed class TimerTests
         Assert.Equal((true, false, true), (IsKnown(stays), IsKnown(second), IsKnown(third)));
         world.Advance(4 * Day);
         Assert.Equal((true, false, false), (IsKnown(stays), IsKnown(second), IsKnown(third)));
+
+        // It is still looked at: it was renewed while its session was there, and is forgotten in its own time.
+        world.Engine.DetachProducer(stays);
+        world.Advance(6 * Day);
+        Assert.True(IsKnown(stays));
+        world.Advance(2 * Day);
+        Assert.False(IsKnown(stays));
         world.Check();
 
         bool IsKnown(ulong producer) => world.Engine.ViewProducer(producer).IsKnown;

@@ -191,6 +191,32 @@ public class DamageTests
         Assert.Contains($"All {names.Count} snapshots", refused.Refusal!.Text, StringComparison.Ordinal);
     }
 
+    [Fact]
+    public void A_slot_made_ready_for_its_next_use_that_still_holds_block_1_is_not_where_the_chain_begins()
+    {
+        using SimulatedStorage disk = new("/sim");
+        using Ledger ledger = Ledger.Open(disk, Data, SlotBytes, BlockBytes);
+        for (int i = 0; ledger.Journal.InfoOf(1) is not { SegmentNumber: > 1, FirstBlock: 0 }; i++)
+        {
+            Assert.True(i < 500, "the first slot is not used again");
+            ledger.Drop(ledger.Put(3000));
+            ledger.Sync();
+            if (i % 5 == 4)
+            {
+                ledger.Snapshot();
+                ledger.Reclaim();
+            }
+        }
+
+        foreach (string name in SnapshotNames(disk))
+        {
+            disk.Put($"{SnapshotFolder}/{name}", null);
+        }
+
+        using Ledger refused = Ledger.TryOpen(disk.AfterKill(), Data, SlotBytes, BlockBytes);
+        Assert.Equal("file-missing", refused.Refusal?.Kind);
+    }
+
     [Theory]
     [InlineData(8)]
     [InlineData(2 * Format.SnapshotPageBytes)]

@@ -303,6 +303,34 @@ public sealed class UringStorageTests : StorageTests
 public sealed class SimulatedStorageTests : StorageTests
 {
     [Fact]
+    public void A_write_that_the_disk_said_it_had_can_be_taken_back_as_long_as_it_is_what_lies_there()
+    {
+        _disk.SyncedWritesKept = 2;
+        using IStoredFile file = Durable("f", 1024);
+        file.WriteAt(Filled(512, 2), 512).OrThrow();
+        file.Sync().OrThrow();
+        file.WriteAt(Filled(512, 3), 0).OrThrow();
+        file.Sync().OrThrow();
+        using SimulatedStorage next = _disk.AfterKill();
+        IReadOnlyList<SyncedWrite> writes = next.SyncedWrites();
+        Assert.Equal([(1L, 1, 2), (0L, 1, 3)], writes.Select(write => (write.Sectors[0].Sector, (int)write.Sectors[0].Before[0], (int)write.Sectors[0].Since[0])));
+        Assert.True(next.Undo(writes[0]));
+        Assert.False(next.Undo(writes[0]));
+        Assert.Equal([3, 1], FirstsOf(next.BytesOf(file.Path)));
+        next.Misplace(writes[1], file.Path, sector: 1);
+        next.Misplace(writes[1], file.Path, sector: 2); // The file ends before it.
+        Assert.Equal([3, 3], FirstsOf(next.BytesOf(file.Path)));
+        next.Put(file.Path, new byte[512]);
+        Assert.False(next.Undo(writes[0]));
+        next.Put(file.Path, null);
+        Assert.False(next.Undo(writes[1]));
+        Assert.Empty(next.BytesOf(file.Path));
+        Assert.Empty(next.SyncedWrites());
+
+        static int[] FirstsOf(byte[] bytes) => [.. bytes.Chunk(512).Select(sector => (int)sector[0])];
+    }
+
+    [Fact]
     public void Two_syncs_may_cover_the_same_bytes()
     {
         using IStoredFile file = Durable("f", 1024);
