@@ -133,12 +133,14 @@ public class JournalCommandTests
     {
         using TestBroker broker = Filled();
         Assert.Equal(0, broker.Stop());
+        (_, long from) = Place(broker, "message-5");
+        (_, long over) = Place(broker, "message-2");
         byte[] record = new byte[MessageHeader.SizeBytes + "message-5".Length];
         using (FileStream file = File.Open(SlotPath(broker), FileMode.Open))
         {
-            file.Position = Place(broker, "message-5").At - MessageHeader.SizeBytes;
+            file.Position = from - MessageHeader.SizeBytes;
             file.ReadExactly(record);
-            file.Position = Place(broker, "message-2").At - MessageHeader.SizeBytes;
+            file.Position = over - MessageHeader.SizeBytes;
             file.Write(record);
         }
 
