@@ -504,8 +504,9 @@ public class DamageTests
         using Ledger ledger = Ledger.Open(disk, Data, SlotBytes, BlockBytes);
         ledger.Put(100);
         SlotInfo? next = null;
-        while (next is not { SegmentNumber: > 0 })
+        for (int i = 0; next is not { SegmentNumber: > 0 }; i++)
         {
+            Assert.True(i < 100, "the next slot is not known");
             ledger.Sync();
             next = ledger.Journal.InfoOf(2);
         }

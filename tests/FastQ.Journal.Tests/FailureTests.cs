@@ -518,9 +518,10 @@ public class FailureTests
         const int SmallSlot = 24 * 1024;
         using Ledger ledger = Ledger.Open(disk, Data, SmallSlot, BlockBytes);
         ledger.Put(100);
-        while (ledger.Journal.InfoOf(2) is not { SegmentNumber: > 0 })
+        for (int i = 0; ledger.Journal.InfoOf(2) is not { SegmentNumber: > 0 }; i++)
         {
-            ledger.Sync(); // Until there is a slot to go on to.
+            Assert.True(i < 100, "there is no slot to go on to");
+            ledger.Sync();
         }
 
         disk.Pick = static _ => -1; // The disk does nothing for a while.
