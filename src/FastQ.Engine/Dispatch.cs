@@ -110,7 +110,7 @@ public sealed partial class QueueEngine
     private static bool TryNextSubscription(Queue queue, out uint subscription)
     {
         subscription = 0;
-        if (queue.Ready == 0 || queue.IsDeleted || FirstReady(queue, out _) == 0)
+        if (queue.Ready == 0 || FirstReady(queue, out _) == 0)
         {
             return false;
         }

@@ -80,7 +80,7 @@ public sealed partial class QueueEngine
         }
 
         (_nextQueue, _nextSubscription) = ((uint)nextQueue, (uint)nextSubscription);
-        return LoadProducers(loader) && LoadQueues(loader) && LoadSubscriptions(loader) && LoadSlots(loader) && loader.Number() == EndMark && !loader.HasFailed && TryRecount();
+        return LoadProducers(loader) && LoadQueues(loader) && LoadSubscriptions(loader) && LoadSlots(loader) && loader.Number() == EndMark && TryRecount();
     }
 
     /// <summary>After a recovery: what the records told of references and ends concerns nobody any more; owners may come back.</summary>
@@ -311,7 +311,7 @@ public sealed partial class QueueEngine
         queue.Rejected = loader.Number();
         queue.Purged = loader.Number();
         queue.Redelivered = loader.Number();
-        if (loader.HasFailed || nextTag is 0 or > MostTag || queue.Cursor == 0 || queue.Cursor > nextTag || generation > ushort.MaxValue || isDeleted > 1 || (queue.IsDeleted ? queue.PurgeEnd != nextTag : queue.PurgeEnd > queue.Cursor) || queue.PurgeEnd > nextTag || queue.PurgeNext > queue.PurgeEnd)
+        if (loader.HasFailed || nextTag is 0 or > MostTag || queue.Cursor == 0 || queue.Cursor > nextTag || generation > ushort.MaxValue || isDeleted > 1 || (queue.IsDeleted ? queue.PurgeEnd != nextTag : queue.PurgeEnd > queue.Cursor) || queue.PurgeNext > queue.PurgeEnd)
         {
             return false;
         }

@@ -419,7 +419,7 @@ internal readonly record struct Witnesses(bool LaterBlock, bool Vouched, long La
         foreach (FoundSegment segment in catalogue.All)
         {
             bool isBad = segment.Verdict == SegmentVerdict.Bad;
-            if (!isBad && (segment.Verdict != SegmentVerdict.Good || segment.Header.SegmentNumber < fromSegment))
+            if (!isBad && segment.Header.SegmentNumber < fromSegment)
             {
                 continue;
             }

@@ -198,7 +198,7 @@ public sealed class JournalInspection : IDisposable
         return result.Ok ? Journal.WriteFormat(_options, _storage, _uuid) : result;
     }
 
-    public void Dispose() => _catalogue?.Dispose();
+    public void Dispose() => _catalogue!.Dispose();
 
     private static int LengthAt(ReadOnlySpan<byte> payload, int at)
     {

@@ -203,7 +203,7 @@ internal sealed class Recovery(JournalOptions options, IStorage storage, IReplay
         }
 
         using SegmentCatalogue leftovers = found.Value;
-        bool holdsData = snapshots is { Ok: true, Value.Count: > 0 } || leftovers.All.Any(BeginsWithBlock);
+        bool holdsData = !snapshots.Ok || snapshots.Value.Count > 0 || leftovers.All.Any(BeginsWithBlock);
         if (holdsData)
         {
             return Refuse("file-missing", $"{options.FormatPath} is missing, but there is data beside it. Restore the file; nothing was changed.");
@@ -392,7 +392,7 @@ internal sealed class Recovery(JournalOptions options, IStorage storage, IReplay
         }
 
         (uint slot, int offset) = place == FailingPlace.BadSegmentHeader || witnesses.Unreadable is not null ? (witnesses.BadSlot, 0) : (walk.Failing.Segment?.Slot ?? 0, walk.Failing.Offset);
-        string detail = place == FailingPlace.Unreadable ? (walk.Fault ?? witnesses.Unreadable)?.ToString() ?? "" : witnesses.Who;
+        string detail = place == FailingPlace.Unreadable ? (walk.Fault ?? witnesses.Unreadable!.Value).ToString() : witnesses.Who;
         return RefuseAt(row.Label, slot, offset, Block + 1, $"{row.Meaning} {detail}. Run: fastq journal verify; then restore a copy, or: fastq journal repair --accept-loss.");
     }
 

@@ -37,9 +37,8 @@ public sealed class SegmentScan : IDisposable
             return false;
         }
 
-        bool isBlock = read.Value == BlockHeader.SizeBytes && BlockHeader.TryRead(_head.Span, out _);
         BlockHeader header = default;
-        isBlock = isBlock && BlockHeader.TryRead(_head.Span, out header) && (_last == 0 || (header.BlockNumber == _last + 1 && header.ChainHash == _lastHash));
+        bool isBlock = read.Value == BlockHeader.SizeBytes && BlockHeader.TryRead(_head.Span, out header) && (_last == 0 || (header.BlockNumber == _last + 1 && header.ChainHash == _lastHash));
         if (!isBlock)
         {
             IsDamaged = _last < _slot.LastBlock && !_slot.IsOlderLife; // Of an older life's slot the last block may be unknown: its end is where the chain ends.

@@ -72,7 +72,7 @@ internal sealed class Slots(IStorage storage, JournalOptions options, Guid uuid,
 
     public ulong HighestSegment { get; set; }
 
-    public int Count => _used.Count + _free.Count + (Current is null ? 0 : 1) + (_next is null ? 0 : 1) + (_preparing is null ? 0 : 1);
+    public int Count => _used.Count + _free.Count + 1 + (_next is null ? 0 : 1) + (_preparing is null ? 0 : 1);
 
     public bool HasNext => _next is not null;
 
@@ -266,7 +266,7 @@ internal sealed class Slots(IStorage storage, JournalOptions options, Guid uuid,
             {
                 slot.File.Dispose();
                 _ = storage.Unlink(PathOf(options, slot.Id));
-                Unlinked?.Invoke(slot.Id);
+                Unlinked(slot.Id);
             }
             else
             {
@@ -279,7 +279,7 @@ internal sealed class Slots(IStorage storage, JournalOptions options, Guid uuid,
     }
 
     /// <summary>Told when a slot's file is gone.</summary>
-    public Action<uint>? Unlinked { get; set; }
+    public Action<uint> Unlinked { get; set; } = static _ => { };
 
     public void Dispose()
     {

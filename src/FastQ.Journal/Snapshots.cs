@@ -386,15 +386,11 @@ internal sealed class Snapshots(IStorage storage, JournalOptions options, Guid u
         }
     }
 
-    /// <summary>Does at once what is left to do; for a stop and for repair.</summary>
+    /// <summary>Does at once what is left to do of the one that was begun; for repair, beside which nothing runs.</summary>
     public Result FinishNow()
     {
-        if (_making is not { Handed: false } making)
-        {
-            return Result.Success;
-        }
-
-        making.Handed = true;
+        Making making = _making!;
+        Invariant.Holds(!making.Handed);
         Result result = Publish(making);
         Ended(result.Ok ? null : result.Fault);
         return result;

@@ -81,12 +81,17 @@ public sealed unsafe class RawClient : IDisposable
     /// <summary>The number of the next submission.</summary>
     public ulong NextNumber { get; set; }
 
+    /// <summary>What goes on while it waits: nothing of ours, where the broker has a thread; a turn, where it is turned by hand.</summary>
+    public Action Meanwhile { get; set; } = static () => { };
+
     /// <summary>A connection that has said nothing yet.</summary>
     public static RawClient Dial(string path) => new(UnixSocket.Connect(path).OrThrow());
 
-    public static RawClient Connect(string path, Hello hello)
+    /// <param name="meanwhile">See <see cref="Meanwhile"/>.</param>
+    public static RawClient Connect(string path, Hello hello, Action? meanwhile = null)
     {
         RawClient client = Dial(path);
+        client.Meanwhile = meanwhile ?? client.Meanwhile;
         client.SayHello(hello);
         client.TakeWelcome();
         client.Rings.Map();
@@ -158,7 +163,14 @@ public sealed unsafe class RawClient : IDisposable
     public (HandshakeKind Kind, byte[] Fields, int[] Descriptors) Hear()
     {
         (HandshakeKind, byte[], int[]) heard = default;
-        Assert.True(SpinWait.SpinUntil(() => TryHear(out heard), s_patience), "The broker says nothing and does not hang up.");
+        bool isHeard = SpinWait.SpinUntil(
+            () =>
+            {
+                Meanwhile();
+                return TryHear(out heard);
+            },
+            s_patience);
+        Assert.True(isHeard, "The broker says nothing and does not hang up.");
         return heard;
     }
 
@@ -333,6 +345,7 @@ public sealed unsafe class RawClient : IDisposable
         bool met = SpinWait.SpinUntil(
             () =>
             {
+                Meanwhile();
                 LookAtSocket();
                 Drain();
                 return condition();

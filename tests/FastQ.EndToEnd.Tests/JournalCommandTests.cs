@@ -1,6 +1,7 @@
 using System.Security.Cryptography;
 using System.Text;
 using System.Text.Json;
+using FastQ.Protocol;
 using Xunit;
 
 namespace FastQ.EndToEnd;
@@ -125,6 +126,30 @@ public class JournalCommandTests
         Verify(broker, 0);
         broker.Start();
         Assert.Equal(["message-1", "message-2", "message-3", "message-5", "message-6"], Consume(broker, "orders"));
+    }
+
+    [Fact]
+    public void A_message_that_lies_whole_where_another_belongs_is_found_and_repair_gives_up_that_other_alone()
+    {
+        using TestBroker broker = Filled();
+        Assert.Equal(0, broker.Stop());
+        (_, long from) = Place(broker, "message-5");
+        (_, long over) = Place(broker, "message-2");
+        byte[] record = new byte[MessageHeader.SizeBytes + "message-5".Length];
+        using (FileStream file = File.Open(SlotPath(broker), FileMode.Open))
+        {
+            file.Position = from - MessageHeader.SizeBytes;
+            file.ReadExactly(record);
+            file.Position = over - MessageHeader.SizeBytes;
+            file.Write(record);
+        }
+
+        JsonElement problem = Assert.Single(Verify(broker, 1).GetProperty("problems").EnumerateArray().ToArray(), problem => problem.GetProperty("messages").GetInt64() > 0);
+        Assert.Equal(("orders", 1L), (problem.GetProperty("queues")[0].GetString(), problem.GetProperty("messages").GetInt64()));
+        Assert.Equal(0, Fastq.Run(null, "journal", "repair", broker.Data, "--accept-loss").ExitCode);
+        Verify(broker, 0);
+        broker.Start();
+        Assert.Equal(["message-1", "message-3", "message-4", "message-5", "message-6"], Consume(broker, "orders"));
     }
 
     [Fact]

@@ -128,6 +128,110 @@ public sealed class IndexTests
     }
 
     [Fact]
+    public void A_queue_that_is_deleted_while_it_is_warm_is_not_touched_when_others_are_warm()
+    {
+        using PageAllocator pages = new(long.MaxValue);
+        WarmTails warm = new();
+        QueueIndex deleted = NearlyEmpty(pages, warm);
+        deleted.Dispose();
+        List<QueueIndex> others = [.. Enumerable.Range(0, 70).Select(_ => NearlyEmpty(pages, warm))];
+        Assert.Equal(0, deleted.TableBytes);
+        Assert.All(others, index => Assert.Equal(100, CountOf(index)));
+        others.ForEach(index => index.Dispose());
+        Assert.Equal(0, pages.UsedBytes);
+    }
+
+    [Fact]
+    public void What_is_left_in_the_last_two_pages_is_packed_when_others_are_warm()
+    {
+        using PageAllocator pages = new(long.MaxValue);
+        using QueueIndex index = new(pages, new WarmTails());
+        const ulong FirstOfTail = QueueIndex.EntriesAPage, End = 2001;
+        AddTo(index, End);
+        RemoveFrom(index, FirstOfTail, End - 50);
+        index.Cool();
+        RemoveFrom(index, 1, FirstOfTail - 50); // Its neighbour is packed already.
+        index.Cool();
+        Assert.Equal(PageAllocator.PageBytes, pages.UsedBytes);
+        Assert.Equal(100, CountOf(index));
+        Assert.Equal(FirstOfTail - 50, index.Next(0, End));
+    }
+
+    [Fact]
+    public void A_message_that_is_gone_is_not_found_whichever_page_was_looked_at_last()
+    {
+        using PageAllocator pages = new(long.MaxValue);
+        using QueueIndex index = new(pages, new WarmTails());
+        AddTo(index, 3001);
+        index.Remove(5, ref index.Find(5));
+        foreach (ulong last in (ulong[])[4, 2500])
+        {
+            Assert.Equal(EntryState.Ready, index.Find(last).State);
+            Assert.True(System.Runtime.CompilerServices.Unsafe.IsNullRef(ref index.Find(5)), $"after {last}");
+        }
+    }
+
+    /// <summary>A hundred messages in a page for a thousand.</summary>
+    private static QueueIndex NearlyEmpty(PageAllocator pages, WarmTails warm)
+    {
+        QueueIndex index = new(pages, warm);
+        AddTo(index, 401);
+        RemoveFrom(index, 1, 301);
+        return index;
+    }
+
+    private static void AddTo(QueueIndex index, ulong end)
+    {
+        while (index.NextTag < end)
+        {
+            index.Add(index.NextTag).State = EntryState.Ready;
+        }
+    }
+
+    private static void RemoveFrom(QueueIndex index, ulong first, ulong end)
+    {
+        for (ulong tag = first; tag < end; tag++)
+        {
+            index.Remove(tag, ref index.Find(tag));
+        }
+    }
+
+    private static int CountOf(QueueIndex index)
+    {
+        int count = 0;
+        for (ulong tag = index.Next(0, index.NextTag); tag < index.NextTag; tag = index.Next(tag + 1, index.NextTag))
+        {
+            count++;
+        }
+
+        return count;
+    }
+
+    [Fact]
+    public void Memory_that_went_back_to_the_system_is_handed_to_nobody()
+    {
+        using PageAllocator pages = new(long.MaxValue);
+        List<(nint Memory, int Bytes)> taken = [];
+        const long MiB = 1024 * 1024;
+        for (int round = 0; round < 3; round++)
+        {
+            while (pages.UsedBytes < 3 * MiB)
+            {
+                Take(pages, taken, PageAllocator.PageBytes);
+            }
+
+            Assert.Equal(3 * MiB, pages.ReservedBytes);
+            Assert.Equal(taken.Count, taken.Select(piece => piece.Memory).Distinct().Count());
+            while (taken.Count > 0)
+            {
+                GiveBack(pages, taken, 0);
+            }
+
+            Assert.Equal(1 * MiB, pages.ReservedBytes);
+        }
+    }
+
+    [Fact]
     public void An_allocator_gives_zeroed_memory_that_nobody_else_has()
     {
         Gen<int[]> sizes = Gen.Choose(0, 9).ArrayOf(600);
@@ -191,6 +295,38 @@ public sealed class IndexTests
                 Assert.Equal(model.Select(pair => (pair.Key, pair.Value)), found);
             }
         }).Check(Config.QuickThrowOnFailure.WithMaxTest(60).WithReplay(13, 27));
+    }
+
+    [Fact]
+    public void What_outlives_its_neighbours_is_found_and_what_has_left_is_not()
+    {
+        using SparseRing<OpenDelivery> ring = new();
+        ulong[] stay = [7, 1000, 2000, 3000];
+        for (ulong index = 1; index <= 9000; index++)
+        {
+            ring.Append(index, new OpenDelivery { Tag = index });
+        }
+
+        for (ulong index = 1; index <= 8990; index++)
+        {
+            if (!stay.Contains(index))
+            {
+                ring.Vacate(index);
+            }
+        }
+
+        Assert.True(ring.Bytes < 48 * 1024, $"{ring.Bytes} bytes"); // Not the 256 KiB of all that passed.
+        Assert.Equal(7ul, ring.First);
+        ring.Vacate(1000);
+        Assert.Equal(7ul, ring.First);
+        foreach (ulong left in (ulong[])[1, 6, 8, 999, 1000, 1001, 3001])
+        {
+            Assert.True(System.Runtime.CompilerServices.Unsafe.IsNullRef(ref ring.Find(left)), $"{left} is found");
+            Assert.False(ring.TryTake(left, out _));
+        }
+
+        Assert.All((ulong[])[7, 2000, 3000], index => Assert.Equal(index, ring.Find(index).Tag));
+        Assert.Equal(2000ul, ring.NextOccupied(8));
     }
 
     private static IEnumerable<ulong> Chosen(ulong[] all, int count, int pattern) => pattern switch

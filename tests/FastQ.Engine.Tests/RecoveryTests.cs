@@ -78,6 +78,53 @@ public sealed class RecoveryTests
     }
 
     [Fact]
+    public void A_fact_that_does_not_fit_what_stands_before_it_is_a_contradiction()
+    {
+        using World world = new();
+        ulong producer = world.Open();
+        uint queue = world.Declare("q");
+        uint subscription = world.Subscribe(queue, producer, credit: 1);
+        world.PublishMany(producer, queue, 3);
+        world.DispatchAll();
+        world.Begin(0);
+
+        // In flight is not ready; a batch of nobody's has no commands.
+        FactRecord damaged = new() { LengthBytes = FactRecord.SizeBytes, Kind = RecordKind.MessageDamaged, Subject = queue, First = 1 };
+        Assert.Equal(ApplyVerdict.Contradiction, Applied(damaged, []));
+        Assert.Equal(ApplyVerdict.Applied, Applied(damaged with { First = 3 }, []));
+        Assert.Equal(ApplyVerdict.Contradiction, Applied(damaged with { Kind = RecordKind.CommandDone }, []));
+
+        // Delivery numbers are dense, and a lease ends while numbers can still tell when.
+        DeliveredRecord delivered = new() { LengthBytes = DeliveredRecord.SizeBytes + TagRun.SizeBytes, Kind = RecordKind.Delivered, Runs = 1, Subscription = subscription, Count = 1, FirstDelivery = 2, FirstToken = 2, LeaseEndMicros = long.MaxValue / 4 };
+        TagRun run = new() { First = 2, Count = 1 };
+        Assert.Equal(ApplyVerdict.Contradiction, Applied(delivered with { FirstDelivery = 3 }, BytesOf(run)));
+        Assert.Equal(ApplyVerdict.Contradiction, Applied(delivered with { FirstDelivery = 1 }, BytesOf(run)));
+        Assert.Equal(ApplyVerdict.Contradiction, Applied(delivered with { LeaseEndMicros = long.MaxValue / 4 + 1 }, BytesOf(run)));
+        Assert.Equal(ApplyVerdict.Contradiction, Applied(delivered with { LeaseEndMicros = -1 }, BytesOf(run)));
+        Assert.Equal(ApplyVerdict.Applied, Applied(delivered, BytesOf(run)));
+
+        Assert.Equal(ApplyVerdict.Contradiction, Declared(Limits.MinLeaseMilliseconds - 1));
+        Assert.Equal(ApplyVerdict.Contradiction, Declared(Limits.MaxLeaseMilliseconds + 1));
+        Assert.Equal(ApplyVerdict.Applied, Declared(Limits.MinLeaseMilliseconds));
+        world.Engine.CheckConservation();
+
+        ApplyVerdict Declared(ulong lease)
+        {
+            byte[] room = new byte[64];
+            FieldWriter fields = new(room);
+            fields.Bytes(FieldTag.Name, "r"u8);
+            fields.Number(FieldTag.LeaseMilliseconds, lease);
+            return Applied(new FactRecord { LengthBytes = (uint)(FactRecord.SizeBytes + fields.Length), Kind = RecordKind.QueueDeclared, Subject = queue + 1 }, fields.Written.ToArray());
+        }
+
+        ApplyVerdict Applied<T>(T record, byte[] rest)
+            where T : unmanaged => world.Engine.Apply([.. BytesOf(record), .. rest], new Place(1, 8), world.Block);
+
+        static byte[] BytesOf<T>(T record)
+            where T : unmanaged => MemoryMarshal.AsBytes(new ReadOnlySpan<T>(in record)).ToArray();
+    }
+
+    [Fact]
     public void Each_record_left_out_makes_a_later_one_a_contradiction_or_leaves_another_state()
     {
         using World world = Told(out _, out _);

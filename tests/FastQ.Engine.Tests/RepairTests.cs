@@ -59,6 +59,56 @@ public sealed class RepairTests
         Assert.Equal([1ul, 4ul, 5ul], engine.Messages().Select(message => message.Tag));
     }
 
+    [Fact]
+    public void What_came_back_and_was_given_up_is_passed_by_and_the_rest_goes_out_in_its_order()
+    {
+        using World world = new();
+        ulong producer = world.Open();
+        uint queue = world.Declare("a");
+        uint subscription = world.Subscribe(queue, producer);
+        world.PublishMany(producer, queue, 4);
+        world.DispatchAll();
+        world.Settle(producer, subscription, 1, 4, Outcome.Release);
+        Assert.True(world.Engine.Discard(queue, 2, world.Block));
+        Assert.True(world.Engine.Discard(queue, 1, world.Block));
+        Assert.Equal([3ul, 4ul], world.DispatchAll().Select(delivered => delivered.Tag));
+        world.Engine.CheckConservation();
+    }
+
+    [Fact]
+    public void A_message_in_flight_is_taken_from_whoever_holds_it_and_from_nobody_else()
+    {
+        using World world = new();
+        ulong producer = world.Open();
+        uint queue = world.Declare("a");
+        uint[] subscriptions = [world.Subscribe(queue, producer, credit: 1), world.Subscribe(queue, producer, credit: 1)];
+        world.PublishMany(producer, queue, 2);
+        Delivered second = world.DispatchAll()[1];
+        Assert.True(world.Engine.Discard(queue, second.Tag, world.Block));
+        Assert.Equal(subscriptions.Select(subscription => subscription == second.Subscription ? 0L : 1L), subscriptions.Select(subscription => world.Engine.ViewSubscription(subscription).Open));
+        Assert.Equal((1L, 1ul), (world.Engine.View(queue).InFlight, world.Engine.View(queue).Purged));
+        world.Engine.CheckConservation();
+    }
+
+    [Fact]
+    public void After_a_repair_consumers_get_what_lies_behind_the_missing()
+    {
+        using World world = new();
+        ulong producer = world.Open();
+        uint queue = world.Declare("a");
+        world.PublishMany(producer, queue, 3);
+        int first = world.Log.FindIndex(logged => logged.Record[4] == (byte)RecordKind.Message);
+        using QueueEngine engine = Replay(world.Log.Where((_, i) => i != first));
+        engine.EndRecovery();
+        byte[] room = new byte[QueueEngine.MaxFactBytes];
+        engine.Begin(0, new Now(engine.IntervalMicros, 0), room);
+        Assert.True(engine.Subscribe(queue, producer, 0, room, 1, out _, out uint subscription).IsTaken);
+        engine.SetCredit(subscription, 10, ulong.MaxValue);
+        Assert.True(engine.TryNextDispatch(out uint next));
+        engine.Dispatch(next, room, new DeliveryEntry[10], out DispatchedRun run);
+        Assert.Equal((subscription, 2ul, 2), (run.Subscription, run.FirstTag, run.Count));
+    }
+
     private static World Work()
     {
         World world = new();

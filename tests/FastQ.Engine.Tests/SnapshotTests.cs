@@ -75,6 +75,137 @@ public sealed class SnapshotTests
     }
 
     [Fact]
+    public void A_number_beyond_its_bounds_is_refused_wherever_it_stands()
+    {
+        const ulong Most = 1ul << 62, Latest = long.MaxValue / 4, Negative = 1ul << 63, MoreThanUint = 1ul << 32;
+        const ulong ShortLease = Limits.MinLeaseMilliseconds - 1, LongLease = Limits.MaxLeaseMilliseconds + 1;
+        using World world = World.WithEverything();
+        byte[] saved = world.Saved();
+        Dictionary<string, int> places = PlacesOf(saved);
+        (string Where, ulong[] Beyond)[] table =
+        [
+            ("state version", [1, 3]),
+            ("state interval", [Negative, Latest + 1]),
+            ("state next queue", [0, MoreThanUint]),
+            ("state next subscription", [0, MoreThanUint]),
+            ("state next producer", [0, Most + 1]),
+            ("state next token", [0, Most + 1]),
+            ("producer id", [0, 3, Most]),
+            ("producer last", [Most + 1]),
+            ("producer seen", [Negative, Latest]),
+            ("producer refusals", [Limits.MaxKeptRefusals * 2 + 1]),
+            ("refusal number", [0, Most]),
+            ("queue id", [0, 4, uint.MaxValue]),
+            ("queue name bytes", [0, Limits.MaxNameBytes + 1]),
+            ("queue lease", [ShortLease, LongLease]),
+            ("queue next tag", [0, Most + 1]),
+            ("queue cursor", [0, 32, Most]),
+            ("queue purge next", [1]),
+            ("queue purge end", [22, Most]),
+            ("queue generation", [ushort.MaxValue + 1]),
+            ("queue deleted", [2]),
+            ("queue ready", [0, Negative]),
+            ("queue published", [0, Most]),
+            ("entry tag", [Most]),
+            ("subscription id", [0, 2]),
+            ("subscription queue", [0, 3, 77]), // 3 is the one that is being deleted.
+            ("subscription lease", [ShortLease, LongLease]),
+            ("subscription next delivery", [0, Most + 1]),
+            ("open delivery", [0, Most]),
+            ("open tag", [0, 77]),
+            ("open lease end", [Negative, Latest + 1]),
+            ("slot id", [MoreThanUint]),
+            ("end mark", [0]),
+        ];
+        Assert.True(IsTaken(saved));
+        foreach ((string where, ulong[] beyond) in table)
+        {
+            foreach (ulong value in beyond)
+            {
+                byte[] hostile = [.. saved];
+                BitConverter.TryWriteBytes(hostile.AsSpan(places[where]), value);
+                Assert.False(IsTaken(hostile), $"{where} may be {value}");
+            }
+        }
+    }
+
+    private static bool IsTaken(byte[] state)
+    {
+        using QueueEngine engine = new(new EngineLimits());
+        return engine.TryLoad(new MemoryStream(state));
+    }
+
+    /// <summary>Where the numbers of a state stand, as <see cref="QueueEngine.Save"/> writes them; of many of one kind the first.</summary>
+    private static Dictionary<string, int> PlacesOf(byte[] saved)
+    {
+        Dictionary<string, int> places = [];
+        int at = 0;
+        All("state", "version", "interval", "wall", "next queue", "next subscription", "next producer", "next token");
+        for (ulong left = Next("producers"); left > 0; left--)
+        {
+            All("producer", "id", "last", "epoch", "instance low", "instance high", "floor", "seen");
+            for (ulong refusals = Next("producer refusals"); refusals > 0; refusals--)
+            {
+                All("refusal", "number", "code");
+            }
+        }
+
+        for (ulong left = Next("queues"); left > 0; left--)
+        {
+            Next("queue id");
+            int nameBytes = (int)Next("queue name bytes");
+            at += nameBytes;
+            All("queue", "lease", "next tag", "cursor", "purge next", "purge end", "generation", "deleted", "ready", "in flight", "damaged", "published", "accepted", "rejected", "purged", "redelivered");
+            while (Next("entry tag") != 0)
+            {
+                at += IndexEntry.SizeBytes;
+            }
+        }
+
+        for (ulong left = Next("subscriptions"); left > 0; left--)
+        {
+            All("subscription", "id", "queue", "producer", "lease", "next delivery");
+            for (ulong open = Next("subscription open"); open > 0; open--)
+            {
+                All("open", "delivery", "tag", "lease end");
+            }
+        }
+
+        for (ulong left = Next("slots"); left > 0; left--)
+        {
+            All("slot", "id", "left");
+        }
+
+        Next("end mark");
+        Assert.Equal(saved.Length, at);
+        return places;
+
+        void All(string of, params string[] names) => Array.ForEach(names, name => Next($"{of} {name}"));
+
+        ulong Next(string name)
+        {
+            places.TryAdd(name, at);
+            at += sizeof(ulong);
+            return BitConverter.ToUInt64(saved, at - sizeof(ulong));
+        }
+    }
+
+    [Fact]
+    public void A_subscription_to_a_queue_that_is_being_deleted_is_refused()
+    {
+        using World world = new();
+        ulong producer = world.Open();
+        uint queue = world.Declare("q"), gone = world.Declare("gone");
+        world.Subscribe(queue, producer);
+        world.PublishMany(producer, gone, 3);
+        world.Delete(gone);
+        byte[] saved = world.Saved();
+        Assert.True(IsTaken(saved));
+        BitConverter.TryWriteBytes(saved.AsSpan(PlacesOf(saved)["subscription queue"]), (ulong)gone);
+        Assert.False(IsTaken(saved));
+    }
+
+    [Fact]
     public void A_message_with_two_owners_is_refused()
     {
         using World world = new();

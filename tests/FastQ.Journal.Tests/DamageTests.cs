@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Runtime.InteropServices;
 using FastQ.Linux;
 using FastQ.Protocol;
@@ -173,6 +174,72 @@ public class DamageTests
 
         using Ledger refused = Ledger.TryOpen(disk, Data, SlotBytes, BlockBytes);
         Assert.Equal(rotten ? "corruption" : "file-missing", refused.Refusal?.Kind);
+    }
+
+    [Fact]
+    public void When_all_snapshots_have_rotten_pages_and_the_segments_before_them_are_gone_the_start_is_refused()
+    {
+        using SimulatedStorage disk = AtRest(out _, out _);
+        IReadOnlyList<string> names = SnapshotNames(disk);
+        foreach (string name in names)
+        {
+            disk.Rot($"{SnapshotFolder}/{name}", Format.SegmentHeaderBytes + 5, 1);
+        }
+
+        using Ledger refused = Ledger.TryOpen(disk, Data, SlotBytes, BlockBytes);
+        Assert.Equal("corruption", refused.Refusal?.Kind);
+        Assert.Contains($"All {names.Count} snapshots", refused.Refusal!.Text, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_slot_made_ready_for_its_next_use_that_still_holds_block_1_is_not_where_the_chain_begins()
+    {
+        using SimulatedStorage disk = new("/sim");
+        using Ledger ledger = Ledger.Open(disk, Data, SlotBytes, BlockBytes);
+        for (int i = 0; ledger.Journal.InfoOf(1) is not { SegmentNumber: > 1, FirstBlock: 0 }; i++)
+        {
+            Assert.True(i < 500, "the first slot is not used again");
+            ledger.Drop(ledger.Put(3000));
+            ledger.Sync();
+            if (i % 5 == 4)
+            {
+                ledger.Snapshot();
+                ledger.Reclaim();
+            }
+        }
+
+        foreach (string name in SnapshotNames(disk))
+        {
+            disk.Put($"{SnapshotFolder}/{name}", null);
+        }
+
+        using Ledger refused = Ledger.TryOpen(disk.AfterKill(), Data, SlotBytes, BlockBytes);
+        Assert.Equal("file-missing", refused.Refusal?.Kind);
+    }
+
+    [Theory]
+    [InlineData(8)]
+    [InlineData(2 * Format.SnapshotPageBytes)]
+    public void A_snapshot_that_goes_on_after_the_state_is_not_believed(int bytesMore)
+    {
+        using SimulatedStorage disk = new("/sim");
+        using (Ledger ledger = Ledger.Open(disk, Data, SlotBytes, BlockBytes))
+        {
+            ledger.Put(500);
+            Assert.True(ledger.Snapshot());
+            ledger.Put(500);
+            ledger.Seal();
+            ledger.Journal.TakeSnapshot(to =>
+            {
+                ledger.Save(to);
+                to.Write(new byte[bytesMore]);
+            }).OrThrow();
+            ledger.Put(500);
+            ledger.Sync();
+        }
+
+        using Ledger found = Ledger.Open(disk, Data, SlotBytes, BlockBytes);
+        Assert.Equal((3, 1, 1ul), (found.Applied, found.Report.SnapshotsRejected, found.Report.SnapshotBlock));
     }
 
     [Fact]
@@ -428,6 +495,30 @@ public class DamageTests
         Assert.Null(ledger.Journal.OpenReadOnly(77));
         Assert.Null(ledger.Journal.StartScan(77));
         Assert.Equal(Errno.ENOENT, ledger.Journal.Read(77, 0, new byte[8]).Fault.Errno);
+    }
+
+    [Fact]
+    public void A_slot_that_is_ready_to_be_the_next_is_known_and_holds_nothing()
+    {
+        using SimulatedStorage disk = new("/sim");
+        using Ledger ledger = Ledger.Open(disk, Data, SlotBytes, BlockBytes);
+        ledger.Put(100);
+        SlotInfo? next = null;
+        for (int i = 0; next is not { SegmentNumber: > 0 }; i++)
+        {
+            Assert.True(i < 100, "the next slot is not known");
+            ledger.Sync();
+            next = ledger.Journal.InfoOf(2);
+        }
+
+        Assert.Equal(new SlotInfo(2, 2, 0, 0, Format.SegmentHeaderBytes, IsCurrent: false, IsOlderLife: false), next);
+        while (ledger.Journal.CurrentSlot == 1)
+        {
+            ledger.Put(1000);
+            ledger.Seal();
+        }
+
+        Assert.Equal((2u, true), (ledger.Journal.CurrentSlot, ledger.Journal.InfoOf(2)?.IsCurrent));
     }
 
     /// <summary>The first block after the newest snapshot that is not the last of all.</summary>

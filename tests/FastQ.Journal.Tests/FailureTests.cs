@@ -180,6 +180,52 @@ public class FailureTests
     }
 
     [Fact]
+    public void Where_neither_slots_nor_snapshots_have_room_the_last_of_the_slot_is_for_settlements_alone()
+    {
+        using SimulatedStorage disk = new("/sim");
+        using Ledger ledger = Ledger.Open(disk, Data, LargeSlotBytes, BlockBytes);
+        disk.Fail = IsFull;
+        ledger.Journal.ReserveSnapshots(10_000_000);
+        int scarce = 0;
+        for (; ledger.Journal.Room == JournalRoom.Scarce; scarce++)
+        {
+            ledger.Put(3000);
+            ledger.Sync();
+        }
+
+        Assert.Equal(JournalRoom.Spent, ledger.Journal.Room);
+        Assert.InRange(scarce, 8, 14); // Of fifteen blocks.
+        ledger.Drop(1);
+        ledger.Sync();
+        Assert.Null(ledger.Journal.Failure);
+    }
+
+    [Fact]
+    public void A_snapshot_for_which_no_room_was_kept_is_given_up_on_a_full_disk()
+    {
+        using SimulatedStorage disk = new("/sim");
+        disk.Fail = step => step.Path.Contains("/reserve.", StringComparison.Ordinal) ? Errno.ENOSPC : Errno.None;
+        using Ledger ledger = Open(disk);
+        ledger.Put(500);
+        disk.Fail = IsFull;
+        Assert.False(ledger.Snapshot());
+        Assert.Empty(Snapshots(disk));
+        disk.Fail = null;
+        Assert.True(ledger.Snapshot());
+    }
+
+    [Fact]
+    public void A_quota_that_is_used_up_is_a_full_disk()
+    {
+        using SimulatedStorage disk = new("/sim");
+        using Ledger ledger = Open(disk);
+        ledger.Put(500);
+        disk.Fail = step => IsFull(step) == Errno.None ? Errno.None : Errno.EDQUOT;
+        Assert.True(ledger.Snapshot());
+        Assert.Single(Snapshots(disk), name => name.EndsWith(".snap", StringComparison.Ordinal));
+    }
+
+    [Fact]
     public void While_the_room_for_the_next_snapshots_is_not_whole_messages_wait()
     {
         using SimulatedStorage disk = new("/sim");
@@ -463,6 +509,96 @@ public class FailureTests
         ledger.Sync();
         Assert.NotNull(ledger.Journal.Failure);
         Assert.False(ledger.Journal.IsSnapshotDue(0));
+    }
+
+    [Fact]
+    public void While_a_snapshot_is_in_the_making_no_other_is_due_and_no_room_is_made_for_one()
+    {
+        using SimulatedStorage disk = new("/sim");
+        const int SmallSlot = 24 * 1024;
+        using Ledger ledger = Ledger.Open(disk, Data, SmallSlot, BlockBytes);
+        ledger.Put(100);
+        for (int i = 0; ledger.Journal.InfoOf(2) is not { SegmentNumber: > 0 }; i++)
+        {
+            Assert.True(i < 100, "there is no slot to go on to");
+            ledger.Sync();
+        }
+
+        disk.Pick = static _ => -1; // The disk does nothing for a while.
+        Assert.True(ledger.Journal.TakeSnapshot(ledger.Save).Ok);
+        for (int written = 0; written < SmallSlot; written += BlockBytes)
+        {
+            ledger.Put(3000);
+            ledger.Seal();
+        }
+
+        Assert.True(ledger.Journal.SnapshotRunning);
+        Assert.False(ledger.Journal.IsSnapshotDue(0));
+        long steps = disk.Steps;
+        ledger.Journal.ReserveSnapshots(10_000_000); // What it will leave of the room is not known yet.
+        Assert.Equal(steps, disk.Steps);
+        disk.Pick = null;
+        ledger.Sync();
+        Assert.False(ledger.Journal.SnapshotRunning);
+        Assert.True(ledger.Journal.IsSnapshotDue(0));
+    }
+
+    [Fact]
+    public void A_block_that_was_opened_in_vain_becomes_the_closing_one()
+    {
+        using SimulatedStorage disk = new("/sim");
+        using Ledger ledger = Open(disk);
+        ledger.Put(500);
+        ledger.Sync();
+        Assert.True(ledger.Journal.TryReserve(16, out _, out _)); // Nothing of it is committed.
+        Assert.True(ledger.Journal.SealClosing());
+        ledger.Sync();
+        Assert.Equal((true, 2ul), (ledger.Journal.AtRest, ledger.Journal.DurableBlock));
+        using Ledger found = Open(disk.AfterPowerLoss(static _ => Survival.Lost));
+        Assert.Equal((1, 2ul), (found.Applied, found.Report.LastBlock));
+    }
+
+    [Fact]
+    public void A_closing_block_waits_until_a_block_can_be_opened()
+    {
+        using SimulatedStorage disk = new("/sim");
+        using Ledger ledger = Open(disk);
+        disk.Pick = static _ => -1;
+        while (ledger.Journal.TryReserve(16, out _, out _))
+        {
+            ledger.Put(3000);
+            ledger.Seal();
+        }
+
+        Assert.False(ledger.Journal.SealClosing());
+        Assert.False(ledger.Journal.HasClosing);
+        disk.Pick = null;
+        ledger.Sync();
+        Assert.True(ledger.Journal.SealClosing());
+        ledger.Sync();
+        Assert.True(ledger.Journal.AtRest);
+    }
+
+    [Fact]
+    public void A_slot_that_cannot_be_read_is_never_taken_for_what_a_first_start_left()
+    {
+        using SimulatedStorage disk = new("/sim");
+        disk.Fail = step => step.Kind != StorageStepKind.Read && step.Path.Contains("FORMAT", StringComparison.Ordinal) ? Errno.EIO : Errno.None;
+        using (Ledger cutOff = Ledger.TryOpen(disk, Data, SlotBytes, BlockBytes))
+        {
+            Assert.Equal("cannot-start", cutOff.Refusal?.Kind);
+        }
+
+        long steps = disk.Steps;
+        disk.Fail = step => step.Kind == StorageStepKind.Read && step.Path.EndsWith(".slot", StringComparison.Ordinal) ? Errno.EIO : Errno.None;
+        using (Ledger refused = Ledger.TryOpen(disk, Data, SlotBytes, BlockBytes))
+        {
+            Assert.Equal(("file-missing", steps), (refused.Refusal?.Kind, disk.Steps)); // Above all nothing was removed.
+        }
+
+        disk.Fail = null;
+        using Ledger served = Open(disk);
+        Assert.Equal(0, served.Applied);
     }
 
     private static Ledger Open(SimulatedStorage disk) => Ledger.Open(disk, Data, SlotBytes, BlockBytes);

@@ -44,6 +44,103 @@ public sealed class HistoryTests : IDisposable
         Assert.Equal((4, digest), (found.Applied, found.Digest));
     }
 
+    [Fact]
+    public void A_block_of_a_later_life_of_a_fork_is_not_believed()
+    {
+        // The copy was served twice more, and only the second of its lives went on after block 2; this directory went on in its own second life.
+        Write(_disk, 1000, 1000);
+        SimulatedStorage other = _disk.AfterKill();
+        Open(other).Dispose();
+        uint theirs = WriteBlock(other, 1200), ours = WriteBlock(_disk, 1300);
+        Copy(other, _disk, theirs, block: 1, to: ours);
+        using Ledger found = Open(_disk);
+        Assert.Equal((2, "unsynced-tail"), (found.Applied, found.Report.Verdict));
+        found.ReadAll();
+    }
+
+    [Fact]
+    public void A_block_of_another_life_where_the_snapshot_covers_it_hides_none_of_those_behind_it()
+    {
+        Write(_disk, 1000, 10_000); // The second is three places long.
+        uint slot;
+        ulong digest;
+        using (Ledger newer = Open(_disk))
+        {
+            slot = newer.Journal.CurrentSlot;
+            newer.Put(1000);
+            newer.Seal();
+            newer.Put(1000);
+            newer.Seal();
+            newer.Put(1000);
+            Assert.True(newer.Snapshot());
+            newer.Put(1000);
+            newer.Sync();
+            digest = newer.Digest;
+        }
+
+        Copy(_disk, _disk, slot: 1, block: 2, to: slot);
+        using Ledger found = Open(_disk);
+        Assert.Equal((6, digest, 5ul), (found.Applied, found.Digest, found.Report.SnapshotBlock));
+    }
+
+    [Fact]
+    public void A_block_of_an_older_life_vouches_for_nothing_even_when_nothing_says_any_more_where_that_life_ended()
+    {
+        const int SmallSlot = 24 * 1024;
+        Ledger.Open(_disk, Data, SmallSlot, BlockBytes).Dispose();
+        int applied;
+        using (Ledger newer = Ledger.Open(_disk, Data, SmallSlot, BlockBytes))
+        {
+            for (int i = 0; i < 40; i++)
+            {
+                newer.Drop(newer.Put(3000));
+                newer.Sync();
+                if (i % 5 == 4)
+                {
+                    newer.Snapshot();
+                    newer.Reclaim();
+                }
+            }
+
+            newer.Put(1000);
+            newer.Sync();
+            applied = newer.Applied;
+        }
+
+        Assert.DoesNotContain(_disk.List(Slots).OrThrow(), name => RestingDisk.Head<SegmentHeader>(_disk, $"{Slots}/{name}") is { FirstOfLife: 1 });
+        byte[] rotten = new byte[SmallSlot];
+        BlockHeader old = new() { Magic = Format.BlockMagic, BlockNumber = 1000, Epoch = 1, DurableBlock = 999 };
+        old.SetCheck();
+        System.Runtime.InteropServices.MemoryMarshal.Write(rotten.AsSpan(Format.SegmentHeaderBytes), old);
+        _disk.Put($"{Slots}/{SegmentCatalogue.FileName(99)}", rotten);
+        using Ledger found = Ledger.Open(_disk, Data, SmallSlot, BlockBytes);
+        Assert.Equal((applied, 0L), (found.Applied, found.Report.BlocksCut));
+    }
+
+    [Fact]
+    public void A_witness_is_found_however_far_behind_it_lies()
+    {
+        const int LargeSlot = 3 * 1024 * 1024, LargeBlock = 64 * 1024;
+        using (Ledger ledger = Ledger.Open(_disk, Data, LargeSlot, LargeBlock))
+        {
+            for (int i = 0; i < 30; i++)
+            {
+                ledger.Put(60_000);
+                ledger.Seal();
+            }
+
+            ledger.Sync();
+            Assert.True(ledger.Journal.SealClosing()); // The only one that says that the others were durable.
+            ledger.Sync();
+            Assert.Equal(1u, ledger.Journal.CurrentSlot);
+        }
+
+        _disk.Rot($"{Slots}/{SegmentCatalogue.FileName(1)}", Format.SegmentHeaderBytes + 200, 1);
+        using Ledger refused = Ledger.TryOpen(_disk, Data, LargeSlot, LargeBlock);
+        Assert.Equal(("corruption", 1ul), (refused.Refusal?.Kind, refused.Refusal?.Block));
+        Assert.Contains("block 31", refused.Refusal!.Text, StringComparison.Ordinal);
+    }
+
     [Theory]
     [InlineData(1)]
     [InlineData(2)]
@@ -131,13 +228,21 @@ public sealed class HistoryTests : IDisposable
         ledger.Sync();
     }
 
-    /// <summary>Puts a block of one disk in its place on another. Blocks take 4 KiB each here.</summary>
-    private static void Copy(SimulatedStorage from, SimulatedStorage to, uint slot, int block)
+    /// <summary>One life that writes one block. Gives its slot.</summary>
+    private static uint WriteBlock(SimulatedStorage disk, int bytes)
     {
-        string path = $"{Slots}/{SegmentCatalogue.FileName(slot)}";
+        using Ledger ledger = Open(disk);
+        ledger.Put(bytes);
+        ledger.Seal();
+        return ledger.Journal.CurrentSlot;
+    }
+
+    /// <summary>Puts the 4 KiB of a block of one disk in the same place of the same slot, or of another one, on another disk.</summary>
+    private static void Copy(SimulatedStorage from, SimulatedStorage on, uint slot, int block, uint? to = null)
+    {
         byte[] bytes = new byte[BlockBytes];
-        using IStoredFile source = from.Open(path, create: false).OrThrow();
-        using IStoredFile target = to.Open(path, create: false).OrThrow();
+        using IStoredFile source = from.Open($"{Slots}/{SegmentCatalogue.FileName(slot)}", create: false).OrThrow();
+        using IStoredFile target = on.Open($"{Slots}/{SegmentCatalogue.FileName(to ?? slot)}", create: false).OrThrow();
         source.ReadAt(bytes, block * BlockBytes).OrThrow();
         target.WriteAt(bytes, block * BlockBytes).OrThrow();
         target.Sync().OrThrow();

@@ -273,6 +273,99 @@ public class InspectionTests
         Assert.Equal(applied, salvaged.Applied);
     }
 
+    [Fact]
+    public void A_body_that_is_rotten_costs_its_own_record_alone_and_the_record_is_shown_as_what_it_is()
+    {
+        using SimulatedStorage disk = new("/sim");
+        using (Ledger ledger = Ledger.Open(disk, Data, SlotBytes, BlockBytes))
+        {
+            foreach (int bytes in (int[])[300, 300, 300])
+            {
+                ledger.Put(bytes);
+            }
+
+            ledger.Sync();
+            ledger.Journal.SealClosing();
+            ledger.Sync();
+        }
+
+        const int First = Format.SegmentHeaderBytes + BlockHeader.SizeBytes, Second = First + 320;
+        disk.Rot($"{SlotFolder}/{SegmentCatalogue.FileName(1)}", Second + 100, 64);
+        using JournalInspection inspection = Look(disk, Ledger.Lenient());
+        List<(uint Offset, RecordVerdict Verdict)> shown = [];
+        inspection.Walk(inspection.Blocks[0], Ledger.Judge, (place, _, verdict) => shown.Add((place.Offset, verdict)));
+        Assert.Equal([(First, RecordVerdict.Sound), (Second, RecordVerdict.Unsound), (Second + 320, RecordVerdict.Sound)], shown);
+        Assert.Equal([1ul, 3ul], Repaired(disk, inspection, out int lost));
+        Assert.Equal(1, lost);
+    }
+
+    [Fact]
+    public void A_block_of_another_life_in_a_slot_is_none_of_its_blocks()
+    {
+        using SimulatedStorage disk = new("/sim");
+        uint[] slots = new uint[2];
+        for (int life = 0; life < 2; life++)
+        {
+            using Ledger ledger = Ledger.Open(disk, Data, SlotBytes, BlockBytes);
+            slots[life] = ledger.Journal.CurrentSlot;
+            ledger.Put(1000);
+            ledger.Sync();
+            ledger.Put(1000);
+            ledger.Sync();
+        }
+
+        string[] paths = [.. slots.Select(slot => $"{SlotFolder}/{SegmentCatalogue.FileName(slot)}")];
+        byte[] older = disk.BytesOf(paths[0]);
+        disk.BytesOf(paths[1]).AsSpan(Format.SegmentHeaderBytes, BlockBytes).CopyTo(older.AsSpan(4 * Format.BlockAlignment));
+        disk.Put(paths[0], older);
+        using JournalInspection inspection = Look(disk, Ledger.Lenient());
+        Assert.Equal([1ul, 2ul], inspection.Blocks.Where(block => block.Slot == slots[0]).Select(block => block.Header.BlockNumber));
+        Assert.Empty(inspection.Damage);
+        Assert.Equal(Errno.ENOENT, inspection.Read(77, 0, new byte[8]).Fault.Errno);
+    }
+
+    [Fact]
+    public void A_block_that_its_slot_is_too_short_for_is_named_and_costs_itself_alone()
+    {
+        using SimulatedStorage disk = AtRest(out _, out _);
+        ulong[] all = LiveOn(disk.AfterKill());
+        InspectedBlock block;
+        using (JournalInspection good = Look(disk, Ledger.Lenient()))
+        {
+            block = good.Blocks.Last(block => !block.IsVoid && block.Header.RecordCount > 0);
+        }
+
+        Assert.True(CutShort(disk, $"{SlotFolder}/{SegmentCatalogue.FileName(block.Slot)}", block.Position + BlockHeader.SizeBytes + 100));
+        using JournalInspection inspection = Look(disk, Ledger.Lenient());
+        JournalDamage damage = Assert.Single(inspection.Damage, damage => damage.Kind == "damaged-block");
+        Assert.Equal((block.Slot, block.Position, block.Header.BlockNumber), (damage.Slot, damage.Position, damage.Block));
+        Assert.Single(all.Except(Repaired(disk, inspection, out _)));
+    }
+
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void A_snapshot_whose_header_cannot_be_read_is_named_and_the_one_before_it_salvaged(bool isCut)
+    {
+        using SimulatedStorage disk = AtRest(out int applied, out _);
+        string newest = $"{SnapshotFolder}/{SnapshotNames(disk)[^1]}";
+        if (isCut)
+        {
+            Assert.True(CutShort(disk, newest, SnapshotHeader.SizeBytes - 1));
+        }
+        else
+        {
+            disk.Fail = step => step.Kind == StorageStepKind.Read && step.Path == newest ? Errno.EIO : Errno.None;
+        }
+
+        Ledger salvaged = Ledger.Lenient();
+        using JournalInspection inspection = Look(disk, Ledger.Lenient());
+        Assert.Equal("snapshot-damaged", Assert.Single(inspection.Damage).Kind);
+        Assert.Equal([newest], inspection.BadSnapshots);
+        Assert.Equal(0, inspection.SalvageInto(salvaged, Ledger.Judge).BlocksLost);
+        Assert.Equal(applied, salvaged.Applied);
+    }
+
     private static JournalInspection Look(SimulatedStorage disk, Ledger state)
     {
         JournalInspection? inspection = JournalInspection.Open(Options, disk, state, out string? refusal);

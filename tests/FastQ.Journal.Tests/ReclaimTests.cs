@@ -93,6 +93,21 @@ public sealed class ReclaimTests : IDisposable
     }
 
     [Fact]
+    public void A_slot_that_somebody_may_still_read_against_our_will_is_unlinked_and_not_used_again()
+    {
+        // DESIGN-REVIEW R8: its reader was sent away, and may have it mapped.
+        _ledger.Drop(FillSlotOne());
+        SnapshotTwice();
+        List<uint> gone = [];
+        _ledger.Journal.SlotGone = gone.Add;
+        _ledger.Retired.Add(1);
+        _ledger.Reclaim();
+        Assert.Contains(1u, gone);
+        Assert.Null(_ledger.Journal.InfoOf(1));
+        Assert.DoesNotContain(SegmentCatalogue.FileName(1), _disk.List($"{Data}/namespaces/default/slots").OrThrow());
+    }
+
+    [Fact]
     public void Disk_use_follows_what_lives_and_not_what_has_passed()
     {
         int most = 0;

@@ -157,6 +157,24 @@ public abstract class StorageTests : IDisposable
     });
 
     [Fact]
+    public void A_poll_without_room_takes_nothing_and_loses_nothing() => With(storage =>
+    {
+        storage.Run(() => Result.Success, 1);
+        storage.WaitForCompletion();
+        Assert.Equal(0, storage.Poll([]));
+        Assert.True(storage.IsBusy);
+        Assert.Null(Assert.Single(EndsOf(storage)).Value);
+    });
+
+    [Fact]
+    public void A_directory_is_no_file_and_nothing_is_made_below_what_is_not_there() => With(storage =>
+    {
+        storage.MakeDirectory(At("d")).OrThrow();
+        Assert.Equal(Errno.EISDIR, storage.Open(At("d"), create: false).Fault.Errno);
+        Assert.Equal(Errno.ENOENT, storage.MakeDirectory(At("nowhere/d")).Fault.Errno);
+    });
+
+    [Fact]
     public void A_rename_replaces_and_an_unlinked_file_stays_readable_while_it_is_open() => With(storage =>
     {
         using IStoredFile old = storage.Open(At("new"), create: true).OrThrow();
@@ -242,6 +260,30 @@ public sealed class ThreadStorageTests : StorageTests
 
 public sealed class UringStorageTests : StorageTests
 {
+    [Fact]
+    public unsafe void What_was_handed_over_has_reached_the_file_when_the_ring_is_gone()
+    {
+        const int Bytes = 8 * 1024 * 1024;
+        using NativeBuffer buffer = new(Bytes);
+        buffer.Span.Fill(7);
+        if (Make() is not IStorage storage)
+        {
+            return;
+        }
+
+        using (IStoredFile file = storage.Open(Path.Combine(Directory, "f"), create: true).OrThrow())
+        {
+            storage.Write(file, buffer.Address, Bytes, 0, 20);
+            storage.Sync(file, 21);
+            storage.Dispose();
+            Assert.False(storage.IsBusy, "the kernel may still look at the buffer");
+        }
+
+        byte[] read = File.ReadAllBytes(Path.Combine(Directory, "f"));
+        Assert.Equal(Bytes, read.Length);
+        Assert.False(read.AsSpan().ContainsAnyExcept((byte)7));
+    }
+
     // Where io_uring is forbidden (most containers) the promise is a refusal that says why, and the factory's other choice.
     private protected override IStorage? Make()
     {
@@ -261,6 +303,74 @@ public sealed class UringStorageTests : StorageTests
 
 public sealed class SimulatedStorageTests : StorageTests
 {
+    [Fact]
+    public void A_write_that_the_disk_said_it_had_can_be_taken_back_as_long_as_it_is_what_lies_there()
+    {
+        _disk.SyncedWritesKept = 2;
+        using IStoredFile file = Durable("f", 1024);
+        file.WriteAt(Filled(512, 2), 512).OrThrow();
+        file.Sync().OrThrow();
+        file.WriteAt(Filled(512, 3), 0).OrThrow();
+        file.Sync().OrThrow();
+        using SimulatedStorage next = _disk.AfterKill();
+        IReadOnlyList<SyncedWrite> writes = next.SyncedWrites();
+        Assert.Equal([(1L, 1, 2), (0L, 1, 3)], writes.Select(write => (write.Sectors[0].Sector, (int)write.Sectors[0].Before[0], (int)write.Sectors[0].Since[0])));
+        Assert.True(next.Undo(writes[0]));
+        Assert.False(next.Undo(writes[0]));
+        Assert.Equal([3, 1], FirstsOf(next.BytesOf(file.Path)));
+        next.Misplace(writes[1], file.Path, sector: 1);
+        next.Misplace(writes[1], file.Path, sector: 2); // The file ends before it.
+        Assert.Equal([3, 3], FirstsOf(next.BytesOf(file.Path)));
+        next.Put(file.Path, new byte[512]);
+        Assert.False(next.Undo(writes[0]));
+        next.Put(file.Path, null);
+        Assert.False(next.Undo(writes[1]));
+        Assert.Empty(next.BytesOf(file.Path));
+        Assert.Empty(next.SyncedWrites());
+
+        static int[] FirstsOf(byte[] bytes) => [.. bytes.Chunk(512).Select(sector => (int)sector[0])];
+    }
+
+    [Fact]
+    public void Two_syncs_may_cover_the_same_bytes()
+    {
+        using IStoredFile file = Durable("f", 1024);
+        file.WriteAt(Filled(512, 2), 0).OrThrow();
+        _disk.Sync(file, 1);
+        _disk.Sync(file, 2);
+        file.WriteAt(Filled(512, 3), 512).OrThrow();
+        Assert.Equal(2, _disk.Poll(new StorageCompletion[8]));
+        Assert.Equal([2, 1], SectorsAfter(_ => Survival.Lost));
+        Assert.Equal([2, 3], SectorsAfter(_ => Survival.Kept));
+    }
+
+    [Fact]
+    public void What_is_read_around_the_cache_is_what_was_written_last()
+    {
+        using IStoredFile file = Durable("f", 1024);
+        file.WriteAt(Filled(512, 2), 512).OrThrow();
+        byte[] read = new byte[1024];
+        Assert.Equal(1024, file.ReadDisk(read, 0).OrThrow());
+        Assert.Equal([1, 2], [read[0], read[512]]);
+    }
+
+    [Fact]
+    public void A_file_that_was_passed_on_grows_and_rots_for_those_who_have_it_too()
+    {
+        using (IStoredFile file = Durable("f", 512))
+        {
+            using FileHandle passed = file.OpenReadOnly()!.Value.OrThrow();
+            file.WriteAt(Filled(512, 2), 512).OrThrow();
+            file.Allocate(2048).OrThrow();
+            _disk.Rot(file.Path, 3, 0xFF);
+            byte[] read = new byte[4096];
+            Assert.Equal(2048, passed.ReadAt(read, 0).OrThrow());
+            Assert.Equal([1, 0xFE, 1, 2, 0], [read[2], read[3], read[4], read[512], read[1024]]);
+        }
+
+        _disk.Dispose();
+    }
+
     private readonly SimulatedStorage _disk;
 
     public SimulatedStorageTests()
