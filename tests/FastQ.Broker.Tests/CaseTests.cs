@@ -78,6 +78,26 @@ public sealed class CaseTests
     }
 
     [Fact]
+    public void Messages_that_stay_here_and_there_pin_little_and_a_purge_gives_it_back()
+    {
+        using RunningBroker broker = SmallSlots.Start(); // CASES B72
+        using RawClient client = broker.Connect();
+        const int Slots = 60;
+        int most = 0;
+        for (int i = 0; i < Slots; i++)
+        {
+            PutEverySlot(client, slots: 1);
+            most = Math.Max(most, SlotsOf(broker));
+        }
+
+        int live = Slots * SmallSlots.BodyBytes / SmallSlots.SlotBytes + 1;
+        Assert.InRange(most, 3, 2 * live + FewSlots);
+        Assert.Equal(RefusalCode.None, client.Ask(CommandKind.PurgeQueue, (FieldTag.Queue, client.Declare("kept"))).Code);
+        SmallSlots.Pass(client, FewSlots);
+        broker.WaitUntil(() => SlotsOf(broker) <= FewSlots, $"few slots are left; there are {SlotsOf(broker)}");
+    }
+
+    [Fact]
     public void A_consumer_that_releases_for_ever_fills_no_disk()
     {
         using RunningBroker broker = SmallSlots.Start(); // CASES B74
