@@ -142,39 +142,6 @@ public sealed partial class HostileClientTests
     }
 
     [Fact]
-    public void A_doorbell_that_outlives_its_session_wakes_nobody()
-    {
-        // DESIGN-REVIEW R55: as long as the client has a descriptor of it, closing the broker's own takes it out of nothing.
-        using (RawClient honest = _broker.Connect())
-        using (RawClient gone = _broker.Connect())
-        {
-            gone.MustDeliver("before it goes");
-            gone.Socket.Dispose();
-            _broker.WaitUntil(() => honest.Statistic("sessions") == 1, "its session has ended");
-            using CancellationTokenSource enough = new();
-            Thread flood = new(() =>
-            {
-                while (!enough.IsCancellationRequested)
-                {
-                    gone.Ring();
-                }
-            });
-            flood.Start();
-            try
-            {
-                Assert.True(IsCalm(honest), "The broker wakes for a session that has ended.");
-            }
-            finally
-            {
-                enough.Cancel();
-                flood.Join();
-            }
-        }
-
-        MustHaveHarmedNobody();
-    }
-
-    [Fact]
     public void A_pipe_that_is_never_read_or_closed_stops_nobody()
     {
         using (RawClient hostile = _broker.Connect())
