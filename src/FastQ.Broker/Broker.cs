@@ -494,6 +494,11 @@ public sealed partial class Broker : IDisposable
             next = Math.Min(next, now + 1000);
         }
 
+        if (_acceptAgainMicros != 0)
+        {
+            next = Math.Min(next, _acceptAgainMicros);
+        }
+
         if (_upkeepWaits)
         {
             next = Math.Min(next, now + 10_000);
@@ -534,6 +539,7 @@ public sealed partial class Broker : IDisposable
         }
 
         DropLateHandshakes();
+        AcceptAgain();
         return count > 0;
     }
 

@@ -78,16 +78,28 @@ public sealed partial class Broker
     private readonly Dictionary<ulong, Handshaking> _handshakes = [];
     private readonly Dictionary<ulong, Session> _byProducer = [];
     private readonly List<Handshaking> _welcoming = [];
+    private long _acceptAgainMicros; // 0: whoever connects wakes us.
 
     private void AcceptAll()
     {
         const int MostAtOnce = 64;
         for (int i = 0; i < MostAtOnce; i++)
         {
+            if (_handshakes.Count >= _options.MaxHandshakes && OldestOfCrowd() is null)
+            {
+                PauseAccepting(); // All of them have just come, as after a restart: they go on soon.
+                return;
+            }
+
             Result<UnixSocket> accepted = _listener.Socket.Accept();
             if (!accepted.Ok)
             {
-                return; // EAGAIN: none waits. EMFILE and the like: they wait in the backlog until something is closed.
+                if (accepted.Fault.Errno is not (Errno.EAGAIN or Errno.ECONNABORTED))
+                {
+                    PauseAccepting();
+                }
+
+                return;
             }
 
             UnixSocket socket = accepted.Value;
@@ -114,16 +126,50 @@ public sealed partial class Broker
         }
     }
 
-    /// <summary>Where too many are open, the oldest of the process that has most of them goes: a crowd that goes no further keeps nobody else out.</summary>
-    private void MakeRoomForHandshake()
+    /// <summary>No descriptor is left (EMFILE and the like), or no handshake more may be open. Those who wait in the backlog would wake us without rest until that has changed: we look again by the clock.</summary>
+    private void PauseAccepting()
     {
-        if (_handshakes.Count < _options.MaxHandshakes)
+        const long PauseMicros = 20_000;
+        if (_acceptAgainMicros == 0)
+        {
+            _ = _epoll.Remove(_listener.Socket.Descriptor);
+        }
+
+        _acceptAgainMicros = _clock.ReadInterval() + PauseMicros;
+    }
+
+    private void AcceptAgain()
+    {
+        if (_acceptAgainMicros == 0 || _clock.ReadInterval() < _acceptAgainMicros)
         {
             return;
         }
 
-        IGrouping<int, Handshaking> crowd = _handshakes.Values.GroupBy(handshake => handshake.Peer.ProcessId).MaxBy(process => process.Count())!;
-        Drop(crowd.MinBy(handshake => handshake.Id)!, RefusalCode.LimitReached, $"Limit reached: at most {_options.MaxHandshakes} open handshakes, and this process has most of them.");
+        if (_epoll.Add(_listener.Socket.Descriptor, EpollInterest.In, TokenOf(0, EventKind.Listener)).Ok)
+        {
+            _acceptAgainMicros = 0;
+        }
+        else
+        {
+            PauseAccepting();
+        }
+    }
+
+    /// <summary>Where too many are open, one of the process that has most of them goes: a crowd that goes no further keeps nobody else out.</summary>
+    private void MakeRoomForHandshake()
+    {
+        if (_handshakes.Count >= _options.MaxHandshakes && OldestOfCrowd() is Handshaking oldest)
+        {
+            Drop(oldest, RefusalCode.LimitReached, $"Limit reached: at most {_options.MaxHandshakes} open handshakes, and this process has most of them.");
+        }
+    }
+
+    /// <summary>Of the process that has most handshakes open, the oldest that has had time to say its next word; null: none has.</summary>
+    private Handshaking? OldestOfCrowd()
+    {
+        const long TimeToAnswerMicros = 100_000;
+        long since = HandshakeDeadline() - TimeToAnswerMicros;
+        return _handshakes.Values.GroupBy(handshake => handshake.Peer.ProcessId).MaxBy(process => process.Count())?.Where(handshake => handshake.DeadlineMicros <= since).MinBy(handshake => handshake.Id);
     }
 
     private void OnHandshake(ulong id)

@@ -179,8 +179,8 @@ public sealed partial class Broker
 
         if (!scan.TryNext(out int offset, out ReadOnlySpan<byte> payload))
         {
-            // What is in flight, or was damaged, stays; it is looked at again later.
-            _notBeforeMicros[scan.Slot] = _now.IntervalMicros + CompactAgainMicros;
+            // What is in flight, or was damaged, stays; it is looked at again later. A slot that is empty now will be used again soon: that use is another matter.
+            _notBeforeMicros[scan.Slot] = _engine.Slot(scan.Slot).Live > 0 ? _now.IntervalMicros + CompactAgainMicros : 0;
             scan.Dispose();
             _scan = null;
             return;

@@ -42,8 +42,8 @@ internal static class Connector
     /// <summary>The kernel fences this process's threads when a broker asks it to.</summary>
     private static readonly Lazy<bool> s_isFenced = new(static () => ThisProcess.RegisterForFences().Ok);
 
-    /// <exception cref="FastQException">The broker refused; not that it is away.</exception>
-    /// <returns>Null: no broker is there, or it went away in the middle; <paramref name="why"/> says so.</returns>
+    /// <exception cref="FastQException">The broker refused; not that it is away, and not that it has reached a limit, as long as there is time.</exception>
+    /// <returns>Null: no broker is there, it went away in the middle, or it is full; <paramref name="why"/> says so.</returns>
     public static Welcome? TryConnect(SessionOptions options, ReadOnlySpan<byte> instance, ulong producer, ulong claimedDurable, int submissionBytes, int deliveryBytes, Deadline deadline, out string why)
     {
         Result<UnixSocket> connected = UnixSocket.Connect(options.Path);
@@ -78,6 +78,13 @@ internal static class Connector
         try
         {
             welcome = Judge(socket, message[..received.Value.Bytes], descriptors[..received.Value.Descriptors]);
+        }
+        catch (FastQException full) when (full.Code == RefusalCode.LimitReached && !deadline.IsOver)
+        {
+            // After a restart all clients come at once, and the handshakes that may be open are fewer: there is room again soon.
+            socket.Dispose();
+            why = full.Message;
+            return null;
         }
         catch
         {

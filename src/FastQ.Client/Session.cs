@@ -119,7 +119,7 @@ public sealed unsafe partial class Session : IDisposable
     public Reservation Reserve(in QueueHandle queue, int bodyBytes, ReadOnlySpan<byte> properties = default)
     {
         int length = MessageHeader.SizeBytes + properties.Length + bodyBytes;
-        if (_outbox.Room < length + ControlRecord.SizeBytes + Limits.RecordAlignment || (uint)bodyBytes > (uint)MaxMessageBytes || !_outbox.HasMarkRoom || IsClosed)
+        if (_outbox.Room < length + ControlRecord.SizeBytes + Limits.RecordAlignment || (uint)bodyBytes > (uint)MaxMessageBytes || properties.Length > Limits.MaxPropertyBytes || !_outbox.HasMarkRoom || IsClosed)
         {
             MakeRoom(length, bodyBytes, properties.Length);
         }

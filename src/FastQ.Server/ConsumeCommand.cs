@@ -222,7 +222,7 @@ internal static class ConsumeCommand
                 case PropertyType.Int64 or PropertyType.Timestamp when reader.Value.Length == 8:
                     json.WriteNumber(key, BitConverter.ToInt64(reader.Value));
                     break;
-                case PropertyType.Double when reader.Value.Length == 8:
+                case PropertyType.Double when reader.Value.Length == 8 && double.IsFinite(BitConverter.ToDouble(reader.Value)): // JSON has no other numbers.
                     json.WriteNumber(key, BitConverter.ToDouble(reader.Value));
                     break;
                 default:

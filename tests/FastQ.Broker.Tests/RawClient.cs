@@ -438,6 +438,9 @@ public sealed unsafe class RawClient : IDisposable
         return deliveries;
     }
 
+    /// <summary>The file of a slot, as it came with a delivery out of it.</summary>
+    public FileHandle SlotFile(uint slot) => _slots[slot];
+
     private byte[] ReadSlot(DeliveryEntry entry)
     {
         Wait(() => _slots.ContainsKey(entry.Slot), $"slot {entry.Slot} came");

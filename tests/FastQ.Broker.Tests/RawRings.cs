@@ -63,6 +63,8 @@ public sealed unsafe class RawRings(ulong number, ulong submissionBytes, ulong d
 
     public ulong Written => Volatile.Read(ref Broker->Written);
 
+    public ulong Durable => Volatile.Read(ref Broker->Durable);
+
     public ulong SleepNumber => Volatile.Read(ref Broker->SleepNumber);
 
     /// <summary>The record at the private position, without its padding.</summary>

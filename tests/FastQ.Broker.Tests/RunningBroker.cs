@@ -1,3 +1,4 @@
+using FastQ.Journal;
 using Xunit;
 
 namespace FastQ.Broker;
@@ -30,7 +31,7 @@ public sealed class RunningBroker : IDisposable
         BrokerOptions options = new() { DataDirectory = Path.Combine(_directory, "data"), SocketPath = Path.Combine(_directory, "s"), ResumeGrace = TimeSpan.Zero };
         _options = with is null ? options : with(options);
         (_broker, _thread) = Start();
-        WaitUntil(() => Directory.GetFiles(Path.Combine(_options.DataDirectory, "namespaces", "default", "slots")).Length >= 3, "the current slot, the next and the reserve are made"); // Each is a descriptor.
+        WaitUntil(() => Directory.GetFiles(SlotDirectory).Length >= 3, "the current slot, the next and the reserve are made"); // Each is a descriptor.
         Unused = Held();
     }
 
@@ -55,6 +56,12 @@ public sealed class RunningBroker : IDisposable
     public Holdings Unused { get; }
 
     public string Socket => _broker.SocketPath;
+
+    /// <summary>Where the journal's slots lie.</summary>
+    public string SlotDirectory => Path.Combine(_options.DataDirectory, "namespaces", "default", "slots");
+
+    /// <summary>What its last start found and did.</summary>
+    public RecoveryReport Recovery => _broker.Recovery;
 
     private void Serve()
     {

@@ -61,5 +61,7 @@ public sealed class CallTests : IDisposable
         public bool Rest(int milliseconds, CancellationToken giveUp) => RealSurroundings.Instance.Rest(milliseconds, giveUp);
 
         public void Fill(Span<byte> bytes) => RealSurroundings.Instance.Fill(bytes);
+
+        public bool Sees(bool isSound) => isSound;
     }
 }

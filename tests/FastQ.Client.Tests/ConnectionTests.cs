@@ -317,5 +317,107 @@ public sealed class ConnectionTests : IDisposable
         Assert.Equal(500, (await other.GetQueueAsync("q", Cancellation)).Messages);
     }
 
+    [Theory]
+    [InlineData("by three threads")]
+    [InlineData("in a callback")]
+    [InlineData("in a loop over messages")]
+    [InlineData("while it reconnects")]
+    public async Task Disposal_ends_whoever_asks_for_it_and_whenever(string where)
+    {
+        for (int round = 0; round < 25; round++) // CASES B101
+        {
+            Task closed = Task.CompletedTask;
+            Connection? made = null;
+            TaskCompletionSource refused = new(TaskCreationOptions.RunContinuationsAsynchronously);
+            Connection connection = made = await Connection.ConnectAsync(
+                new SessionOptions { Path = _broker.Socket },
+                _ =>
+                {
+                    closed = made!.DisposeAsync().AsTask();
+                    refused.TrySetResult();
+                },
+                Cancellation);
+            await connection.DeclareQueueAsync("q", cancellation: Cancellation);
+            await connection.PublishAsync("q", new byte[1], cancellation: Cancellation);
+            switch (where)
+            {
+                case "by three threads":
+                    closed = Task.WhenAll(Enumerable.Range(0, 3).Select(_ => Task.Run(async () => await connection.DisposeAsync(), Cancellation)));
+                    break;
+                case "in a callback":
+                    await connection.DeleteQueueAsync("q", Cancellation);
+                    await connection.DeclareQueueAsync("gone", cancellation: Cancellation);
+                    await connection.PublishAsync("gone", new byte[1], cancellation: Cancellation);
+                    await using (Connection other = await ConnectAsync())
+                    {
+                        await other.DeleteQueueAsync("gone", Cancellation);
+                    }
+
+                    await Assert.ThrowsAsync<FastQException>(() => connection.PublishAsync("gone", new byte[1], cancellation: Cancellation).AsTask());
+                    await refused.Task.WaitAsync(Soon, Cancellation);
+                    break;
+                case "in a loop over messages":
+                    await using (Subscriber subscriber = await connection.SubscribeAsync("q", cancellation: Cancellation))
+                    {
+                        await foreach (Message message in subscriber.WithCancellation(Cancellation))
+                        {
+                            closed = connection.DisposeAsync().AsTask();
+                            await closed.WaitAsync(Soon, Cancellation);
+                        }
+                    }
+
+                    break;
+                default:
+                    _broker.Stop();
+                    Task published = connection.PublishAsync("q", new byte[1], cancellation: Cancellation).AsTask();
+                    closed = connection.DisposeAsync().AsTask();
+                    _broker.Start();
+                    try
+                    {
+                        await published.WaitAsync(Soon, Cancellation);
+                    }
+                    catch (FastQException ended)
+                    {
+                        Assert.Contains(ended.Code, new[] { RefusalCode.Closed, RefusalCode.Disconnected });
+                    }
+
+                    break;
+            }
+
+            await closed.WaitAsync(Soon, Cancellation);
+        }
+    }
+
+    [Fact]
+    public async Task Each_way_to_publish_is_refused_with_the_same_code_and_number()
+    {
+        await using Connection connection = await ConnectAsync(); // CASES B106
+        using Session session = _broker.Connect();
+        QueueHandle gone = new(session.DeclareQueue("gone").Id, "gone"), never = new(1 << 20, "never");
+        await connection.PublishAsync("gone", new byte[1], cancellation: Cancellation); // It knows the queue's number from now on.
+        session.DeleteQueue("gone");
+        foreach ((QueueHandle queue, RefusalCode code) in ((QueueHandle, RefusalCode)[])[(gone, RefusalCode.QueueDeleted), (never, RefusalCode.UnknownQueue)])
+        {
+            foreach (ConfirmLevel level in (ConfirmLevel[])[ConfirmLevel.Accepted, ConfirmLevel.Written, ConfirmLevel.Durable])
+            {
+                ulong first = session.LastNumber + 1;
+                FastQException single = Assert.Throws<FastQException>(() => session.WaitConfirmed(session.Publish(queue, new byte[1], level), level, Soon));
+                FastQException inPlace = Assert.Throws<FastQException>(() => session.WaitConfirmed(session.Reserve(queue, 1).Commit(level), level, Soon));
+                session.Publish(queue, new byte[1], level);
+                FastQException batch = Assert.Throws<FastQException>(() => session.Flush(level, Soon));
+                Assert.Equal([(code, first), (code, first + 1), (code, first + 2)], ((FastQException[])[single, inPlace, batch]).Select(refusal => (refusal.Code, refusal.Number)));
+            }
+        }
+
+        Assert.Equal(RefusalCode.QueueDeleted, (await Assert.ThrowsAsync<FastQException>(() => connection.PublishAsync("gone", new byte[1], cancellation: Cancellation).AsTask())).Code);
+        Assert.Equal(RefusalCode.UnknownQueue, (await Assert.ThrowsAsync<FastQException>(() => connection.PublishAsync("never", new byte[1], cancellation: Cancellation).AsTask())).Code);
+        QueueHandle there = new(session.DeclareQueue("q").Id, "q");
+        Assert.Equal(RefusalCode.TooLarge, Assert.Throws<FastQException>(() => session.Publish(there, new byte[(16 << 20) + 1])).Code);
+        Assert.Equal(RefusalCode.TooLarge, Assert.Throws<FastQException>(() => session.Reserve(there, (16 << 20) + 1)).Code);
+        Assert.Equal(RefusalCode.TooLarge, (await Assert.ThrowsAsync<FastQException>(() => connection.PublishAsync("q", new byte[(16 << 20) + 1], cancellation: Cancellation).AsTask())).Code);
+        session.Flush();
+        Assert.Equal(0, session.GetQueue("q").Messages);
+    }
+
     private Task<Connection> ConnectAsync(TimeSpan? patience = null) => Connection.ConnectAsync(new SessionOptions { Path = _broker.Socket, Patience = patience ?? TimeSpan.FromSeconds(20) }, cancellation: Cancellation);
 }

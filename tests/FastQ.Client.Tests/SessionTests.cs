@@ -350,6 +350,123 @@ public class SessionTests
     }
 
     [Fact]
+    public void A_message_larger_than_the_credit_in_bytes_comes_when_nothing_else_fills_it()
+    {
+        using RunningBroker broker = new(); // CASES B95
+        using Session session = broker.Connect();
+        session.DeclareQueue("q");
+        QueueHandle queue = session.OpenQueue("q");
+        int[] sizes = [900_000, 900_000, 900_000, 5_000_000, 5_000_000, 100];
+        foreach (int size in sizes)
+        {
+            session.Publish(queue, new byte[size]);
+        }
+
+        session.Flush();
+        Subscription subscription = session.Subscribe("q", new SubscribeOptions { Credit = 100, CreditBytes = 1_000_000, SettleBatch = 1 });
+        foreach (int size in sizes)
+        {
+            Assert.True(subscription.Receive(Soon, out Delivery delivery), $"The one of {size} bytes does not come");
+            Assert.Equal(size, delivery.Body.Length);
+            Assert.InRange(session.GetQueue("q").InFlight, 1, 2); // One more than fits may be open.
+            subscription.Accept(delivery);
+        }
+
+        session.Flush();
+        Assert.Equal(0, session.GetQueue("q").Messages);
+    }
+
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void One_thread_gets_on_through_tiny_rings_while_refusals_and_deliveries_come(bool wantsCopies)
+    {
+        const int Count = 20_000; // DESIGN-REVIEW R21
+        using RunningBroker broker = new();
+        using Session session = broker.Connect(options => options with { SubmissionRingBytes = Limits.MinRingBytes, DeliveryRingBytes = Limits.MinRingBytes, MaxLoadRingBytes = Limits.MinRingBytes, WantsCopies = wantsCopies });
+        session.DeclareQueue("q");
+        session.DeclareQueue("gone");
+        (QueueHandle queue, QueueHandle gone) = (session.OpenQueue("q"), session.OpenQueue("gone"));
+        session.DeleteQueue("gone");
+        Subscription subscription = session.Subscribe("q", new SubscribeOptions { Credit = Count });
+        int refused = 0, received = 0;
+        session.Refused = _ => refused++;
+        Thread one = new(() =>
+        {
+            for (int i = 0; i < Count; i++)
+            {
+                session.Publish(gone, new byte[100]);
+                session.Publish(queue, new byte[100]);
+            }
+
+            Assert.Throws<FastQException>(() => session.Flush());
+            while (received < Count && subscription.Receive(Soon, out Delivery delivery))
+            {
+                subscription.Accept(delivery);
+                received++;
+            }
+
+            session.Flush();
+        })
+        { IsBackground = true };
+        one.Start();
+        if (!one.Join(TimeSpan.FromSeconds(60)))
+        {
+            Environment.FailFast("One thread waits for room that only it could make."); // The session cannot be taken away from under it.
+        }
+
+        Assert.Equal((Count, Count), (refused, received));
+        Assert.Equal(0, session.GetQueue("q").Messages);
+    }
+
+    [Fact]
+    public void Properties_of_any_kind_come_back_byte_for_byte_up_to_their_limit()
+    {
+        using RunningBroker broker = new(); // CASES B129, B130
+        using Session session = broker.Connect();
+        session.DeclareQueue("q");
+        QueueHandle queue = session.OpenQueue("q");
+        byte[] properties = OddProperties(Limits.MaxPropertyBytes);
+        session.Publish(queue, default, ConfirmLevel.Durable, properties);
+        FastQException refusal = Assert.Throws<FastQException>(() => session.Publish(queue, default, ConfirmLevel.Durable, OddProperties(Limits.MaxPropertyBytes + 1)));
+        Assert.Equal(RefusalCode.TooLarge, refusal.Code);
+        Assert.Contains($"{Limits.MaxPropertyBytes}", refusal.Message, StringComparison.Ordinal);
+        session.Flush();
+        Subscription subscription = session.Subscribe("q");
+        Assert.True(subscription.Receive(Soon, out Delivery delivery));
+        Assert.Equal(properties, delivery.Properties);
+        subscription.Release(delivery);
+        session.Flush();
+        broker.Stop();
+        broker.Start();
+        Assert.True(subscription.Receive(Soon, out Delivery again));
+        Assert.Equal(properties, again.Properties);
+        Assert.Equal(0, again.Body.Length);
+    }
+
+    /// <summary>Values at the ends of their types and beyond any meaning, and one that makes up the length.</summary>
+    private static byte[] OddProperties(int bytes)
+    {
+        byte[] room = new byte[bytes];
+        PropertyWriter writer = new(room);
+        writer.Header("not UTF-8", PropertyType.Text, [0xFF, 0xC0, 0x00, 0x80]);
+        writer.Header("\0\n\"", PropertyType.Double, BitConverter.GetBytes(double.NaN));
+        writer.Header(new string('k', 255), PropertyType.Int64, BitConverter.GetBytes(long.MinValue));
+        writer.Header("year 300,000", PropertyType.Timestamp, BitConverter.GetBytes(long.MaxValue));
+        writer.Header("short", PropertyType.Timestamp, [1]);
+        writer.Header("of no type", (PropertyType)200, []);
+        for (int i = 0; i < 1000; i++)
+        {
+            writer.Header("k", PropertyType.Boolean, [2]);
+        }
+
+        const int HeadBytes = 4 + 1 + 4;
+        writer.Header("fill", PropertyType.Bytes, new byte[bytes - writer.Length - HeadBytes]);
+        Assert.False(writer.Overflowed);
+        return writer.Written.ToArray();
+    }
+
+    [Fact]
     public void Competing_consumers_share_a_queue_and_each_message_has_one_owner()
     {
         using RunningBroker broker = new();

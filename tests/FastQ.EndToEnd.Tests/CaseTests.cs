@@ -130,5 +130,169 @@ public class CaseTests
         }
     }
 
+    [Fact]
+    public void Large_messages_through_many_consumers_leave_the_broker_small()
+    {
+        using TestBroker broker = new(); // CASES B60
+        Ran bench = broker.Run("bench", "--size", "1000000", "--count", "1200", "--consumers", "8", "--confirm", "written", "--json");
+        Assert.True(bench.ExitCode == 0 && bench.Json.GetProperty("verified").GetBoolean(), bench.Error);
+        string most = File.ReadLines($"/proc/{broker.ProcessId}/status").Single(line => line.StartsWith("VmHWM:", StringComparison.Ordinal));
+        long kibibytes = long.Parse(most.Split(' ', StringSplitOptions.RemoveEmptyEntries)[1], CultureInfo.InvariantCulture);
+        Assert.InRange(kibibytes, 1, 512 * 1024); // Ring memory of ten sessions included.
+    }
+
+    [Fact]
+    public void A_start_that_is_killed_again_and_again_loses_nothing_and_ends_one_day()
+    {
+        const int Count = 500_000;
+        using TestBroker broker = new(); // CASES B68
+        broker.Run("queue", "create", "work");
+        Assert.Equal(0, broker.Run("publish", "work", "--body", "x", "--count", Count.ToString(CultureInfo.InvariantCulture), "--confirm", "durable").ExitCode);
+        broker.Kill();
+        for (int files = 1; files <= 12; files++)
+        {
+            broker.Begin();
+            SpinWait.SpinUntil(() => broker.OpenFilesUnderData() >= files % 4 + 1, TimeSpan.FromSeconds(1)); // Lock, slots, snapshots: one more each time, or all there are.
+            broker.Kill();
+        }
+
+        broker.Start();
+        Assert.Equal(Count, broker.Queue("work").GetProperty("messages").GetInt64());
+    }
+
+    [Fact]
+    public void A_header_that_was_overwritten_is_reported_and_its_file_stays()
+    {
+        using TestBroker broker = new(); // CASES B80
+        broker.Run("queue", "create", "work");
+        broker.Run("publish", "work", "--body", "kept", "--count", "10");
+        broker.Kill();
+        string slot = Directory.GetFiles(Path.Combine(broker.Data, "namespaces", "default", "slots")).Order(StringComparer.Ordinal).First();
+        using (FileStream file = File.OpenWrite(slot))
+        {
+            file.Write(Enumerable.Repeat((byte)0xAA, 4096).ToArray());
+        }
+
+        byte[] before = File.ReadAllBytes(slot);
+        string[] files = Directory.GetFiles(broker.Data, "*", SearchOption.AllDirectories);
+        Ran refused = Fastq.Run(null, "serve", "--data", broker.Data, "--socket", broker.Socket);
+        Assert.Equal(1, refused.ExitCode);
+        Assert.Contains("slot 1", refused.Error, StringComparison.Ordinal);
+        Assert.Equal(files, Directory.GetFiles(broker.Data, "*", SearchOption.AllDirectories));
+        Assert.True(before.AsSpan().SequenceEqual(File.ReadAllBytes(slot)));
+    }
+
+    [Fact]
+    public void Hundreds_of_clients_that_come_back_at_once_are_all_served()
+    {
+        const int Clients = 400, Each = 5; // More than the handshakes that may be open at once.
+        using TestBroker broker = new(); // CASES B117
+        broker.Run("queue", "create", "work");
+        using Barrier connected = new(Clients + 1), killed = new(Clients + 1);
+        int failed = 0;
+        Thread[] clients = [.. Enumerable.Range(0, Clients).Select(_ => new Thread(() =>
+        {
+            bool isBefore = true;
+            try
+            {
+                using Session session = Connect(broker);
+                QueueHandle work = session.OpenQueue("work");
+                session.WaitConfirmed(session.Publish(work, "before"u8), ConfirmLevel.Durable);
+                isBefore = false;
+                connected.SignalAndWait();
+                killed.SignalAndWait();
+                for (int i = 0; i < Each; i++)
+                {
+                    session.WaitConfirmed(session.Publish(work, "after"u8), ConfirmLevel.Durable);
+                }
+            }
+            catch (FastQException)
+            {
+                Interlocked.Increment(ref failed);
+                if (isBefore)
+                {
+                    connected.RemoveParticipant();
+                    killed.RemoveParticipant();
+                }
+            }
+        }, maxStackSize: 256 * 1024))];
+        Array.ForEach(clients, client => client.Start());
+        connected.SignalAndWait(TestContext.Current.CancellationToken);
+        broker.Kill();
+        broker.Begin();
+        killed.SignalAndWait(TestContext.Current.CancellationToken);
+        broker.AwaitReady();
+        Array.ForEach(clients, client => Assert.True(client.Join(TimeSpan.FromSeconds(60)), "Not all are back"));
+        Assert.Equal(0, failed);
+        Assert.Equal(Clients * (Each + 1), broker.Queue("work").GetProperty("messages").GetInt64());
+    }
+
+    [Fact]
+    public void Odd_headers_pass_every_view()
+    {
+        using TestBroker broker = new(); // CASES B129
+        using (Session session = Connect(broker))
+        {
+            session.DeclareQueue("work");
+            byte[] room = new byte[4096];
+            PropertyWriter writer = new(room);
+            writer.Header("not UTF-8", PropertyType.Text, [0xFF, 0xC0, 0x00, 0x80]);
+            writer.Header("\0\n\"", PropertyType.Double, BitConverter.GetBytes(double.NaN));
+            writer.Header("infinite", PropertyType.Double, BitConverter.GetBytes(double.PositiveInfinity));
+            writer.Header("late", PropertyType.Timestamp, BitConverter.GetBytes(long.MaxValue));
+            writer.Header("early", PropertyType.Timestamp, BitConverter.GetBytes(long.MinValue));
+            writer.Header("short", PropertyType.Int64, [1]);
+            writer.Header("of no type", (PropertyType)200, [7]);
+            session.Publish(session.OpenQueue("work"), "odd"u8, ConfirmLevel.Durable, writer.Written);
+            session.Flush();
+        }
+
+        foreach (string settle in (string[])["release", "accept"])
+        {
+            Ran consumed = broker.Run("consume", "work", "--max", "1", "--format", "json", "--settle", settle);
+            Assert.True(consumed.ExitCode == 0, consumed.Error);
+            Assert.Equal("odd", consumed.Json.GetProperty("body").GetString());
+        }
+
+        Assert.Equal(0, broker.Stop());
+        Assert.Equal(0, Fastq.Run(null, "journal", "verify", broker.Data).ExitCode);
+        Ran dumped = Fastq.Run(null, "journal", "dump", broker.Data, "--json");
+        Assert.True(dumped.ExitCode == 0, dumped.Error);
+        Assert.All(dumped.Output.Split('\n', StringSplitOptions.RemoveEmptyEntries), line => JsonDocument.Parse(line).Dispose());
+    }
+
+    [Theory]
+    [InlineData("command line")]
+    [InlineData("session")]
+    [InlineData("connection")]
+    public async Task Twenty_seconds_are_twenty_seconds_through_every_entry(string entry)
+    {
+        using TestBroker broker = new(); // CASES B146
+        TimeSpan lease = TimeSpan.FromSeconds(20);
+        using Session session = Connect(broker);
+        await using Connection connection = await Connection.ConnectAsync(new SessionOptions { Path = broker.Socket }, cancellation: TestContext.Current.CancellationToken);
+        switch (entry)
+        {
+            case "command line":
+                Assert.Equal(0, broker.Run("queue", "create", "work", "--lease", "20s").ExitCode);
+                break;
+            case "session":
+                session.DeclareQueue("work", lease);
+                break;
+            default:
+                await connection.DeclareQueueAsync("work", lease, TestContext.Current.CancellationToken);
+                break;
+        }
+
+        Assert.Equal(20, broker.Queue("work").GetProperty("leaseSeconds").GetDouble());
+        Assert.Equal(lease, session.GetQueue("work").Lease);
+        Assert.Equal(lease, (await connection.GetQueueAsync("work", TestContext.Current.CancellationToken)).Lease);
+        Assert.Equal(lease, session.Subscribe("work").Lease);
+        SubscribeOptions own = new() { Lease = TimeSpan.FromSeconds(40) };
+        Assert.Equal(own.Lease, session.Subscribe("work", own).Lease);
+        await using Subscriber subscriber = await connection.SubscribeAsync("work", own, TestContext.Current.CancellationToken);
+        Assert.Equal(own.Lease, subscriber.Lease);
+    }
+
     private static Session Connect(TestBroker broker) => Session.Connect(new SessionOptions { Path = broker.Socket });
 }

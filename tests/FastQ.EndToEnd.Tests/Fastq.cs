@@ -110,6 +110,19 @@ public sealed class TestBroker : IDisposable
         Assert.StartsWith("ready", ReadyLine, StringComparison.Ordinal);
     }
 
+    /// <summary>How many files of its data the process has open. While it starts, or ends, they come and go.</summary>
+    public int OpenFilesUnderData()
+    {
+        try
+        {
+            return System.IO.Directory.GetFiles($"/proc/{_process!.Id}/fd").Count(path => new FileInfo(path).LinkTarget?.StartsWith(Data, StringComparison.Ordinal) == true);
+        }
+        catch (IOException)
+        {
+            return 0;
+        }
+    }
+
     public Ran Run(params string[] arguments) => Fastq.Run(null, [.. arguments, "--socket", Socket]);
 
     public Ran RunWith(string input, params string[] arguments) => Fastq.Run(input, [.. arguments, "--socket", Socket]);

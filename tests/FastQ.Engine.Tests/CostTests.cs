@@ -84,6 +84,37 @@ public sealed class CostTests
         engine.CheckConservation();
     }
 
+    [Fact]
+    public void Four_consumers_cost_the_journal_little_more_than_one()
+    {
+        long one = JournalBytes(consumers: 1), four = JournalBytes(consumers: 4); // DESIGN-REVIEW R46
+        Assert.True(four * 10 <= one * 11, $"{four} bytes with four consumers, {one} with one");
+    }
+
+    /// <summary>What the records take up of messages that come by the hundred, are delivered and accepted.</summary>
+    private static long JournalBytes(int consumers)
+    {
+        using World world = new();
+        ulong producer = world.Open();
+        uint queue = world.Declare("q");
+        for (int i = 0; i < consumers; i++)
+        {
+            world.Subscribe(queue, producer, credit: 1000);
+        }
+
+        for (int batch = 0; batch < 50; batch++)
+        {
+            world.PublishMany(producer, queue, 400);
+            foreach (IGrouping<uint, Delivered> of in world.DispatchAll().GroupBy(delivered => delivered.Subscription))
+            {
+                Assert.True(world.Settle(producer, of.Key, of.First().Delivery, (uint)of.Count()).IsTaken);
+            }
+        }
+
+        Assert.Equal(0, world.Engine.View(queue).Messages);
+        return world.Log.Sum(logged => (long)logged.Record.Length);
+    }
+
     private QueueEngine Ready(out ulong producer, out uint queue, out uint subscription)
     {
         QueueEngine engine = new(new EngineLimits());

@@ -349,6 +349,42 @@ public class DamageTests
         Assert.True(harmless > 10 && refused > 10, $"{harmless} harmless, {refused} refused");
     }
 
+    [Theory]
+    [InlineData(1)]
+    [InlineData(7)]
+    [InlineData(4096)]
+    public void Bytes_behind_the_end_of_a_slot_are_nobodys(int more)
+    {
+        using SimulatedStorage disk = AtRest(out int applied, out ulong digest); // CASES B82
+        foreach (string path in FilesOf(disk).Where(path => path.EndsWith(".slot", StringComparison.Ordinal)))
+        {
+            foreach (bool isZero in (bool[])[true, false])
+            {
+                using SimulatedStorage longer = disk.AfterKill();
+                byte[] tail = new byte[more];
+                if (!isZero)
+                {
+                    new Random(more).NextBytes(tail);
+                }
+
+                longer.Put(path, [.. longer.BytesOf(path), .. tail]);
+                using Ledger found = Ledger.Open(longer, Data, SlotBytes, BlockBytes);
+                Assert.Equal((applied, digest), (found.Applied, found.Digest));
+                found.ReadAll();
+            }
+        }
+    }
+
+    [Fact]
+    public void An_empty_slot_file_hinders_no_start()
+    {
+        using SimulatedStorage disk = AtRest(out int applied, out ulong digest); // CASES B82
+        disk.Put($"{SlotFolder}/{SegmentCatalogue.FileName(99)}", []);
+        using Ledger found = Ledger.Open(disk, Data, SlotBytes, BlockBytes);
+        Assert.Equal((applied, digest), (found.Applied, found.Digest));
+        found.ReadAll();
+    }
+
     [Fact]
     public void Files_that_are_none_of_ours_hinder_nobody_and_stay()
     {

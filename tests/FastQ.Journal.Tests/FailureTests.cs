@@ -69,6 +69,26 @@ public class FailureTests
     }
 
     [Fact]
+    public void What_is_good_on_the_disk_is_not_written_over()
+    {
+        // DESIGN-REVIEW R24: synced and confirmed, but nothing on the disk says so.
+        using SimulatedStorage disk = new("/sim");
+        using (Ledger ledger = Open(disk))
+        {
+            ledger.Put(500);
+            ledger.Sync();
+        }
+
+        using SimulatedStorage found = disk.AfterPowerLoss(static _ => Survival.Lost);
+        List<string> written = [];
+        found.Stepped = step => written.AddRange(step.Kind == StorageStepKind.Write ? [step.Path] : Array.Empty<string>());
+        using Ledger next = Open(found);
+        Assert.Equal((1, 1L, 0L), (next.Applied, next.Report.BlocksProven, next.Report.BlocksRewritten));
+        Assert.NotEmpty(written);
+        Assert.DoesNotContain(written, path => path.EndsWith(SegmentCatalogue.FileName(1), StringComparison.Ordinal));
+    }
+
+    [Fact]
     public void A_full_disk_stops_only_what_needs_a_new_slot_and_ends_when_there_is_room()
     {
         using SimulatedStorage disk = new("/sim");

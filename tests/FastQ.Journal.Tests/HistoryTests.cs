@@ -201,6 +201,21 @@ public sealed class HistoryTests : IDisposable
         }
     }
 
+    [Fact]
+    public void A_start_writes_no_more_of_its_slot_than_the_header()
+    {
+        for (int life = 1; life <= 2; life++)
+        {
+            long written = 0; // DESIGN-REVIEW R58: zeroes come later, and beside the turn.
+            _disk.Stepped = step => written += step.Kind == StorageStepKind.Write && step.Path.StartsWith(Slots, StringComparison.Ordinal) ? step.Bytes : 0;
+            using Ledger ledger = Ledger.Open(_disk, Data, slotBytes: 1 << 20, blockBytes: BlockBytes);
+            Assert.Equal(Format.SegmentHeaderBytes, written);
+            _disk.Stepped = null;
+            ledger.Put(100);
+            ledger.Sync();
+        }
+    }
+
     private static Ledger Open(SimulatedStorage disk) => Ledger.Open(disk, Data, blockBytes: BlockBytes);
 
     /// <summary>One life, a block a thing, none of them synced.</summary>

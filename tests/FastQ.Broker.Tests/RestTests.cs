@@ -1,0 +1,109 @@
+using FastQ.Journal;
+using FastQ.Linux;
+using Xunit;
+
+namespace FastQ.Broker;
+
+// What a broker writes that has nothing to do (DESIGN-REVIEW R37). Turned by hand, on a simulated disk, by a clock that goes on only when it is told to.
+public sealed class RestTests : IDisposable
+{
+    private const long Millisecond = 1_000_000;
+    private readonly string _directory = Directory.CreateTempSubdirectory("fastq-test-").FullName;
+    private readonly SimulatedStorage _disk = new("/sim");
+    private readonly Broker _broker;
+    private long _now = Millisecond;
+    private int _blocks;
+    private int _syncs;
+
+    public RestTests()
+    {
+        BrokerOptions options = new() { DataDirectory = "/sim/data", SocketPath = Path.Combine(_directory, "s"), SlotBytes = 1 << 20, MaxMessageBytes = 64 * 1024, Clocks = new Clocks(() => _now, () => _now) };
+        _broker = Broker.Open(options, _disk, null, "simulated", out string? refusal) ?? throw new InvalidOperationException(refusal);
+        _disk.Stepped = step =>
+        {
+            bool isSlot = step.Path.EndsWith(".slot", StringComparison.Ordinal);
+            _blocks += isSlot && step.Kind == StorageStepKind.Write && step.Offset > 0 ? 1 : 0; // At 0 lie headers, and the zeroes of a slot in the making.
+            _syncs += isSlot && step.Kind == StorageStepKind.Sync ? 1 : 0;
+        };
+    }
+
+    public void Dispose()
+    {
+        _broker.Dispose();
+        _disk.Dispose();
+        Directory.Delete(_directory, recursive: true);
+    }
+
+    [Fact]
+    public void An_idle_broker_closes_its_journal_once_and_then_writes_nothing()
+    {
+        using RawClient? client = Serve(1);
+        (_blocks, _syncs) = (0, 0);
+        Pass(100);
+        Assert.Equal((1, 1), (_blocks, _syncs));
+        Pass(60_000);
+        Assert.Equal((1, 1), (_blocks, _syncs));
+    }
+
+    [Fact]
+    public void A_message_at_a_time_is_a_block_a_message()
+    {
+        const int Messages = 200;
+        using RawClient? client = Serve(Messages);
+        Assert.InRange(_blocks, Messages, Messages * 105 / 100);
+    }
+
+    /// <summary>A client sends so many messages, each when the one before is durable. No time passes.</summary>
+    private RawClient? Serve(int messages)
+    {
+        RawClient? client = null;
+        Exception? wrong = null;
+        Thread thread = new(() =>
+        {
+            try
+            {
+                client = RawClient.Connect(_broker.SocketPath, new Hello());
+                uint queue = client.Declare("q");
+                _blocks = 0;
+                for (int i = 0; i < messages; i++)
+                {
+                    client.PutMessage(queue, "x"u8, Protocol.ConfirmLevel.Durable);
+                    client.Commit();
+                    client.Wait(() => client.Rings.Durable >= client.NextNumber - 1, "it is durable");
+                }
+            }
+#pragma warning disable CA1031 // Whatever it was: the test's own thread tells it.
+            catch (Exception any)
+#pragma warning restore CA1031
+            {
+                wrong = any;
+            }
+        });
+        thread.Start();
+        while (thread.IsAlive)
+        {
+            Turn();
+        }
+
+        Assert.True(wrong is null, wrong?.ToString());
+        return client;
+    }
+
+    private void Pass(int milliseconds)
+    {
+        for (int i = 0; i < milliseconds; i++)
+        {
+            _now += Millisecond;
+            Turn();
+        }
+    }
+
+    private void Turn()
+    {
+        _ = _broker.TakeEvents(0);
+        if (!_broker.Turn())
+        {
+            Processor.Yield();
+        }
+    }
+}
