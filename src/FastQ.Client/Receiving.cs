@@ -147,7 +147,7 @@ public sealed unsafe partial class Session
     }
 
     /// <summary>Asked after the position was published: the broker sets the word, fences, and then reads the position.</summary>
-    private bool IsEndedByBroker()
+    internal bool IsEndedByBroker()
     {
         if (!_rings.IsFencedByBroker)
         {

@@ -227,7 +227,7 @@ internal sealed class Actor
     /// <summary>It dies under a broker that lives, with a disk that has room: what it committed is in memory that the broker owns, and is taken.</summary>
     public void DieAfterItsCommits()
     {
-        if (!IsGone && Session.Epoch == _machine.Epoch)
+        if (!IsGone && Session.Epoch == _machine.Epoch && !Session.IsEndedByBroker()) // One that was sent away meanwhile is told so at its next look only.
         {
             _unconfirmed.Where(message => message.Number > 0).ToList().ForEach(message => Model.Confirm(message, ConfirmLevel.Accepted));
         }
