@@ -30,7 +30,8 @@ public sealed partial class QueueEngine
     {
         get
         {
-            if (_purging.Count > 0 || _forgetNext != 0)
+            // After a recovery the first batch starts the timers: without it nobody would ever end the leases of owners that do not come back.
+            if (!_isLive || _purging.Count > 0 || _forgetNext != 0)
             {
                 return IntervalMicros;
             }

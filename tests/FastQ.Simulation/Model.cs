@@ -157,6 +157,7 @@ internal sealed class Model(Trace trace)
         Must(delivery.Properties.SequenceEqual(message.Properties), $"{message} came with other properties");
         Must(!message.IsRefused, $"{message} was refused and came");
         (ulong, ulong) token = (delivery.Subscription.Epoch, delivery.TokenNumber);
+        Must(delivery.TokenNumber > 0, $"{message} came without a fencing token");
         if (!isInTime)
         {
             return message; // It lay in the ring beyond its lease: others may have had it since, and its token says so.
