@@ -348,7 +348,7 @@ internal sealed unsafe class QueueIndex(PageAllocator pages, WarmTails warm) : I
     private bool MayGrow()
     {
         ref PageRef page = ref _table.Find(NextTag / EntriesAPage);
-        return Unsafe.IsNullRef(ref page) || page.Used == page.Capacity; // A full page that the next tag falls into is the tail, which was looked at.
+        return Unsafe.IsNullRef(ref page) || (!page.IsFull && page.Used == page.Capacity);
     }
 
     private ref IndexEntry AddSlowly(ulong tag)
@@ -424,8 +424,7 @@ internal sealed unsafe class QueueIndex(PageAllocator pages, WarmTails warm) : I
     {
         if (page.Live == 0)
         {
-            Invariant.Holds(_draining == number); // It was sparse before it was empty, and no other full page is.
-            _draining = NoPage;
+            _draining = _draining == number ? NoPage : _draining;
             Pack(number, ref page);
             return;
         }
@@ -444,7 +443,11 @@ internal sealed unsafe class QueueIndex(PageAllocator pages, WarmTails warm) : I
 
         ulong number = _draining;
         _draining = NoPage;
-        Pack(number, ref _table.Find(number));
+        ref PageRef page = ref _table.Find(number);
+        if (!Unsafe.IsNullRef(ref page) && page.IsFull)
+        {
+            Pack(number, ref page);
+        }
     }
 
     private void Warm()

@@ -610,11 +610,10 @@ public sealed unsafe class Journal : IDisposable
             return _slots.Current;
         }
 
-        // From the last one filled on: all of this life's come before those of older ones.
         for (int i = _slots.Used.Count - 1; i >= 0; i--)
         {
             Slot slot = _slots.Used[i];
-            if (slot.FirstBlock <= block)
+            if (!slot.IsOlderLife && slot.FirstBlock != 0 && slot.FirstBlock <= block)
             {
                 Invariant.Holds(block <= slot.LastBlock);
                 return slot;
