@@ -11,7 +11,8 @@ internal sealed unsafe class SlotMaps : IDisposable
 {
     private readonly Dictionary<uint, (Mapping Map, FileIdentity File)> _maps = [];
     private readonly List<Mapping> _replaced = [];
-    private readonly HashSet<uint> _given = []; // Up, by the broker; or of a connection that is over, and not sent again so far.
+    private readonly HashSet<uint> _given = []; // Up, by the broker; or of a connection that is over, and not sent again so far. All are mapped.
+    private readonly HashSet<uint> _gone = []; // Named no more, ever: a descriptor that still lies in the socket comes too late.
     private uint _lastSlot;
     private Mapping? _last;
 
@@ -22,6 +23,11 @@ internal sealed unsafe class SlotMaps : IDisposable
     public Result Add(uint slot, int descriptor, long slotBytes)
     {
         using FileHandle file = FileHandle.Adopt(descriptor, $"slot {slot}");
+        if (_gone.Contains(slot))
+        {
+            return Result.Success;
+        }
+
         Result<long> length = file.Length();
         if (!length.Ok)
         {
@@ -57,8 +63,15 @@ internal sealed unsafe class SlotMaps : IDisposable
         return Result.Success;
     }
 
-    /// <summary>The broker names it no more.</summary>
-    public void GiveUp(uint slot) => _given.Add(slot);
+    /// <summary>The broker names it no more. Slot ids are never used again.</summary>
+    public void GiveUp(uint slot)
+    {
+        _gone.Add(slot);
+        if (_maps.ContainsKey(slot))
+        {
+            _given.Add(slot);
+        }
+    }
 
     /// <summary>The broker of a new connection sends again what it names: the rest may be gone.</summary>
     public void GiveUpAll() => _given.UnionWith(_maps.Keys);
@@ -71,13 +84,9 @@ internal sealed unsafe class SlotMaps : IDisposable
     {
         foreach (uint slot in _given.ToArray())
         {
-            if (!_maps.TryGetValue(slot, out (Mapping Map, FileIdentity File) known))
+            if (!isRead(slot))
             {
-                _given.Remove(slot);
-            }
-            else if (!isRead(slot))
-            {
-                known.Map.Dispose();
+                _maps[slot].Map.Dispose();
                 _maps.Remove(slot);
                 _given.Remove(slot);
                 (_lastSlot, _last) = (0, null);
