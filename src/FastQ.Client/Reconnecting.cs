@@ -95,7 +95,7 @@ public sealed unsafe partial class Session
         (_socket, _bell, _pipe, _rings, _nextRings) = (welcome.Socket, welcome.Bell, welcome.Pipe, welcome.Rings, null);
         _outbox = new Outbox(_rings);
         _older.Clear();
-        _slots.GiveUpAll();
+        _slots.KeepAll();
         (_publishedPosition, _seen, _isGrowing, _slotsToAcknowledge) = (0, default, false, 0);
         Take(welcome);
         ForgetRunsInRing();

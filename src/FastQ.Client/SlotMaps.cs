@@ -11,7 +11,8 @@ internal sealed unsafe class SlotMaps : IDisposable
 {
     private readonly Dictionary<uint, (Mapping Map, FileIdentity File)> _maps = [];
     private readonly List<Mapping> _replaced = [];
-    private readonly HashSet<uint> _given = []; // Up, by the broker; or of a connection that is over, and not sent again so far. All are mapped.
+    private readonly HashSet<uint> _given = []; // Up, by the broker. All are mapped.
+    private readonly HashSet<uint> _kept = []; // Mapped by a connection that is over: what it handed out may be in hand under a number that was used again.
     private readonly HashSet<uint> _gone = []; // Named no more, ever: a descriptor that still lies in the socket comes too late.
     private uint _lastSlot;
     private Mapping? _last;
@@ -42,7 +43,6 @@ internal sealed unsafe class SlotMaps : IDisposable
 
         if (_maps.TryGetValue(slot, out (Mapping Map, FileIdentity File) known) && known.File == identity.Value)
         {
-            _given.Remove(slot);
             return Result.Success;
         }
 
@@ -67,14 +67,18 @@ internal sealed unsafe class SlotMaps : IDisposable
     public void GiveUp(uint slot)
     {
         _gone.Add(slot);
-        if (_maps.ContainsKey(slot))
+        if (_maps.ContainsKey(slot) && !_kept.Contains(slot))
         {
             _given.Add(slot);
         }
     }
 
-    /// <summary>The broker of a new connection sends again what it names: the rest may be gone.</summary>
-    public void GiveUpAll() => _given.UnionWith(_maps.Keys);
+    /// <summary>A new connection begins: what is mapped by now stays until the session's end.</summary>
+    public void KeepAll()
+    {
+        _kept.UnionWith(_maps.Keys);
+        _given.Clear();
+    }
 
     /// <summary>Some were given up, and are mapped still.</summary>
     public bool HasGiven => _given.Count > 0;
