@@ -91,6 +91,8 @@ public sealed partial class Broker
         session.HasEnded = true;
         if (tell)
         {
+            // It lives, and reads on until it has heard of it: what it may have mapped is not used again in place (DESIGN-REVIEW R8).
+            _retired.UnionWith(session.KnownSlots);
             Tell(session.Socket, HandshakeKind.Ended, code, text);
         }
 
