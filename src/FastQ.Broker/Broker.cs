@@ -570,7 +570,7 @@ public sealed partial class Broker : IDisposable
     private void OnBell(Session session)
     {
         const int MostIdleRings = 64;
-        bool isNew = session.Rings.Submissions.HasNews; // Not that it was offered rings: it may leave them for ever, and is polled as long as it does.
+        bool isNew = session.Rings.Submissions.HasNews || session.HasGivenRoom; // Not that it was offered rings: it may leave them for ever, and is polled as long as it does.
         session.IdleRings = isNew ? 0 : session.IdleRings + 1;
         if (session.IdleRings >= MostIdleRings)
         {

@@ -239,6 +239,7 @@ public sealed partial class Broker
             }
 
             session.Copies.Dequeue();
+            session.Complaints.Remove((copy.Header.Subscription, copy.Header.FirstDelivery));
             moved = true;
             if (!session.Subscriptions.TryGetValue(copy.Header.Subscription, out SessionSubscription? subscription))
             {

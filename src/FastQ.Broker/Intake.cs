@@ -65,7 +65,7 @@ public sealed partial class Broker
 
         session.Rings.Sleep.Announce();
         FenceClients();
-        if (session.Rings.Submissions.HasNews)
+        if (session.HasWork)
         {
             session.Rings.Sleep.Wake();
             return;
@@ -472,10 +472,9 @@ public sealed partial class Broker
 
         if (TryReadRecord(entry, queue, tag, out _))
         {
-            if (session.Copies.Count >= MostPendingCopies)
+            if (!session.Complaints.Add((subscription, delivery)))
             {
-                End(session, RefusalCode.LimitReached, $"Limit reached: {MostPendingCopies} copies wait for room, and the client complains of one more sound message.");
-                return true;
+                return true; // A copy of it waits already: so no more can wait than it holds deliveries.
             }
 
             DeliveriesHeader header = new() { Kind = RecordKind.DeliveryCopy, Count = 1, Subscription = subscription, Queue = queue, FirstDelivery = delivery, FirstTag = tag };

@@ -82,6 +82,9 @@ internal sealed class Session(ulong id, UnixSocket socket, RingPair rings, Event
 
     public Queue<PendingCopy> Copies { get; } = new();
 
+    /// <summary>Deliveries of which it complained, and whose copies wait.</summary>
+    public HashSet<(uint Subscription, ulong Delivery)> Complaints { get; } = [];
+
     /// <summary>How far the client has read its delivery ring, as last judged.</summary>
     public ulong ClientPosition { get; private set; }
 
@@ -118,7 +121,10 @@ internal sealed class Session(ulong id, UnixSocket socket, RingPair rings, Event
     public bool IsReadable => !IsMoving && Answers.Count == 0 && AnswerRoom >= Broker.NoticeBytes;
 
     /// <summary>A broker that is about to sleep would have something to do here: a submission that it may read, or room that the client gave back.</summary>
-    public unsafe bool HasWork => IsReadable ? Rings.Submissions.HasNews : Volatile.Read(ref Rings.Client->DeliveryPosition) != ClientPosition;
+    public bool HasWork => HasGivenRoom || (IsReadable && Rings.Submissions.HasNews);
+
+    /// <summary>The client has read on: there is room that something may wait for.</summary>
+    public unsafe bool HasGivenRoom => Volatile.Read(ref Rings.Client->DeliveryPosition) != ClientPosition;
 
     /// <summary>Rereads how far the client has read. False: it went backwards or beyond what was shown.</summary>
     public unsafe bool TryUpdatePosition()

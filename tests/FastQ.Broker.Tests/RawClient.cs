@@ -422,6 +422,9 @@ public sealed unsafe class RawClient : IDisposable
         return notice;
     }
 
+    /// <summary>Records of deliveries that came and were not asked for yet.</summary>
+    public int DeliveriesWaiting => _deliveries.Count;
+
     /// <summary>The next run of deliveries, read through the slot's file.</summary>
     public List<RawDelivery> NextDeliveries()
     {

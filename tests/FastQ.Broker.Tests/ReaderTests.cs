@@ -56,6 +56,38 @@ public sealed class ReaderTests
     }
 
     [Fact]
+    public void All_that_a_client_may_read_when_it_is_sent_away_alive_stays_where_it_reads_it()
+    {
+        using RunningBroker broker = SmallSlots.Start(); // Seed 4769 of the simulation: it reads on until it has heard of its end.
+        using RawClient reader = broker.Connect(), other = broker.Connect();
+        RawDelivery[] held = new RawDelivery[3];
+        for (int i = 0; i < held.Length; i++)
+        {
+            held[i] = Take(reader, $"held {i}", leaseMilliseconds: 3_600_000);
+            SmallSlots.Pass(other, 2);
+        }
+
+        reader.Put(new SettleRecord { Kind = RecordKind.Deliveries });
+        reader.Commit();
+        Assert.Equal(RefusalCode.UnknownRecord, reader.WaitForEnd().Code);
+        foreach (RawDelivery delivery in held)
+        {
+            other.Subscribe(other.Declare(delivery.Body));
+            other.Accept(Assert.Single(other.NextDeliveries()));
+        }
+
+        string[] names = [.. held.Select(delivery => Path.Combine(broker.SlotDirectory, $"{delivery.Entry.Slot:D10}.slot"))];
+        Assert.Equal(held.Length, names.Distinct().Count());
+        for (int slots = 0; names.Any(File.Exists); slots++)
+        {
+            Assert.True(slots < Enough, "A slot keeps its name: it is used again in place.");
+            SmallSlots.Pass(other, 1);
+        }
+
+        Assert.All(held, delivery => Assert.Equal(delivery.Record, SmallSlots.Seen(reader, delivery)));
+    }
+
+    [Fact]
     public void What_is_moved_keeps_its_count_over_a_restart()
     {
         using RunningBroker broker = SmallSlots.Start(); // CASES B18

@@ -1,5 +1,6 @@
 using FastQ.Journal;
 using FastQ.Linux;
+using FastQ.Protocol;
 using Xunit;
 
 namespace FastQ.Broker;
@@ -53,6 +54,35 @@ public sealed class RestTests : IDisposable
         Assert.InRange(_blocks, Messages, Messages * 105 / 100);
     }
 
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void Room_that_a_client_gave_back_before_the_broker_lay_down_is_used(bool wantsCopies)
+    {
+        const int Messages = 10_000; // More than the ring takes, as copies or by reference.
+        using RawClient client = RawClient.Connect(_broker.SocketPath, new Hello { DeliveryRingBytes = Limits.MinRingBytes, WantsCopies = wantsCopies }, Turn);
+        uint queue = client.Declare("q");
+        for (int i = 0; i < Messages; i++)
+        {
+            client.PutMessage(queue, "x"u8);
+            if (i % 100 == 99)
+            {
+                client.Commit();
+                client.WaitForWritten(client.NextNumber - 1);
+            }
+        }
+
+        client.Subscribe(queue, credit: Messages);
+        Pass(100);
+        ulong shown = client.Rings.DeliveryHead;
+        Assert.True(client.Rings.Position < shown, "nothing waits in the ring");
+        client.Drain(); // It was not told to ring yet.
+        Assert.Equal(0, _broker.LieDown());
+        _broker.Rise();
+        Pass(10);
+        Assert.True(client.Rings.DeliveryHead > shown, "Room is there, and the broker sleeps.");
+    }
+
     /// <summary>A client sends so many messages, each when the one before is durable. No time passes.</summary>
     private RawClient? Serve(int messages)
     {
@@ -67,7 +97,7 @@ public sealed class RestTests : IDisposable
                 _blocks = 0;
                 for (int i = 0; i < messages; i++)
                 {
-                    client.PutMessage(queue, "x"u8, Protocol.ConfirmLevel.Durable);
+                    client.PutMessage(queue, "x"u8, ConfirmLevel.Durable);
                     client.Commit();
                     client.Wait(() => client.Rings.Durable >= client.NextNumber - 1, "it is durable");
                 }
