@@ -83,6 +83,22 @@ public sealed class RestTests : IDisposable
         Assert.True(client.Rings.DeliveryHead > shown, "Room is there, and the broker sleeps.");
     }
 
+    [Fact]
+    public void The_doorbell_of_a_session_that_has_ended_wakes_nobody()
+    {
+        using RawClient client = RawClient.Connect(_broker.SocketPath, new Hello(), Turn);
+        client.Put(new ControlRecord { Kind = RecordKind.Nothing });
+        client.Commit();
+        Assert.Equal(RefusalCode.UnknownRecord, client.WaitForEnd().Code);
+        Pass(100);
+        while (_broker.TakeEvents(0))
+        {
+        }
+
+        client.Ring(); // Its descriptor keeps the bell alive.
+        Assert.False(_broker.TakeEvents(0), "It wakes for a session that is not there.");
+    }
+
     /// <summary>A client sends so many messages, each when the one before is durable. No time passes.</summary>
     private RawClient? Serve(int messages)
     {

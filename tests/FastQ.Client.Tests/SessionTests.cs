@@ -526,6 +526,47 @@ public class SessionTests
     }
 
     [Fact]
+    public void What_was_in_hand_when_the_broker_took_the_client_for_dead_is_not_the_delivery_that_has_its_number_now()
+    {
+        using RunningBroker broker = new();
+        HashSet<int> before = Sockets();
+        using Session session = broker.Connect();
+        session.DeclareQueue("q");
+        session.Publish(session.OpenQueue("q"), "one"u8);
+        session.Publish(session.OpenQueue("q"), "two"u8);
+        Subscription subscription = session.Subscribe("q", new SubscribeOptions { Credit = 1 });
+        Assert.True(subscription.Receive(Soon, out Delivery held));
+        foreach (int descriptor in Sockets().Except(before))
+        {
+            using System.Net.Sockets.Socket cut = new(new System.Net.Sockets.SafeSocketHandle(descriptor, ownsHandle: false));
+            cut.Shutdown(System.Net.Sockets.SocketShutdown.Both);
+        }
+
+        Delivery again;
+        while (!subscription.Receive(Soon, out again))
+        {
+        }
+
+        Assert.Equal(1, session.Reconnects);
+        Assert.True(again.IsRedelivered);
+        Assert.Equal(held.Number, again.Number);
+        Assert.False(subscription.Holds(held));
+        Assert.Throws<FastQException>(() => subscription.Accept(held));
+        Assert.True(subscription.Holds(again));
+        Assert.Equal("one"u8, again.Body);
+        subscription.Accept(again);
+        Assert.True(subscription.Receive(Soon, out Delivery next));
+        Assert.Equal("two"u8, next.Body);
+    }
+
+    private static HashSet<int> Sockets() =>
+    [
+        .. Directory.GetFileSystemEntries("/proc/self/fd")
+            .Where(entry => new FileInfo(entry).LinkTarget?.StartsWith("socket:", StringComparison.Ordinal) == true)
+            .Select(entry => int.Parse(Path.GetFileName(entry), System.Globalization.CultureInfo.InvariantCulture)),
+    ];
+
+    [Fact]
     public void A_deleted_queue_ends_its_subscriptions_with_the_reason()
     {
         using RunningBroker broker = new();

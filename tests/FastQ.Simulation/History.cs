@@ -68,6 +68,12 @@ internal sealed record Setting
 
     public int MostBodyBytes { get; init; }
 
+    /// <summary>Some bodies are larger than the rings: they grow, and clients move from one pair to the next.</summary>
+    public bool IsLarge { get; init; }
+
+    /// <summary>The broker's limit.</summary>
+    public int MaxMessageBytes => IsLarge ? 160 * 1024 : 32 * 1024;
+
     public int Credit { get; init; }
 
     public int LeaseMilliseconds { get; init; }
@@ -82,7 +88,7 @@ internal sealed record Setting
     /// <summary>Clients check what they are given, and see some of it as rotten that is sound.</summary>
     public bool IsDoubting { get; init; }
 
-    public override string ToString() => $"{Clients} clients, {Queues} queues, slots of {SlotBytes}, blocks of {BlockBytes}, bodies up to {MostBodyBytes}, credit {Credit}, lease {LeaseMilliseconds} ms{(WantsCopies ? ", copies" : "")}{(IsDiskOutOfOrder ? ", disk out of order" : "")}{(IsDiskLying ? ", lying disk" : "")}{(IsDoubting ? ", doubting clients" : "")}";
+    public override string ToString() => $"{Clients} clients, {Queues} queues, slots of {SlotBytes}, blocks of {BlockBytes}, bodies up to {MostBodyBytes}, credit {Credit}, lease {LeaseMilliseconds} ms{(WantsCopies ? ", copies" : "")}{(IsDiskOutOfOrder ? ", disk out of order" : "")}{(IsDiskLying ? ", lying disk" : "")}{(IsDoubting ? ", doubting clients" : "")}{(IsLarge ? ", large bodies" : "")}";
 }
 
 /// <summary>One history.</summary>
@@ -163,7 +169,8 @@ internal sealed record History(ulong Seed, Setting Setting, IReadOnlyList<Act> A
             Insert(acts, [ActKind.SwapRecords], dice.Between(1, 3), dice);
         }
 
-        return history with { Setting = history.Setting with { IsDiskLying = isLying, IsDoubting = history.Seed % 8 == 0 }, Acts = acts };
+        Setting setting = history.Setting with { IsDiskLying = isLying, IsDoubting = history.Seed % 8 == 0 };
+        return history with { Setting = history.Seed % 8 == 4 ? setting with { IsLarge = true, SlotBytes = 512 * 1024, MostBodyBytes = 150_000 } : setting, Acts = acts };
     }
 
     private static void Insert(List<Act> acts, ActKind[] kinds, int count, Dice dice)

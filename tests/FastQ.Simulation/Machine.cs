@@ -32,7 +32,6 @@ internal sealed class Machine : IDisposable
     private const string Data = "/sim/data";
     private const long Millisecond = 1_000_000, Second = 1_000_000_000;
     private const int QuietTurnsBeforeSleep = 3;
-    private const int MaxMessageBytes = 32 * 1024;
     private const int SyncedWritesKept = 24;
     private readonly Dictionary<(uint Queue, ulong Tag), (int Producer, int Sequence)> _changed = [];
     private readonly string _directory = Directory.CreateTempSubdirectory("fastq-sim-").FullName;
@@ -232,7 +231,7 @@ internal sealed class Machine : IDisposable
                 SocketPath = SocketPath,
                 SlotBytes = _setting.SlotBytes,
                 BlockBytes = _setting.BlockBytes,
-                MaxMessageBytes = MaxMessageBytes,
+                MaxMessageBytes = _setting.MaxMessageBytes,
                 Clocks = new Clocks(() => NowNanoseconds, () => NowNanoseconds + _wallOffset),
                 NewGuid = NewGuid,
             };
@@ -277,7 +276,7 @@ internal sealed class Machine : IDisposable
         Count(DiskTrial.NameOf(fault));
         JournalOptions options = new() { Directory = Data, SlotBytes = _setting.SlotBytes, BlockBytes = _setting.BlockBytes, WallMicros = () => (NowNanoseconds + _wallOffset) / 1000 };
         SimulatedStorage honest = _disk;
-        TrialEnd end = new DiskTrial(options, MaxMessageBytes, honest, _changed, dice, Say, Count).Run(fault, writes, _older);
+        TrialEnd end = new DiskTrial(options, _setting.MaxMessageBytes, honest, _changed, dice, Say, Count).Run(fault, writes, _older);
         if (dice.OnceIn(2))
         {
             _older = honest.AfterKill();
@@ -336,16 +335,11 @@ internal sealed class Machine : IDisposable
 
     private int Pick(int waiting)
     {
-        // A turn that can do nothing but wait for the disk (the end of a session that holds deliveries, with no room in the journal) would never see time pass.
         const int MostLooks = 100_000;
-        if ((NowNanoseconds < _stalledUntil || NowNanoseconds < _diskIdleUntil) && !_isEnding && ++_looks < MostLooks)
+        if ((NowNanoseconds < _stalledUntil || NowNanoseconds < _diskIdleUntil) && !_isEnding)
         {
+            Model.Must(++_looks < MostLooks, "a turn waits for the disk, and everybody for it");
             return -1;
-        }
-
-        if (_looks >= MostLooks)
-        {
-            Count("turn that waited for the disk");
         }
 
         _looks = 0;

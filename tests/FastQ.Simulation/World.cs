@@ -278,7 +278,8 @@ internal sealed class World : IDisposable
         ConfirmLevel level = _dice.Of(ConfirmLevel.None, ConfirmLevel.Accepted, ConfirmLevel.Written, ConfirmLevel.Durable, ConfirmLevel.Durable);
         for (int i = 0; i < count; i++)
         {
-            actor.Publish(handle, _dice.Between(0, _history.Setting.MostBodyBytes), level, _dice);
+            int most = _history.Setting.IsLarge && !_dice.OnceIn(6) ? 3000 : _history.Setting.MostBodyBytes;
+            actor.Publish(handle, _dice.Between(0, most), level, _dice);
         }
     }
 
