@@ -14,6 +14,7 @@ public sealed partial class Broker
     private const long IdleSnapshotMicros = 500_000;
     private const long CompactAgainMicros = 5_000_000;
     private const ulong CompactFromAge = 3;
+    private const long FewSlots = 6; // Of the eight beyond twice what lives: the current one and the one ahead are not full.
     private readonly Dictionary<uint, int> _pins = [];
     private readonly Dictionary<uint, long> _pinnedSinceMicros = [];
     private readonly HashSet<uint> _retired = [];
@@ -155,12 +156,15 @@ public sealed partial class Broker
             return;
         }
 
+        // With no slot less than half full there are no more than two for what fills one (DESIGN-REVIEW R30); where there is room, moving waits until it is cheap.
+        bool isOverBound = (long)_journal.FullSlots * _journal.SlotBytes > 2 * _engine.LiveBytes + FewSlots * _journal.SlotBytes;
+        int most = _journal.SlotBytes / (isOverBound ? 2 : 4);
         for (int i = 0; i < _journal.FullSlots; i++)
         {
             SlotInfo slot = _journal.FullSlot(i);
             Engine.SlotLive live = _engine.Slot(slot.Id);
             bool isOld = slot.LastBlock != 0 && current.SegmentNumber - slot.SegmentNumber >= CompactFromAge;
-            bool isSparse = live.Live > 0 && live.LiveBytes <= _journal.SlotBytes / 4;
+            bool isSparse = live.Live > 0 && live.LiveBytes <= most;
             if (isOld && isSparse && _notBeforeMicros.GetValueOrDefault(slot.Id) <= _now.IntervalMicros)
             {
                 _scan = _journal.StartScan(slot.Id);

@@ -98,6 +98,36 @@ public sealed class CaseTests
     }
 
     [Fact]
+    public void However_much_of_each_slot_stays_the_disk_holds_no_more_than_twice_that_and_a_few()
+    {
+        using RunningBroker broker = SmallSlots.Start(); // DESIGN-REVIEW R30
+        using RawClient client = broker.Connect(new Hello { SubmissionRingBytes = Limits.MaxLoadRingBytes });
+        const int Slots = 70, OfTen = 3; // A third stays: more than a quarter.
+        uint kept = client.Declare("kept");
+        uint passing = client.Declare("passing");
+        uint subscription = client.Subscribe(passing, credit: 10);
+        byte[] body = new byte[SmallSlots.BodyBytes];
+        const int Messages = Slots * SmallSlots.SlotBytes / SmallSlots.BodyBytes;
+        for (int ten = 0; ten < Messages / 10; ten++)
+        {
+            for (int i = 0; i < 10; i++)
+            {
+                client.PutMessage(i < OfTen ? kept : passing, body);
+            }
+
+            client.Commit();
+            List<RawDelivery> taken = Take(client, 10 - OfTen);
+            client.Put(new SettleRecord { Kind = RecordKind.Settle, Number = client.NextNumber++, Subscription = subscription, Count = 10 - OfTen, FirstDelivery = taken[0].Number, Flags = SettleRecord.FlagsOf(Outcome.Accept, ConfirmLevel.Written) });
+            client.Commit();
+        }
+
+        const int LiveSlots = Messages * OfTen / 10 * SmallSlots.BodyBytes / SmallSlots.SlotBytes + 1;
+        SmallSlots.Pass(client, FewSlots);
+        broker.WaitUntil(() => SlotsOf(broker) <= 2 * LiveSlots + FewSlots, $"twice what lives: {LiveSlots} slots; there are {SlotsOf(broker)}");
+        Assert.Equal((ulong)(Messages / 10 * OfTen), client.Show(kept).Number(FieldTag.Ready));
+    }
+
+    [Fact]
     public void A_consumer_that_releases_for_ever_fills_no_disk()
     {
         using RunningBroker broker = SmallSlots.Start(); // CASES B74
