@@ -86,6 +86,24 @@ public sealed partial class Broker : IDisposable
     internal static Broker? Open(BrokerOptions options, IStorage storage, IDisposable? directoryLock, string note, out string? refusal)
     {
         EngineReplay replay = new(options.Engine with { MaxMessageBytes = options.MaxMessageBytes });
+        Broker? broker = null;
+        try
+        {
+            broker = Open(options, storage, directoryLock, replay, note, out refusal);
+        }
+        finally
+        {
+            if (broker is null)
+            {
+                replay.Engine.Dispose(); // Its memory is not the collector's.
+            }
+        }
+
+        return broker;
+    }
+
+    private static Broker? Open(BrokerOptions options, IStorage storage, IDisposable? directoryLock, EngineReplay replay, string note, out string? refusal)
+    {
         JournalOptions journalOptions = new() { Directory = options.DataDirectory, SlotBytes = options.SlotBytes, AllowNetworkFileSystem = options.AllowNetworkFileSystem, BlockBytes = options.BlockBytes, NewGuid = options.NewGuid, WallMicros = () => options.Clocks.WallNanoseconds() / 1000 };
         JournalOpening opening = Journal.Journal.Open(journalOptions, storage, replay, directoryLock);
         if (opening.Journal is not Journal.Journal journal)

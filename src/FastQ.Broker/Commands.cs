@@ -101,6 +101,9 @@ public sealed partial class Broker
             case CommandKind.Sync:
                 Answer(session, command, Decision.Taken, "", static (ref FieldWriter _) => { });
                 break;
+            case CommandKind.BrowseQueue:
+                Browse(session, command, fields);
+                break;
             case CommandKind.Statistics:
                 AnswerJson(session, command, StatisticsJson());
                 break;

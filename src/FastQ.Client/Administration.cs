@@ -50,6 +50,34 @@ public sealed unsafe partial class Session
         return (long)Connector.Number(fields, FieldTag.Purged);
     }
 
+    /// <summary>Looks at messages in their places, by tag, without taking them: none is delivered, counted or changed by it. What comes and goes meanwhile may be seen or not.</summary>
+    /// <param name="name">The queue's.</param>
+    /// <param name="firstTag">Where to begin.</param>
+    public IEnumerable<BrowsedMessage> Browse(string name, ulong firstTag = 0)
+    {
+        uint id = GetQueue(name).Id;
+        for (ulong tag = firstTag; ;)
+        {
+            List<byte[]> answers = [.. AskToBrowse(id, tag)];
+            foreach (byte[] message in answers.Take(answers.Count - 1))
+            {
+                yield return BrowsedMessage.From(message);
+            }
+
+            tag = Connector.Number(answers[^1], FieldTag.Tag);
+            if (tag == 0)
+            {
+                yield break;
+            }
+        }
+    }
+
+    private List<byte[]> AskToBrowse(uint queue, ulong tag) => Ask(CommandKind.BrowseQueue, (ref FieldWriter writer) =>
+    {
+        writer.Number(FieldTag.Queue, queue);
+        writer.Number(FieldTag.Tag, tag);
+    });
+
     /// <summary>The broker's statistics, as JSON.</summary>
     public string GetStatistics()
     {

@@ -82,6 +82,10 @@ public sealed class Connection : IAsyncDisposable
     /// <summary>All queues, by name.</summary>
     public Task<IReadOnlyList<QueueInfo>> ListQueuesAsync(CancellationToken cancellation = default) => AskAsync(session => session.ListQueues(), cancellation);
 
+    /// <summary>Looks at up to <paramref name="most"/> messages in their places, by tag, without taking them: none is delivered, counted or changed by it.</summary>
+    public Task<IReadOnlyList<BrowsedMessage>> BrowseAsync(string name, int most, ulong firstTag = 0, CancellationToken cancellation = default) =>
+        AskAsync<IReadOnlyList<BrowsedMessage>>(session => [.. session.Browse(name, firstTag).Take(most)], cancellation);
+
     /// <summary>Deletes a queue with all that it holds.</summary>
     public Task DeleteQueueAsync(string name, CancellationToken cancellation = default) => AskAsync(
         session =>

@@ -29,9 +29,9 @@ public sealed record PublishOptions
     /// <summary>Headers: key (1 to 255 bytes of UTF-8) and text.</summary>
     public IReadOnlyDictionary<string, string>? Headers { get; init; }
 
-    /// <summary>The properties as they stand in the record; empty when there are none.</summary>
+    /// <summary>The properties as they stand in the record, as <see cref="Session.Publish"/> takes them; empty when there are none.</summary>
     /// <exception cref="FastQException">They do not fit in <see cref="Limits.MaxPropertyBytes"/>, or a header's key is empty or too long.</exception>
-    internal byte[] ToBytes()
+    public byte[] ToBytes()
     {
         if (MessageId is null && CorrelationId is null && ReplyTo is null && ContentType is null && ContentEncoding is null && Type is null && Headers is null)
         {

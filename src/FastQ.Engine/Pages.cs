@@ -23,6 +23,11 @@ internal sealed unsafe class PageAllocator(long budgetBytes) : IDisposable
 
     private static readonly int[] s_pieceBytes = [32, 128, 512, 4096];
 
+    [ThreadStatic] private static int t_outstanding;
+
+    /// <summary>Chunks that allocators of this thread took and did not give back. For worlds of one thread that look for what was forgotten.</summary>
+    public static int Outstanding => t_outstanding;
+
     /// <summary>Bytes of pages in use, those cut into pieces included.</summary>
     public long UsedBytes { get; private set; }
 
@@ -57,6 +62,7 @@ internal sealed unsafe class PageAllocator(long budgetBytes) : IDisposable
         foreach (nint chunk in _chunks.Keys)
         {
             NativeMemory.AlignedFree((void*)chunk);
+            t_outstanding--;
         }
 
         _chunks.Clear();
@@ -89,6 +95,7 @@ internal sealed unsafe class PageAllocator(long budgetBytes) : IDisposable
             {
                 _chunks.Remove(address);
                 NativeMemory.AlignedFree((void*)address); // Its place in the stack is dropped when it is met there.
+                t_outstanding--;
                 return;
             }
 
@@ -119,6 +126,7 @@ internal sealed unsafe class PageAllocator(long budgetBytes) : IDisposable
         }
 
         nint made = (nint)NativeMemory.AlignedAlloc(ChunkBytes, ChunkBytes);
+        t_outstanding++;
         _chunks.Add(made, new Chunk());
         _withRoom.Push(made);
         _emptyChunks++;

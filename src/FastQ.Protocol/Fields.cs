@@ -38,6 +38,16 @@ public enum FieldTag : ushort
     Json = 21,
     Text = 22,
     Purge = 23,
+    Tag = 24,
+    State = 25,
+    Deliveries = 26,
+    Owner = 27,
+    LeaseLeftMilliseconds = 28,
+    BodyBytes = 29,
+    Body = 30,
+    Properties = 31,
+    TimeMicros = 32,
+    Most = 33,
 
     // Handshake.
     MinVersion = 64,

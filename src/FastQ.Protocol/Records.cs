@@ -165,6 +165,24 @@ public enum CommandKind : ushort
 
     /// <summary>Everything sent so far is to become durable now; a sync follows by itself only within 100 ms.</summary>
     Sync = 11,
+
+    /// <summary>Looks at messages in their places, without taking them.</summary>
+    BrowseQueue = 12,
+}
+
+/// <summary>How a message stands in its queue.</summary>
+public enum MessageState : byte
+{
+    None = 0,
+
+    /// <summary>Waits for a consumer.</summary>
+    Ready = 1,
+
+    /// <summary>With a consumer, under a lease.</summary>
+    InFlight = 2,
+
+    /// <summary>Its bytes have rotted: kept, never delivered.</summary>
+    Damaged = 3,
 }
 
 /// <summary>Control submissions that need no more than two numbers: credit, done, acknowledgements, ring moves, damage, bye.</summary>

@@ -162,73 +162,17 @@ internal static class ConsumeCommand
                 json.WriteStartObject();
                 json.WriteString("queue", queue);
                 json.WriteNumber("tag", delivery.Tag);
-                if (Utf8.IsValid(delivery.Body))
-                {
-                    json.WriteString("body", delivery.Body);
-                }
-                else
-                {
-                    json.WriteBase64String("bodyBase64", delivery.Body);
-                }
+                MessageJson.WriteBody(json, delivery.Body);
 
                 json.WriteNumber("deliveryCount", delivery.DeliveryCount);
                 json.WriteBoolean("redelivered", delivery.IsRedelivered);
                 json.WriteString("timestamp", delivery.Timestamp.UtcDateTime);
                 json.WriteString("token", string.Create(CultureInfo.InvariantCulture, $"{subscription.Epoch}.{delivery.TokenNumber}"));
-                WriteProperties(json, delivery.Properties);
+                MessageJson.WriteProperties(json, delivery.Properties);
                 json.WriteEndObject();
             }
 
             _lines.Write("\n"u8);
-        }
-
-        private static void WriteProperties(Utf8JsonWriter json, ReadOnlySpan<byte> properties)
-        {
-            json.WriteStartObject("properties");
-            PropertyReader reader = new(properties);
-            while (reader.Next())
-            {
-                if (reader.Tag != PropertyTag.Header)
-                {
-                    json.WriteString(reader.Tag.ToString() is { Length: > 0 } name ? char.ToLowerInvariant(name[0]) + name[1..] : "", reader.Value);
-                }
-            }
-
-            json.WriteEndObject();
-            json.WriteStartObject("headers");
-            reader = new PropertyReader(properties);
-            while (reader.Next())
-            {
-                if (reader.Tag == PropertyTag.Header)
-                {
-                    WriteHeader(json, reader);
-                }
-            }
-
-            json.WriteEndObject();
-        }
-
-        private static void WriteHeader(Utf8JsonWriter json, PropertyReader reader)
-        {
-            string key = Encoding.UTF8.GetString(reader.Key);
-            switch (reader.Type)
-            {
-                case PropertyType.Text:
-                    json.WriteString(key, reader.Value);
-                    break;
-                case PropertyType.Boolean when reader.Value.Length == 1:
-                    json.WriteBoolean(key, reader.Value[0] != 0);
-                    break;
-                case PropertyType.Int64 or PropertyType.Timestamp when reader.Value.Length == 8:
-                    json.WriteNumber(key, BitConverter.ToInt64(reader.Value));
-                    break;
-                case PropertyType.Double when reader.Value.Length == 8 && double.IsFinite(BitConverter.ToDouble(reader.Value)): // JSON has no other numbers.
-                    json.WriteNumber(key, BitConverter.ToDouble(reader.Value));
-                    break;
-                default:
-                    json.WriteBase64String(key, reader.Value);
-                    break;
-            }
         }
     }
 }

@@ -11,6 +11,8 @@ RootCommand root = new("FastQ: a durable message broker for one host, over share
     QueueCommand.Create(),
     PublishCommand.Create(),
     ConsumeCommand.Create(),
+    BrowseCommand.CreateBrowse(),
+    BrowseCommand.CreateWhy(),
     StatsCommand.Create(),
     JournalCommand.Create(),
     BenchCommand.Create(),

@@ -19,10 +19,14 @@ internal static class PublishCommand
         Option<long> count = Shared.Within(new Option<long>("--count") { Description = "Send all of it so often.", DefaultValueFactory = _ => 1, HelpName = "N" }, 1, long.MaxValue);
         Option<string> confirm = Confirm("durable");
         Option<string[]> header = new("--header") { Description = "A header, k=v; may be given several times.", HelpName = "k=v", DefaultValueFactory = _ => [] };
+        Option<string?> id = new("--id") { Description = "The message's id, by which fastq why finds it.", HelpName = "ID" };
+        Option<string?> type = new("--type") { Description = "The application's own kind of message.", HelpName = "T" };
+        Option<string?> correlation = new("--correlation-id") { Description = "What it answers to.", HelpName = "C" };
+        Option<string?> replyTo = new("--reply-to") { Description = "The queue where an answer is awaited.", HelpName = "Q" };
         (Option<string> socket, Option<TimeSpan> patience, Option<bool> json) = (Shared.Socket(), Shared.Patience(), Shared.Json());
         Command command = new("publish", "Publish messages and wait until all are confirmed; rides out restarts of the broker.\n\nExamples:\n  fastq publish work --body hello\n  fastq publish work --file lines.txt --confirm written\n  tail -f app.log | fastq publish logs -")
         {
-            queue, input, body, file, count, confirm, header, socket, patience, json,
+            queue, input, body, file, count, confirm, header, id, type, correlation, replyTo, socket, patience, json,
         };
         command.Validators.Add(result =>
         {
@@ -44,7 +48,15 @@ internal static class PublishCommand
         });
         command.SetAction(parsed =>
         {
-            byte[] properties = PropertiesFrom(parsed.GetRequiredValue(header));
+            PublishOptions options = new()
+            {
+                MessageId = parsed.GetValue(id),
+                Type = parsed.GetValue(type),
+                CorrelationId = parsed.GetValue(correlation),
+                ReplyTo = parsed.GetValue(replyTo),
+                Headers = parsed.GetRequiredValue(header).Select(pair => pair.Split('=', 2)).GroupBy(pair => pair[0]).ToDictionary(pairs => pairs.Key, pairs => pairs.Last()[1]),
+            };
+            byte[] properties = options.ToBytes();
             using Session session = Shared.Connect(parsed.GetRequiredValue(socket), parsed.GetValue(patience), "fastq publish");
             Publishing publishing = new(session, session.OpenQueue(parsed.GetRequiredValue(queue)), LevelOf(parsed.GetRequiredValue(confirm)), properties);
             return publishing.Run(parsed.GetValue(body), parsed.GetValue(file), parsed.GetValue(count), parsed.GetValue(json));
@@ -60,19 +72,6 @@ internal static class PublishCommand
     }
 
     public static ConfirmLevel LevelOf(string text) => Enum.Parse<ConfirmLevel>(text, ignoreCase: true);
-
-    private static byte[] PropertiesFrom(string[] headers)
-    {
-        byte[] room = new byte[Limits.MaxPropertyBytes];
-        PropertyWriter writer = new(room);
-        foreach (string header in headers)
-        {
-            int at = header.IndexOf('=', StringComparison.Ordinal);
-            writer.Header(header.AsSpan(0, at), header.AsSpan(at + 1));
-        }
-
-        return writer.Overflowed ? throw new FastQException(RefusalCode.TooLarge, "The headers together", Limits.MaxPropertyBytes) : writer.Written.ToArray();
-    }
 
     private sealed class Publishing(Session session, QueueHandle queue, ConfirmLevel level, byte[] properties)
     {

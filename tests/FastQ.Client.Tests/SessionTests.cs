@@ -567,6 +567,43 @@ public class SessionTests
     ];
 
     [Fact]
+    public void Browsing_shows_every_message_where_it_stands_and_changes_nothing()
+    {
+        using RunningBroker broker = new();
+        using Session session = broker.Connect();
+        using Session consumer = broker.Connect(options => options with { ClientName = "worker" });
+        session.DeclareQueue("q", TimeSpan.FromSeconds(60));
+        QueueHandle queue = session.OpenQueue("q");
+        const int Messages = 100; // Several pages.
+        byte[] large = new byte[100_000];
+        for (int i = 1; i <= Messages; i++)
+        {
+            session.Publish(queue, i == 50 ? large : Encoding.UTF8.GetBytes($"{i}"), properties: new PublishOptions { MessageId = $"id-{i}", Headers = new Dictionary<string, string> { ["k"] = "v" } }.ToBytes());
+        }
+
+        session.Flush();
+        Subscription subscription = consumer.Subscribe("q", new SubscribeOptions { Credit = 3 });
+        Assert.True(subscription.Receive(Soon, out Delivery held));
+        QueueInfo before = session.GetQueue("q");
+        List<BrowsedMessage> seen = [.. session.Browse("q")];
+        Assert.Equal(before, session.GetQueue("q"));
+        Assert.Equal(Enumerable.Range(1, Messages).Select(i => ((ulong)i, $"id-{i}")), seen.Select(message => (message.Tag, message.MessageId!)));
+        Assert.All(seen, message => Assert.Equal(message.Tag <= 3 ? MessageState.InFlight : MessageState.Ready, message.State));
+        Assert.All(seen.Take(3), message => Assert.StartsWith("worker (process ", message.Owner, StringComparison.Ordinal));
+        Assert.All(seen.Take(3), message => Assert.InRange(message.LeaseLeft!.Value.TotalSeconds, 1, 60));
+        Assert.All(seen.Skip(3), message => Assert.Null(message.Owner));
+        Assert.Equal([1, 1, 1, 0], seen.Take(4).Select(message => message.Deliveries));
+        Assert.True(seen[49].IsCut);
+        Assert.Equal((large.Length, 8192), (seen[49].BodyBytes, seen[49].Body.Length));
+        Assert.All(seen.Where(message => message.Tag != 50), message => Assert.Equal($"{message.Tag}", Encoding.UTF8.GetString(message.Body.Span)));
+        Assert.Equal([99ul, 100], session.Browse("q", firstTag: 99).Select(message => message.Tag));
+        subscription.Accept(held);
+        consumer.Flush();
+        Assert.Equal(Messages - 1, session.Browse("q").Count());
+        Assert.Equal("unknown-queue", Assert.Throws<FastQException>(() => session.Browse("nowhere").First()).Name);
+    }
+
+    [Fact]
     public void A_deleted_queue_ends_its_subscriptions_with_the_reason()
     {
         using RunningBroker broker = new();

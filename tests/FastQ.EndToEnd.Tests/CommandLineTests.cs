@@ -84,6 +84,45 @@ public class CommandLineTests
     }
 
     [Fact]
+    public void Why_a_message_is_where_it_is_is_said_in_a_sentence_and_browsing_takes_nothing()
+    {
+        using TestBroker broker = new();
+        broker.Run("queue", "create", "work", "--lease", "5m");
+        broker.Run("publish", "work", "--body", "one", "--id", "order-1", "--header", "k=v");
+        broker.Run("publish", "work", "--body", "two", "--id", "order-2", "--type", "t");
+        string before = broker.Run("why", "work", "order-2").Output;
+        Assert.Contains("Message order-2 of queue work is ready, but the queue has no consumer; one that is ready comes before it; it was never delivered.", before, StringComparison.Ordinal);
+
+        using Process consumer = Fastq.Start("consume", "work", "--max", "1", "--settle", "none", "--follow", "--credit", "1", "--socket", broker.Socket);
+        Assert.Equal("one", consumer.StandardOutput.ReadLine());
+        consumer.WaitForExit();
+        Assert.Contains("delivered once", broker.Run("why", "work", "order-1").Output, StringComparison.Ordinal);
+
+        using Process holder = Fastq.Start("consume", "work", "--max", "2", "--settle", "none", "--follow", "--credit", "1", "--socket", broker.Socket);
+        Assert.Equal("one", holder.StandardOutput.ReadLine());
+        JsonElement[] messages = [.. broker.Run("browse", "work", "--json").Output.Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(line => JsonDocument.Parse(line).RootElement)];
+        Assert.Equal(["in-flight", "ready"], messages.Select(message => message.GetProperty("state").GetString()));
+        Assert.Equal(["one", "two"], messages.Select(message => message.GetProperty("body").GetString()));
+        Assert.Equal([2, 0], messages.Select(message => message.GetProperty("deliveries").GetInt32()));
+        Assert.Equal($"fastq consume (process {holder.Id})", messages[0].GetProperty("owner").GetString());
+        Assert.InRange(messages[0].GetProperty("leaseLeft").GetDouble(), 1, 300);
+        Assert.Equal("v", messages[0].GetProperty("headers").GetProperty("k").GetString());
+        Assert.Equal("t", messages[1].GetProperty("properties").GetProperty("type").GetString());
+        Assert.Contains($"is with fastq consume (process {holder.Id}), whose lease runs", broker.Run("why", "work", "order-1").Output, StringComparison.Ordinal);
+        Assert.Contains("is ready and waits for its turn: no other comes before it, and the queue's consumers (1) hold 1", broker.Run("why", "work", "2").Output, StringComparison.Ordinal);
+        string table = broker.Run("browse", "work", "--state", "in-flight").Output;
+        Assert.Contains("one", table, StringComparison.Ordinal);
+        Assert.DoesNotContain("two", table, StringComparison.Ordinal);
+        Assert.All(table.Split('\n'), line => Assert.InRange(line.Length, 0, 80));
+        Assert.Equal(2, broker.Queue("work").GetProperty("messages").GetInt32());
+        holder.Kill();
+        holder.WaitForExit();
+        Ran nobody = broker.Run("why", "work", "order-3");
+        Assert.Equal(1, nobody.ExitCode);
+        Assert.Contains("has no message 'order-3'", nobody.Error, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void Creating_a_queue_again_is_fine_unless_its_attributes_differ()
     {
         using TestBroker broker = new();

@@ -43,6 +43,34 @@ public sealed class PromiseTests
     }
 
     [Fact]
+    public void What_is_browsed_is_what_is_there_and_how_it_stands()
+    {
+        using World world = World.WithEverything(); // Of "a", 20 were handed out; 1 to 4 are accepted, 6 and 7 came back, 9 is rejected, 29 has rotted.
+        Assert.True(world.Engine.TryFindQueue("a"u8, out uint queue));
+        List<MessageView> seen = [];
+        for (ulong tag = 0; seen.Count == 0 || tag != 0;)
+        {
+            IReadOnlyList<MessageView> page = world.Engine.Browse(queue, tag, 7, out tag);
+            Assert.InRange(page.Count, 1, 7);
+            Assert.True(tag == 0 || page.Count == 7);
+            seen.AddRange(page);
+        }
+
+        QueueView view = world.Engine.View(queue);
+        Assert.Equal([5ul, 6, 7, 8, .. Enumerable.Range(10, 21).Select(one => (ulong)one)], seen.Select(message => message.Tag));
+        Assert.Equal(view.Ready, seen.Count(message => message.State == MessageState.Ready));
+        Assert.Equal(view.InFlight, seen.Count(message => message.State == MessageState.InFlight));
+        Assert.Equal([29ul], seen.Where(message => message.State == MessageState.Damaged).Select(message => message.Tag));
+        Assert.All(seen, message => Assert.Equal(message.State == MessageState.InFlight, message.Subscription != 0 && message.LeaseEndMicros > world.IntervalMicros));
+        Assert.Equal([1, 1], seen.Where(message => message.Tag is 6 or 7).Select(message => message.Deliveries));
+        Assert.Empty(world.Engine.Browse(queue, ulong.MaxValue, 7, out ulong end));
+        Assert.Equal(0ul, end);
+        Assert.True(world.Engine.TryFindQueue("b"u8, out uint purged));
+        Assert.Equal(2, world.Engine.Browse(purged, 0, 100, out _).Count); // Ten are purged, and some of them may still lie in the index.
+        world.Check();
+    }
+
+    [Fact]
     public void A_late_settle_does_not_touch_the_same_message_delivered_again_to_the_same_consumer()
     {
         // R15: 1 to 10 delivered, 5's lease ends, 5 comes to the same consumer as delivery 11; its settle of 1 to 10 was sent before.

@@ -170,7 +170,7 @@ internal sealed record History(ulong Seed, Setting Setting, IReadOnlyList<Act> A
         }
 
         Setting setting = history.Setting with { IsDiskLying = isLying, IsDoubting = history.Seed % 8 == 0 };
-        return history with { Setting = history.Seed % 8 == 4 ? setting with { IsLarge = true, SlotBytes = 512 * 1024, MostBodyBytes = 150_000 } : setting, Acts = acts };
+        return history with { Setting = history.Seed % 16 == 9 ? setting with { IsLarge = true, SlotBytes = 512 * 1024, MostBodyBytes = 150_000 } : setting, Acts = acts };
     }
 
     private static void Insert(List<Act> acts, ActKind[] kinds, int count, Dice dice)

@@ -168,14 +168,6 @@ internal sealed class Machine : IDisposable
             broker.Rise();
         }
 
-        if (_quiet >= QuietTurnsBeforeSleep)
-        {
-            // A step of its own: a client may do something between the last turn and the announcement.
-            int milliseconds = broker.LieDown();
-            (_quiet, _isAsleep, _wakeAt) = (0, true, milliseconds < 0 ? long.MaxValue : NowNanoseconds + milliseconds * Millisecond);
-            return true;
-        }
-
         bool worked = broker.Turn();
         if (broker.IsOver)
         {
@@ -184,6 +176,13 @@ internal sealed class Machine : IDisposable
         }
 
         _quiet = worked ? 0 : _quiet + 1;
+        if (_quiet < QuietTurnsBeforeSleep)
+        {
+            return true;
+        }
+
+        int milliseconds = broker.LieDown();
+        (_quiet, _isAsleep, _wakeAt) = (0, true, milliseconds < 0 ? long.MaxValue : NowNanoseconds + milliseconds * Millisecond);
         return true;
     }
 

@@ -37,7 +37,8 @@ internal sealed class World : IDisposable
 
     public static Verdict Run(History history, TextWriter? text = null)
     {
-        using World world = new(history, text);
+        int outstanding = Engine.PageAllocator.Outstanding;
+        World world = new(history, text);
         string? violation = null;
         try
         {
@@ -55,6 +56,12 @@ internal sealed class World : IDisposable
         catch (Exception bug) when (bug is not OutOfMemoryException)
         {
             violation = $"{bug.GetType().Name}: {bug.Message}\n{bug.StackTrace}";
+        }
+
+        world.Dispose();
+        if (violation is null && Engine.PageAllocator.Outstanding != outstanding)
+        {
+            violation = $"{Engine.PageAllocator.Outstanding - outstanding} MiB of indexes were not given back by those who started and failed, or ended";
         }
 
         return new Verdict(violation, world._trace.Hash, world._trace.PassedNanoseconds, world._model.All.Count(), world._model.Deliveries, world._machine.Crashes, world._machine.Starts, world._machine.Injected);

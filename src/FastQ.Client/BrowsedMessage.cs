@@ -1,0 +1,62 @@
+using System.Text;
+using FastQ.Protocol;
+
+namespace FastQ.Client;
+
+/// <summary>A message as it stood in its queue when it was looked at. A copy; any thread.</summary>
+/// <param name="Tag">Its place number in its queue, the same for life.</param>
+/// <param name="State">How it stood.</param>
+/// <param name="Deliveries">How often it has been delivered; 65,535 when more.</param>
+/// <param name="Owner">In flight: name and process of the client that holds it; empty while that is away. Else null.</param>
+/// <param name="LeaseLeft">In flight: how long it is held on. Else null.</param>
+/// <param name="Timestamp">When the broker accepted it; null of a damaged one.</param>
+/// <param name="BodyBytes">Bytes of the whole body; of a damaged one with its properties.</param>
+/// <param name="Body">The body, or its first 8 KiB.</param>
+/// <param name="PropertyBytes">The properties as they stand in the message; empty when they are larger than 8 KiB.</param>
+public sealed record BrowsedMessage(ulong Tag, MessageState State, int Deliveries, string? Owner, TimeSpan? LeaseLeft, DateTimeOffset? Timestamp, long BodyBytes, ReadOnlyMemory<byte> Body, ReadOnlyMemory<byte> PropertyBytes)
+{
+    /// <summary>See <see cref="PublishOptions.MessageId"/>; null when it was not set.</summary>
+    public string? MessageId
+    {
+        get
+        {
+            PropertyReader reader = new(PropertyBytes.Span);
+            while (reader.Next())
+            {
+                if (reader.Tag == PropertyTag.MessageId)
+                {
+                    return Encoding.UTF8.GetString(reader.Value);
+                }
+            }
+
+            return null;
+        }
+    }
+
+    /// <summary>The body is longer than what was shown of it.</summary>
+    public bool IsCut => State != MessageState.Damaged && Body.Length < BodyBytes;
+
+    internal static BrowsedMessage From(ReadOnlySpan<byte> fields)
+    {
+        BrowsedMessage message = new(0, MessageState.None, 0, null, null, null, 0, default, default);
+        FieldReader reader = new(fields);
+        while (reader.Next())
+        {
+            message = reader.Tag switch
+            {
+                FieldTag.Tag => message with { Tag = reader.Number },
+                FieldTag.State => message with { State = (MessageState)reader.Number },
+                FieldTag.Deliveries => message with { Deliveries = (int)reader.Number },
+                FieldTag.Owner => message with { Owner = reader.Text },
+                FieldTag.LeaseLeftMilliseconds => message with { LeaseLeft = TimeSpan.FromMilliseconds(reader.Number) },
+                FieldTag.TimeMicros => message with { Timestamp = DateTimeOffset.UnixEpoch.AddMicroseconds(reader.Number) },
+                FieldTag.BodyBytes => message with { BodyBytes = (long)reader.Number },
+                FieldTag.Body => message with { Body = reader.Value.ToArray() },
+                FieldTag.Properties => message with { PropertyBytes = reader.Value.ToArray() },
+                _ => message,
+            };
+        }
+
+        return message;
+    }
+}

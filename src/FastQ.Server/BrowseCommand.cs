@@ -1,0 +1,176 @@
+using System.Buffers;
+using System.CommandLine;
+using System.Globalization;
+using System.Text;
+using System.Text.Json;
+using FastQ.Client;
+using FastQ.Protocol;
+using Spectre.Console;
+
+namespace FastQ.Server;
+
+/// <summary>fastq browse and fastq why: messages where they stand, without taking them.</summary>
+internal static class BrowseCommand
+{
+    public static Command CreateBrowse()
+    {
+        (Argument<string> name, Option<string> socket, Option<TimeSpan> patience, Option<bool> json) = (Shared.Queue(), Shared.Socket(), Shared.Patience(), Shared.Json());
+        Option<int> max = Shared.Within(new Option<int>("--max") { Description = "End after so many messages.", DefaultValueFactory = _ => 100, HelpName = "N" }, 1, int.MaxValue);
+        Option<ulong> from = new("--from") { Description = "The first place to look at.", HelpName = "TAG" };
+        Option<string> state = new("--state") { Description = "Only those that are ready, in-flight or damaged." };
+        state.AcceptOnlyFromAmong("ready", "in-flight", "damaged");
+        Command command = new("browse", "Look at the messages of a queue without taking them: nothing is delivered, counted or changed.\n\nExamples:\n  fastq browse work\n  fastq browse work --state in-flight --json | jq .owner")
+        {
+            name, max, from, state, socket, patience, json,
+        };
+        command.SetAction(parsed =>
+        {
+            using Session session = Shared.Connect(parsed.GetRequiredValue(socket), parsed.GetValue(patience), "fastq browse");
+            IEnumerable<BrowsedMessage> messages = session.Browse(parsed.GetRequiredValue(name), parsed.GetValue(from))
+                .Where(message => parsed.GetValue(state) is not string wanted || NameOf(message.State) == wanted)
+                .Take(parsed.GetValue(max));
+            if (parsed.GetValue(json))
+            {
+                PrintLines(messages, parsed.GetRequiredValue(name));
+            }
+            else
+            {
+                PrintTable(messages);
+            }
+
+            return 0;
+        });
+        return command;
+    }
+
+    public static Command CreateWhy()
+    {
+        (Argument<string> name, Option<string> socket, Option<TimeSpan> patience, Option<bool> json) = (Shared.Queue(), Shared.Socket(), Shared.Patience(), Shared.Json());
+        Argument<string> id = new("id") { Description = "The message's id, or its place (tag) as browse shows it." };
+        Command command = new("why", "Say in a sentence why a message is where it is.\n\nExample:\n  fastq why work order-17") { name, id, socket, patience, json };
+        command.SetAction(parsed =>
+        {
+            string queue = parsed.GetRequiredValue(name), wanted = parsed.GetRequiredValue(id);
+            using Session session = Shared.Connect(parsed.GetRequiredValue(socket), parsed.GetValue(patience), "fastq why");
+            (BrowsedMessage? message, long readyBefore) = Find(session, queue, wanted);
+            if (message is null)
+            {
+                Console.Error.WriteLine($"fastq: queue {queue} has no message '{wanted}': it was settled or purged, or was never there.");
+                return 1;
+            }
+
+            string why = Explain(message, session.GetQueue(queue), readyBefore);
+            if (parsed.GetValue(json))
+            {
+                Shared.PrintJson(writer =>
+                {
+                    writer.WriteStartObject();
+                    WriteStanding(writer, queue, message);
+                    writer.WriteString("why", why);
+                    writer.WriteEndObject();
+                });
+            }
+            else
+            {
+                Console.WriteLine(why);
+            }
+
+            return 0;
+        });
+        return command;
+    }
+
+    /// <summary>By its id, else by its place; and how many ready ones come before it.</summary>
+    private static (BrowsedMessage? Message, long ReadyBefore) Find(Session session, string queue, string wanted)
+    {
+        (BrowsedMessage? byPlace, long before, long ready) = (null, 0, 0);
+        bool isPlace = ulong.TryParse(wanted, NumberStyles.None, CultureInfo.InvariantCulture, out ulong place);
+        foreach (BrowsedMessage message in session.Browse(queue))
+        {
+            if (message.MessageId == wanted)
+            {
+                return (message, ready);
+            }
+
+            if (isPlace && message.Tag == place)
+            {
+                (byPlace, before) = (message, ready);
+            }
+
+            ready += message.State == MessageState.Ready ? 1 : 0;
+        }
+
+        return (byPlace, before);
+    }
+
+    private static string Explain(BrowsedMessage message, QueueInfo queue, long readyBefore)
+    {
+        string what = string.Create(CultureInfo.InvariantCulture, $"Message {message.MessageId ?? $"at place {message.Tag}"} of queue {queue.Name}");
+        string times = message.Deliveries switch { 0 => "was never delivered", 1 => "was delivered once", _ => string.Create(CultureInfo.InvariantCulture, $"was delivered {message.Deliveries} times") };
+        string before = readyBefore switch { 0 => "no other comes before it", 1 => "one that is ready comes before it", _ => string.Create(CultureInfo.InvariantCulture, $"{readyBefore} that are ready come before it") };
+        return message.State switch
+        {
+            MessageState.InFlight when message.Owner is { Length: > 0 } owner => string.Create(CultureInfo.InvariantCulture, $"{what} is with {owner}, whose lease runs for another {message.LeaseLeft!.Value.TotalSeconds:0.#} s; it {times}."),
+            MessageState.InFlight => string.Create(CultureInfo.InvariantCulture, $"{what} is with a consumer that is away; its lease runs for another {message.LeaseLeft!.Value.TotalSeconds:0.#} s, then it goes to somebody else; it {times}."),
+            MessageState.Damaged => $"{what} has rotted on the disk: it is kept, and never delivered.",
+            _ when queue.Consumers == 0 => $"{what} is ready, but the queue has no consumer; {before}; it {times}.",
+            _ => string.Create(CultureInfo.InvariantCulture, $"{what} is ready and waits for its turn: {before}, and the queue's consumers ({queue.Consumers}) hold {queue.InFlight} and take more as their credit allows; it {times}."),
+        };
+    }
+
+    private static void PrintLines(IEnumerable<BrowsedMessage> messages, string queue)
+    {
+        using Stream output = Console.OpenStandardOutput();
+        ArrayBufferWriter<byte> line = new();
+        foreach (BrowsedMessage message in messages)
+        {
+            line.ResetWrittenCount();
+            using (Utf8JsonWriter writer = new(line))
+            {
+                writer.WriteStartObject();
+                WriteStanding(writer, queue, message);
+                MessageJson.WriteBody(writer, message.Body.Span);
+                writer.WriteNumber("bodyBytes", message.BodyBytes);
+                MessageJson.WriteProperties(writer, message.PropertyBytes.Span);
+                writer.WriteEndObject();
+            }
+
+            line.Write("\n"u8);
+            output.Write(line.WrittenSpan);
+        }
+    }
+
+    private static void WriteStanding(Utf8JsonWriter writer, string queue, BrowsedMessage message)
+    {
+        writer.WriteString("queue", queue);
+        writer.WriteNumber("tag", message.Tag);
+        writer.WriteString("state", NameOf(message.State));
+        writer.WriteNumber("deliveries", message.Deliveries);
+        if (message.Owner is string owner)
+        {
+            writer.WriteString("owner", owner);
+            writer.WriteNumber("leaseLeft", message.LeaseLeft!.Value.TotalSeconds);
+        }
+
+        if (message.Timestamp is DateTimeOffset time)
+        {
+            writer.WriteString("timestamp", time.UtcDateTime);
+        }
+    }
+
+    private static void PrintTable(IEnumerable<BrowsedMessage> messages)
+    {
+        const int ShownCharacters = 30;
+        Table table = new Table().AddColumn(new TableColumn("tag").RightAligned().NoWrap()).AddColumn(new TableColumn("state").NoWrap()).AddColumn(new TableColumn("times").RightAligned().NoWrap()).AddColumn("owner").AddColumn(new TableColumn("body").NoWrap());
+        foreach (BrowsedMessage message in messages)
+        {
+            string text = new([.. Encoding.UTF8.GetString(message.Body.Span).Take(ShownCharacters + 1).Select(one => char.IsControl(one) ? ' ' : one)]);
+            string owner = message.LeaseLeft is TimeSpan left ? string.Create(CultureInfo.InvariantCulture, $"{(message.Owner is { Length: > 0 } name ? name : "away")}, {left.TotalSeconds:0.#} s") : "";
+            table.AddRow(message.Tag.ToString(CultureInfo.InvariantCulture), NameOf(message.State), message.Deliveries.ToString(CultureInfo.InvariantCulture), Markup.Escape(owner), Markup.Escape(text.Length > ShownCharacters ? text[..ShownCharacters] + "…" : text));
+        }
+
+        AnsiConsole.Write(table);
+    }
+
+    private static string NameOf(MessageState state) => state switch { MessageState.Ready => "ready", MessageState.InFlight => "in-flight", _ => "damaged" };
+}

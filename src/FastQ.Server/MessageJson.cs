@@ -1,0 +1,71 @@
+using System.Text;
+using System.Text.Json;
+using System.Text.Unicode;
+using FastQ.Protocol;
+
+namespace FastQ.Server;
+
+/// <summary>What of a message every command writes in the same way.</summary>
+internal static class MessageJson
+{
+    public static void WriteBody(Utf8JsonWriter json, ReadOnlySpan<byte> body)
+    {
+        if (Utf8.IsValid(body))
+        {
+            json.WriteString("body", body);
+        }
+        else
+        {
+            json.WriteBase64String("bodyBase64", body);
+        }
+    }
+
+    public static void WriteProperties(Utf8JsonWriter json, ReadOnlySpan<byte> properties)
+    {
+        json.WriteStartObject("properties");
+        PropertyReader reader = new(properties);
+        while (reader.Next())
+        {
+            if (reader.Tag != PropertyTag.Header)
+            {
+                json.WriteString(reader.Tag.ToString() is { Length: > 0 } name ? char.ToLowerInvariant(name[0]) + name[1..] : "", reader.Value);
+            }
+        }
+
+        json.WriteEndObject();
+        json.WriteStartObject("headers");
+        reader = new PropertyReader(properties);
+        while (reader.Next())
+        {
+            if (reader.Tag == PropertyTag.Header)
+            {
+                WriteHeader(json, reader);
+            }
+        }
+
+        json.WriteEndObject();
+    }
+
+    private static void WriteHeader(Utf8JsonWriter json, PropertyReader reader)
+    {
+        string key = Encoding.UTF8.GetString(reader.Key);
+        switch (reader.Type)
+        {
+            case PropertyType.Text:
+                json.WriteString(key, reader.Value);
+                break;
+            case PropertyType.Boolean when reader.Value.Length == 1:
+                json.WriteBoolean(key, reader.Value[0] != 0);
+                break;
+            case PropertyType.Int64 or PropertyType.Timestamp when reader.Value.Length == 8:
+                json.WriteNumber(key, BitConverter.ToInt64(reader.Value));
+                break;
+            case PropertyType.Double when reader.Value.Length == 8 && double.IsFinite(BitConverter.ToDouble(reader.Value)): // JSON has no other numbers.
+                json.WriteNumber(key, BitConverter.ToDouble(reader.Value));
+                break;
+            default:
+                json.WriteBase64String(key, reader.Value);
+                break;
+        }
+    }
+}
