@@ -244,6 +244,18 @@ public sealed unsafe class RawClient : IDisposable
 
     public void ClosePipe() => _pipe!.Dispose();
 
+    /// <summary>The broker has rung since this was last asked.</summary>
+    public bool TakeRing()
+    {
+        bool rang = Poll.Wait(_pipe!.Descriptor, _pipe.Descriptor, 0).First;
+        if (rang)
+        {
+            Pipe.Drain(_pipe);
+        }
+
+        return rang;
+    }
+
     // ---- the submission ring
 
     /// <summary>Rings the doorbell.</summary>

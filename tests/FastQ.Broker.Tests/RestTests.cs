@@ -84,6 +84,34 @@ public sealed class RestTests : IDisposable
     }
 
     [Fact]
+    public void A_session_that_has_become_cold_is_rung_for_its_last_confirm()
+    {
+        const int TurnsUntilCold = 25_000;
+        using RawClient client = RawClient.Connect(_broker.SocketPath, new Hello(), Turn);
+        uint queue = client.Declare("q");
+        Pass(1000); // All is durable, and the journal at rest.
+        int mayDo = 0;
+        _disk.Pick = _ => mayDo-- > 0 ? 0 : -1;
+        client.PutMessage(queue, "x"u8, ConfirmLevel.Durable);
+        client.Commit();
+        for (int i = 0; i < TurnsUntilCold; i++)
+        {
+            _ = _broker.Turn();
+        }
+
+        Assert.True(client.Rings.SleepNumber % 2 == 1, "The session is polled still.");
+        client.Rings.ShowSleepNumber(1);
+        mayDo = 1; // The write.
+        client.Wait(() => client.Rings.Written >= client.NextNumber - 1, "it is written");
+        Assert.True(client.TakeRing(), "It is not rung for what is written.");
+        Assert.True(client.Rings.Durable < client.NextNumber - 1, "It is durable already: this shows nothing.");
+        client.Rings.ShowSleepNumber(3);
+        _disk.Pick = null;
+        client.Wait(() => client.Rings.Durable >= client.NextNumber - 1, "it is durable");
+        Assert.True(client.TakeRing(), "It sleeps on, and all is done.");
+    }
+
+    [Fact]
     public void The_doorbell_of_a_session_that_has_ended_wakes_nobody()
     {
         using RawClient client = RawClient.Connect(_broker.SocketPath, new Hello(), Turn);
