@@ -81,7 +81,7 @@ internal static class JournalCommand
             return 0;
         }
 
-        RepairPlan plan = examination.Plan();
+        using RepairPlan plan = examination.Plan();
         if (!consent)
         {
             Report(json, "nothing was changed; --accept-loss gives up what is named above, for good", isRepaired: false, problems, plan);

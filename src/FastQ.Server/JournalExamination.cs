@@ -13,7 +13,10 @@ namespace FastQ.Server;
 internal sealed record Problem(JournalDamage Damage, IReadOnlyList<string> Queues, long Messages);
 
 /// <summary>What a repair keeps and what it gives up.</summary>
-internal sealed record RepairPlan(Salvage Salvage, QueueEngine Engine, IReadOnlyDictionary<string, long> LostMessages, IReadOnlyList<string> Notes);
+internal sealed record RepairPlan(Salvage Salvage, QueueEngine Engine, IReadOnlyDictionary<string, long> LostMessages, IReadOnlyList<string> Notes) : IDisposable
+{
+    public void Dispose() => Engine.Dispose();
+}
 
 /// <summary>A stopped broker's directory: journal and queues looked at together. Holds the directory's lock.</summary>
 internal sealed class JournalExamination : IDisposable
@@ -64,6 +67,7 @@ internal sealed class JournalExamination : IDisposable
             return new JournalExamination(directoryLock, storage, inspection, replay);
         }
 
+        replay.Engine.Dispose();
         storage.Dispose();
         directoryLock?.Dispose();
         return null;
@@ -180,6 +184,7 @@ internal sealed class JournalExamination : IDisposable
     public void Dispose()
     {
         Inspection.Dispose();
+        _replay.Engine.Dispose();
         _storage.Dispose();
         _lock?.Dispose();
     }

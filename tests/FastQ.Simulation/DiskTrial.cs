@@ -327,7 +327,7 @@ internal sealed class DiskTrial(JournalOptions options, int maxMessageBytes, Sim
             return null; // The command repairs nothing that is not its own.
         }
 
-        RepairPlan plan = examination.Plan();
+        using RepairPlan plan = examination.Plan();
         string? failure = examination.Carry(plan);
         if (failure is not null)
         {
