@@ -5,12 +5,13 @@ using FastQ.Protocol;
 
 namespace FastQ.Broker;
 
-// Messages looked at in their places: nothing is taken, nothing is counted, nothing is journaled.
+// Messages looked at in their places: nothing is taken, nothing is counted; of the command its end is journaled, as of any.
 
 public sealed partial class Broker
 {
     private const int MostBrowsed = 32; // Each is read from the file within the turn.
     private const int MostShownBytes = 8 * 1024;
+    private const int MostNameCharacters = 200; // Of a client, which may call itself what it likes.
 
     private void Browse(Session session, in CommandRecord command, ReadOnlySpan<byte> fields)
     {
@@ -47,7 +48,9 @@ public sealed partial class Broker
             writer.Number(FieldTag.LeaseLeftMilliseconds, (ulong)Math.Max(0, (message.LeaseEndMicros - _now.IntervalMicros) / 1000));
         }
 
-        if (message.State == MessageState.Damaged || !TryReadRecord(message.Place, queue, message.Tag, out byte[] record))
+        // The check does not cover how long the properties are.
+        bool isSound = TryReadRecord(message.Place, queue, message.Tag, out byte[] record) && MemoryMarshal.Read<MessageHeader>(record).PropertyBytes <= record.Length - MessageHeader.SizeBytes;
+        if (message.State == MessageState.Damaged || !isSound)
         {
             writer.Number(FieldTag.State, (ulong)MessageState.Damaged);
             writer.Number(FieldTag.BodyBytes, message.Place.LengthBytes - MessageHeader.SizeBytes);
@@ -68,5 +71,5 @@ public sealed partial class Broker
     }
 
     private string OwnerOf(uint subscription) =>
-        _bySubscription.TryGetValue(subscription, out Session? session) ? string.Create(CultureInfo.InvariantCulture, $"{session.Name} (process {session.Peer.ProcessId})") : "";
+        _bySubscription.TryGetValue(subscription, out Session? session) ? string.Create(CultureInfo.InvariantCulture, $"{session.Name.AsSpan(0, Math.Min(session.Name.Length, MostNameCharacters))} (process {session.Peer.ProcessId})") : "";
 }

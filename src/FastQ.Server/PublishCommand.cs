@@ -45,6 +45,11 @@ internal static class PublishCommand
             {
                 result.AddError("--header needs k=v, with a key.");
             }
+
+            if (result.GetValue(header) is string[] all && all.GroupBy(pair => pair.Split('=', 2)[0]).FirstOrDefault(same => same.Count() > 1) is { } twice)
+            {
+                result.AddError($"--header gives the key '{twice.Key}' more than once.");
+            }
         });
         command.SetAction(parsed =>
         {
@@ -54,7 +59,7 @@ internal static class PublishCommand
                 Type = parsed.GetValue(type),
                 CorrelationId = parsed.GetValue(correlation),
                 ReplyTo = parsed.GetValue(replyTo),
-                Headers = parsed.GetRequiredValue(header).Select(pair => pair.Split('=', 2)).GroupBy(pair => pair[0]).ToDictionary(pairs => pairs.Key, pairs => pairs.Last()[1]),
+                Headers = parsed.GetRequiredValue(header).Select(pair => pair.Split('=', 2)).ToDictionary(pair => pair[0], pair => pair[1]),
             };
             byte[] properties = options.ToBytes();
             using Session session = Shared.Connect(parsed.GetRequiredValue(socket), parsed.GetValue(patience), "fastq publish");

@@ -571,7 +571,7 @@ public class SessionTests
     {
         using RunningBroker broker = new();
         using Session session = broker.Connect();
-        using Session consumer = broker.Connect(options => options with { ClientName = "worker" });
+        using Session consumer = broker.Connect(options => options with { ClientName = "worker " + new string('w', 900) });
         session.DeclareQueue("q", TimeSpan.FromSeconds(60));
         QueueHandle queue = session.OpenQueue("q");
         const int Messages = 100; // Several pages.
@@ -589,7 +589,7 @@ public class SessionTests
         Assert.Equal(before, session.GetQueue("q"));
         Assert.Equal(Enumerable.Range(1, Messages).Select(i => ((ulong)i, $"id-{i}")), seen.Select(message => (message.Tag, message.MessageId!)));
         Assert.All(seen, message => Assert.Equal(message.Tag <= 3 ? MessageState.InFlight : MessageState.Ready, message.State));
-        Assert.All(seen.Take(3), message => Assert.StartsWith("worker (process ", message.Owner, StringComparison.Ordinal));
+        Assert.All(seen.Take(3), message => Assert.Matches("^worker w{20,193} \\(process \\d+\\)$", message.Owner));
         Assert.All(seen.Take(3), message => Assert.InRange(message.LeaseLeft!.Value.TotalSeconds, 1, 60));
         Assert.All(seen.Skip(3), message => Assert.Null(message.Owner));
         Assert.Equal([1, 1, 1, 0], seen.Take(4).Select(message => message.Deliveries));
