@@ -529,16 +529,15 @@ public class SessionTests
     public void What_was_in_hand_when_the_broker_took_the_client_for_dead_is_not_the_delivery_that_has_its_number_now()
     {
         using RunningBroker broker = new();
-        HashSet<int> before = Sockets();
-        using Session session = broker.Connect();
+        NotesItsSocket surroundings = new();
+        using Session session = broker.Connect(options => options with { Surroundings = surroundings });
         session.DeclareQueue("q");
         session.Publish(session.OpenQueue("q"), "one"u8);
         session.Publish(session.OpenQueue("q"), "two"u8);
         Subscription subscription = session.Subscribe("q", new SubscribeOptions { Credit = 1 });
         Assert.True(subscription.Receive(Soon, out Delivery held));
-        foreach (int descriptor in Sockets().Except(before))
+        using (System.Net.Sockets.Socket cut = new(new System.Net.Sockets.SafeSocketHandle(surroundings.Socket, ownsHandle: false)))
         {
-            using System.Net.Sockets.Socket cut = new(new System.Net.Sockets.SafeSocketHandle(descriptor, ownsHandle: false));
             cut.Shutdown(System.Net.Sockets.SocketShutdown.Both);
         }
 
@@ -559,12 +558,27 @@ public class SessionTests
         Assert.Equal("two"u8, next.Body);
     }
 
-    private static HashSet<int> Sockets() =>
-    [
-        .. Directory.GetFileSystemEntries("/proc/self/fd")
-            .Where(entry => new FileInfo(entry).LinkTarget?.StartsWith("socket:", StringComparison.Ordinal) == true)
-            .Select(entry => int.Parse(Path.GetFileName(entry), System.Globalization.CultureInfo.InvariantCulture)),
-    ];
+    /// <summary>The first that a session waits for is its socket: the broker's answer to its greeting.</summary>
+    private sealed class NotesItsSocket : ISurroundings
+    {
+        public int Socket { get; private set; } = -1;
+
+        public long MonotonicNanoseconds() => RealSurroundings.Instance.MonotonicNanoseconds();
+
+        public void Yield() => RealSurroundings.Instance.Yield();
+
+        public (bool First, bool Second, bool Third) Wait(int first, int second, int third, int milliseconds)
+        {
+            Socket = Socket < 0 ? first : Socket;
+            return RealSurroundings.Instance.Wait(first, second, third, milliseconds);
+        }
+
+        public bool Rest(int milliseconds, CancellationToken giveUp) => RealSurroundings.Instance.Rest(milliseconds, giveUp);
+
+        public void Fill(Span<byte> bytes) => RealSurroundings.Instance.Fill(bytes);
+
+        public bool Sees(bool isSound) => isSound;
+    }
 
     [Fact]
     public void Browsing_shows_every_message_where_it_stands_and_changes_nothing()
