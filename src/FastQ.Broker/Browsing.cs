@@ -48,6 +48,11 @@ public sealed partial class Broker
             writer.Number(FieldTag.LeaseLeftMilliseconds, (ulong)Math.Max(0, (message.LeaseEndMicros - _now.IntervalMicros) / 1000));
         }
 
+        if (message.State == MessageState.Delayed)
+        {
+            writer.Number(FieldTag.DueMicros, (ulong)(_now.WallMicros + message.DueMicros - _now.IntervalMicros));
+        }
+
         // The check does not cover how long the properties are.
         bool isSound = TryReadRecord(message.Place, queue, message.Tag, out byte[] record) && MemoryMarshal.Read<MessageHeader>(record).PropertyBytes <= record.Length - MessageHeader.SizeBytes;
         if (message.State == MessageState.Damaged || !isSound)

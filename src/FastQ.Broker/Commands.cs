@@ -116,13 +116,7 @@ public sealed partial class Broker
     private void Declare(Session session, in CommandRecord command, ReadOnlySpan<byte> fields, ref Facts facts)
     {
         FieldReader.TryBytes(fields, FieldTag.Name, out ReadOnlySpan<byte> name);
-        QueueAttributes wanted = QueueAttributes.Default;
-        if (FieldReader.TryNumber(fields, FieldTag.LeaseMilliseconds, out ulong lease))
-        {
-            wanted = wanted with { LeaseMilliseconds = (long)Math.Min(lease, long.MaxValue) };
-        }
-
-        Decision decision = _engine.DeclareQueue(name, wanted, facts.Rest, _journal.OpenBlock, out int written, out uint queue, out bool isNew, out string difference);
+        Decision decision = _engine.DeclareQueue(name, QueueAttributes.From(fields), facts.Rest, _journal.OpenBlock, out int written, out uint queue, out bool isNew, out string difference);
         facts.Add(written);
         Answer(session, command, decision, difference.Length > 0 ? $"{(decision.Code == RefusalCode.QueueExists ? "its " : "")}{difference}" : "", (ref FieldWriter writer) =>
         {
@@ -288,7 +282,7 @@ public sealed partial class Broker
     {
         writer.Text(FieldTag.Name, view.Name);
         writer.Number(FieldTag.Queue, view.Id);
-        writer.Number(FieldTag.LeaseMilliseconds, (ulong)view.Attributes.LeaseMilliseconds);
+        view.Attributes.Write(ref writer);
         writer.Number(FieldTag.Ready, (ulong)view.Ready);
         writer.Number(FieldTag.InFlight, (ulong)view.InFlight);
         writer.Number(FieldTag.Delayed, (ulong)view.Delayed);

@@ -18,14 +18,11 @@ public sealed unsafe partial class Session
 
     /// <summary>Makes a queue; one that exists with the same attributes is fine.</summary>
     /// <param name="name">1 to 255 bytes of UTF-8.</param>
-    /// <param name="lease">How long a delivery is held; null: 30 s.</param>
-    public QueueInfo DeclareQueue(string name, TimeSpan? lease = null) => QueueInfo.From(Ask(CommandKind.DeclareQueue, (ref FieldWriter writer) =>
+    /// <param name="options">Its attributes; null: the defaults.</param>
+    public QueueInfo DeclareQueue(string name, QueueOptions? options = null) => QueueInfo.From(Ask(CommandKind.DeclareQueue, (ref FieldWriter writer) =>
     {
         writer.Text(FieldTag.Name, name);
-        if (lease is TimeSpan wanted)
-        {
-            writer.Number(FieldTag.LeaseMilliseconds, (ulong)wanted.TotalMilliseconds);
-        }
+        options?.Write(ref writer);
     })[0]);
 
     /// <summary>A queue by its name.</summary>

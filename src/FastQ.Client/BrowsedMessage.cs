@@ -9,11 +9,12 @@ namespace FastQ.Client;
 /// <param name="Deliveries">How often it has been delivered; 65,535 when more.</param>
 /// <param name="Owner">In flight: name and process of the client that holds it; empty while that is away. Else null.</param>
 /// <param name="LeaseLeft">In flight: how long it is held on. Else null.</param>
+/// <param name="Due">Delayed: when it is ready. Else null.</param>
 /// <param name="Timestamp">When the broker accepted it; null of a damaged one.</param>
 /// <param name="BodyBytes">Bytes of the whole body; of a damaged one with its properties.</param>
 /// <param name="Body">The body, or its first 8 KiB.</param>
 /// <param name="PropertyBytes">The properties as they stand in the message; empty when they are larger than 8 KiB.</param>
-public sealed record BrowsedMessage(ulong Tag, MessageState State, int Deliveries, string? Owner, TimeSpan? LeaseLeft, DateTimeOffset? Timestamp, long BodyBytes, ReadOnlyMemory<byte> Body, ReadOnlyMemory<byte> PropertyBytes)
+public sealed record BrowsedMessage(ulong Tag, MessageState State, int Deliveries, string? Owner, TimeSpan? LeaseLeft, DateTimeOffset? Due, DateTimeOffset? Timestamp, long BodyBytes, ReadOnlyMemory<byte> Body, ReadOnlyMemory<byte> PropertyBytes)
 {
     /// <summary>See <see cref="PublishOptions.MessageId"/>; null when it was not set.</summary>
     public string? MessageId
@@ -38,7 +39,7 @@ public sealed record BrowsedMessage(ulong Tag, MessageState State, int Deliverie
 
     internal static BrowsedMessage From(ReadOnlySpan<byte> fields)
     {
-        BrowsedMessage message = new(0, MessageState.None, 0, null, null, null, 0, default, default);
+        BrowsedMessage message = new(0, MessageState.None, 0, null, null, null, null, 0, default, default);
         FieldReader reader = new(fields);
         while (reader.Next())
         {
@@ -49,6 +50,7 @@ public sealed record BrowsedMessage(ulong Tag, MessageState State, int Deliverie
                 FieldTag.Deliveries => message with { Deliveries = (int)reader.Number },
                 FieldTag.Owner => message with { Owner = reader.Text },
                 FieldTag.LeaseLeftMilliseconds => message with { LeaseLeft = TimeSpan.FromMilliseconds(reader.Number) },
+                FieldTag.DueMicros => message with { Due = DateTimeOffset.UnixEpoch.AddMicroseconds(reader.Number) },
                 FieldTag.TimeMicros => message with { Timestamp = DateTimeOffset.UnixEpoch.AddMicroseconds(reader.Number) },
                 FieldTag.BodyBytes => message with { BodyBytes = (long)reader.Number },
                 FieldTag.Body => message with { Body = reader.Value.ToArray() },

@@ -74,7 +74,7 @@ public sealed class Connection : IAsyncDisposable
 
     /// <summary>Makes a queue; one that exists with the same attributes is fine.</summary>
     /// <inheritdoc cref="Session.DeclareQueue"/>
-    public Task<QueueInfo> DeclareQueueAsync(string name, TimeSpan? lease = null, CancellationToken cancellation = default) => AskAsync(session => session.DeclareQueue(name, lease), cancellation);
+    public Task<QueueInfo> DeclareQueueAsync(string name, QueueOptions? options = null, CancellationToken cancellation = default) => AskAsync(session => session.DeclareQueue(name, options), cancellation);
 
     /// <summary>A queue by its name.</summary>
     public Task<QueueInfo> GetQueueAsync(string name, CancellationToken cancellation = default) => AskAsync(session => session.GetQueue(name), cancellation);

@@ -90,6 +90,15 @@ public sealed class Message
     /// <inheritdoc cref="AcceptAsync"/>
     public ValueTask ReleaseAsync(ConfirmLevel confirm = ConfirmLevel.Written, CancellationToken cancellation = default) => _subscriber.SettleAsync(this, Outcome.Release, confirm, cancellation);
 
+    /// <summary>Again, to anybody, at its place in the queue, after a while.</summary>
+    /// <param name="delay">Not before so long, up to <see cref="Limits.MaxDelayMilliseconds"/>; a part of a millisecond is a whole one.</param>
+    /// <param name="isCounted">False: the delivery is as if it had not been.</param>
+    /// <param name="confirm">What to wait for.</param>
+    /// <param name="cancellation">Ends the waiting; the settlement may happen all the same, unless it had not been sent.</param>
+    /// <exception cref="FastQException">Its lease had ended, it was settled before, or the delay is out of range.</exception>
+    public ValueTask ReleaseAsync(TimeSpan delay, bool isCounted = true, ConfirmLevel confirm = ConfirmLevel.Written, CancellationToken cancellation = default) =>
+        _subscriber.ReleaseAsync(this, PublishOptions.Milliseconds(delay, "delay"), isCounted, confirm, cancellation);
+
     /// <summary>Never again: it leaves the queue.</summary>
     /// <inheritdoc cref="AcceptAsync"/>
     public ValueTask RejectAsync(ConfirmLevel confirm = ConfirmLevel.Written, CancellationToken cancellation = default) => _subscriber.SettleAsync(this, Outcome.Reject, confirm, cancellation);

@@ -26,14 +26,20 @@ public sealed record PublishOptions
     /// <summary>The application's own kind of message.</summary>
     public string? Type { get; init; }
 
+    /// <summary>How long nobody gets it, from its acceptance on; zero: not at all. Null: as the queue has it.</summary>
+    public TimeSpan? Delay { get; init; }
+
+    /// <summary>Nobody gets it before, by the broker's wall clock at its acceptance; a moment that has passed delays nothing. Not together with <see cref="Delay"/>.</summary>
+    public DateTimeOffset? DeliverAt { get; init; }
+
     /// <summary>Headers: key (1 to 255 bytes of UTF-8) and text.</summary>
     public IReadOnlyDictionary<string, string>? Headers { get; init; }
 
     /// <summary>The properties as they stand in the record, as <see cref="Session.Publish"/> takes them; empty when there are none.</summary>
-    /// <exception cref="FastQException">They do not fit in <see cref="Limits.MaxPropertyBytes"/>, or a header's key is empty or too long.</exception>
+    /// <exception cref="FastQException">A delay is negative, longer than <see cref="Limits.MaxDelayMilliseconds"/> or beside a moment; they do not fit in <see cref="Limits.MaxPropertyBytes"/>, or a header's key is empty or too long.</exception>
     public byte[] ToBytes()
     {
-        if (MessageId is null && CorrelationId is null && ReplyTo is null && ContentType is null && ContentEncoding is null && Type is null && Headers is null)
+        if (MessageId is null && CorrelationId is null && ReplyTo is null && ContentType is null && ContentEncoding is null && Type is null && Delay is null && DeliverAt is null && Headers is null)
         {
             return [];
         }
@@ -46,6 +52,7 @@ public sealed record PublishOptions
         Write(ref writer, PropertyTag.ContentType, ContentType);
         Write(ref writer, PropertyTag.ContentEncoding, ContentEncoding);
         Write(ref writer, PropertyTag.Type, Type);
+        WriteTimes(ref writer);
         foreach ((string key, string value) in Headers ?? new Dictionary<string, string>())
         {
             writer.Header(key, value);
@@ -54,6 +61,33 @@ public sealed record PublishOptions
         return writer.Overflowed
             ? throw new FastQException(RefusalCode.TooLarge, "Properties and headers do not fit, or a header's key has not 1 to 255 bytes", Limits.MaxPropertyBytes)
             : writer.Written.ToArray();
+    }
+
+    private void WriteTimes(ref PropertyWriter writer)
+    {
+        if (Delay is not null && DeliverAt is not null)
+        {
+            throw new FastQException(RefusalCode.BadArgument, "A message has a delay or a moment to deliver it at, not both");
+        }
+
+        if (Delay is TimeSpan delay)
+        {
+            writer.Number(PropertyTag.Delay, PropertyType.Int64, Milliseconds(delay, "delay"));
+        }
+
+        if (DeliverAt is DateTimeOffset at)
+        {
+            writer.Number(PropertyTag.DeliverAt, PropertyType.Timestamp, Math.Max(0, (at - DateTimeOffset.UnixEpoch).Ticks / TimeSpan.TicksPerMicrosecond));
+        }
+    }
+
+    /// <summary>Whole milliseconds, a part of one as a whole one.</summary>
+    internal static long Milliseconds(TimeSpan span, string what)
+    {
+        long milliseconds = (long)Math.Ceiling(span.TotalMilliseconds);
+        return milliseconds is >= 0 and <= Limits.MaxDelayMilliseconds
+            ? milliseconds
+            : throw new FastQException(RefusalCode.BadArgument, $"A {what} is 0 to {Limits.MaxDelayMilliseconds} ms");
     }
 
     private static void Write(ref PropertyWriter writer, PropertyTag tag, string? value)

@@ -50,7 +50,7 @@ public sealed record SubscribeOptions
 }
 
 /// <summary>A queue as the broker shows it.</summary>
-public readonly record struct QueueInfo(string Name, uint Id, bool IsNew, TimeSpan Lease, long Ready, long InFlight, long Delayed, long Damaged, long Messages, long Bytes, int Consumers, ulong Published, ulong Accepted, ulong Rejected, ulong Redelivered, ulong Purged)
+public readonly record struct QueueInfo(string Name, uint Id, bool IsNew, TimeSpan Lease, TimeSpan Delay, long Ready, long InFlight, long Delayed, long Damaged, long Messages, long Bytes, int Consumers, ulong Published, ulong Accepted, ulong Rejected, ulong Redelivered, ulong Purged)
 {
     internal static QueueInfo From(ReadOnlySpan<byte> fields)
     {
@@ -64,6 +64,7 @@ public readonly record struct QueueInfo(string Name, uint Id, bool IsNew, TimeSp
                 FieldTag.Queue => info with { Id = (uint)reader.Number },
                 FieldTag.Created => info with { IsNew = reader.Number == 1 },
                 FieldTag.LeaseMilliseconds => info with { Lease = TimeSpan.FromMilliseconds(reader.Number) },
+                FieldTag.DelayMilliseconds => info with { Delay = TimeSpan.FromMilliseconds(reader.Number) },
                 FieldTag.Ready => info with { Ready = (long)reader.Number },
                 FieldTag.InFlight => info with { InFlight = (long)reader.Number },
                 FieldTag.Delayed => info with { Delayed = (long)reader.Number },

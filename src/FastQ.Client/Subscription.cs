@@ -19,7 +19,8 @@ public sealed class Subscription
     private ulong _next = 1;
     private ulong _settleFirst;
     private uint _settleCount;
-    private Outcome _settleOutcome;
+    private byte _settleFlags;
+    private long _settleDelay;
     private ConfirmLevel _settleLevel;
 
     internal Subscription(Session session, uint queue, SubscribeOptions options)
@@ -83,6 +84,15 @@ public sealed class Subscription
     /// <summary>Again, to anybody, at its place.</summary>
     public void Release(in Delivery delivery, ConfirmLevel level = ConfirmLevel.None) => Settle(delivery, Outcome.Release, level);
 
+    /// <summary>Again, to anybody, at its place.</summary>
+    /// <param name="delivery">In hand.</param>
+    /// <param name="delay">Not before so long, up to <see cref="Limits.MaxDelayMilliseconds"/>; a part of a millisecond is a whole one.</param>
+    /// <param name="isCounted">False: the delivery is as if it had not been; its token stays spent.</param>
+    /// <param name="level">What the session's counters are to reach.</param>
+    /// <exception cref="FastQException">It is not in hand, or the delay is out of range.</exception>
+    public void Release(in Delivery delivery, TimeSpan delay, bool isCounted = true, ConfirmLevel level = ConfirmLevel.None) =>
+        _ = Settle(delivery.Number, delivery.Life, Outcome.Release, level, PublishOptions.Milliseconds(delay, "delay"), isCounted);
+
     /// <summary>Never again.</summary>
     public void Reject(in Delivery delivery, ConfirmLevel level = ConfirmLevel.None) => Settle(delivery, Outcome.Reject, level);
 
@@ -96,15 +106,16 @@ public sealed class Subscription
 
     /// <summary>As above, by number. Gives the number of the submission that carries it, if that was sent: always with a batch of 1.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    internal ulong Settle(ulong number, uint life, Outcome outcome, ConfirmLevel level)
+    internal ulong Settle(ulong number, uint life, Outcome outcome, ConfirmLevel level, long delayMilliseconds = 0, bool isCounted = true)
     {
         ThrowUnlessOpen(number, life);
         Close(number);
-        bool continues = _settleCount > 0 && number == _settleFirst + _settleCount && outcome == _settleOutcome && level == _settleLevel;
+        byte flags = (byte)(SettleRecord.FlagsOf(outcome, level) | (isCounted ? 0 : SettleRecord.Uncounted));
+        bool continues = _settleCount > 0 && number == _settleFirst + _settleCount && flags == _settleFlags && delayMilliseconds == _settleDelay;
         if (!continues)
         {
             FlushSettles();
-            (_settleFirst, _settleOutcome, _settleLevel) = (number, outcome, level);
+            (_settleFirst, _settleFlags, _settleDelay, _settleLevel) = (number, flags, delayMilliseconds, level);
         }
 
         _settleCount++;
@@ -119,7 +130,7 @@ public sealed class Subscription
     {
         ThrowUnlessOpen(number, life);
         _ = FlushSettles();
-        return _session.SendSettle(new SettleRecord { Kind = RecordKind.Extend, Flags = SettleRecord.FlagsOf(Outcome.Accept, level), Subscription = Id, FirstDelivery = number, Count = 1, LeaseMilliseconds = (long)lease.TotalMilliseconds }, level);
+        return _session.SendSettle(new SettleRecord { Kind = RecordKind.Extend, Flags = SettleRecord.FlagsOf(Outcome.Accept, level), Subscription = Id, FirstDelivery = number, Count = 1, Milliseconds = (long)lease.TotalMilliseconds }, level);
     }
 
     /// <summary>Sends what was gathered. Gives the submission's number; the last one when there was nothing.</summary>
@@ -130,7 +141,7 @@ public sealed class Subscription
             return _session.LastNumber;
         }
 
-        SettleRecord record = new() { Kind = RecordKind.Settle, Flags = SettleRecord.FlagsOf(_settleOutcome, _settleLevel), Subscription = Id, FirstDelivery = _settleFirst, Count = _settleCount };
+        SettleRecord record = new() { Kind = RecordKind.Settle, Flags = _settleFlags, Subscription = Id, FirstDelivery = _settleFirst, Count = _settleCount, Milliseconds = _settleDelay };
         _settleCount = 0;
         return _session.SendSettle(record, _settleLevel);
     }

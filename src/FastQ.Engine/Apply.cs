@@ -66,24 +66,103 @@ public sealed partial class QueueEngine
             return false;
         }
 
-        Enqueue(queue, header.Tag, header.LengthBytes, place);
+        long due = 0;
+        if (IsTimed(queue, header) && !TryDueOf(queue, record, header, out due))
+        {
+            return false;
+        }
+
+        Enqueue(queue, header.Tag, header.LengthBytes, place, due);
         return true;
     }
 
+    /// <summary>May this message have a time of its own, or one from its queue?</summary>
+    private static bool IsTimed(Queue queue, in MessageHeader header) => header.PropertyBytes != 0 || queue.Attributes.DelayMilliseconds != 0;
+
+    /// <summary>Reads when a message is due, by interval time; 0: at once. False: its properties contradict themselves.</summary>
+    private bool TryDueOf(Queue queue, ReadOnlySpan<byte> record, in MessageHeader header, out long dueMicros)
+    {
+        dueMicros = 0;
+        if (header.PropertyBytes > record.Length - MessageHeader.SizeBytes)
+        {
+            return false;
+        }
+
+        (long? delay, long? at) = (null, null);
+        PropertyReader reader = new(record.Slice(MessageHeader.SizeBytes, header.PropertyBytes));
+        while (reader.Next())
+        {
+            long number = 0;
+            if (reader.Tag == PropertyTag.Delay)
+            {
+                if (delay is not null || !reader.TryNumber(PropertyType.Int64, out number) || number is < 0 or > Limits.MaxDelayMilliseconds)
+                {
+                    return false;
+                }
+
+                delay = number;
+            }
+            else if (reader.Tag == PropertyTag.DeliverAt)
+            {
+                if (at is not null || !reader.TryNumber(PropertyType.Timestamp, out number) || number is < 0 or > Limits.MaxDelayMilliseconds * 1000)
+                {
+                    return false;
+                }
+
+                at = number;
+            }
+        }
+
+        long waits = at is long moment ? moment - WallMicros : (delay ?? queue.Attributes.DelayMilliseconds) * 1000;
+        dueMicros = waits > 0 ? IntervalMicros + waits : 0;
+        return delay is null || at is null;
+    }
+
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private void Enqueue(Queue queue, ulong tag, uint lengthBytes, Place place)
+    private void Enqueue(Queue queue, ulong tag, uint lengthBytes, Place place, long dueMicros)
     {
         ref IndexEntry entry = ref queue.Index.Add(tag);
         entry.Place(place, EntryState.Ready);
         entry.LengthBytes = lengthBytes;
-        queue.Ready++;
-        queue.ReadyBytes += lengthBytes - MessageHeader.SizeBytes;
+        queue.WaitingBytes += lengthBytes - MessageHeader.SizeBytes;
+        if (dueMicros == 0)
+        {
+            queue.Ready++;
+        }
+        else
+        {
+            Delay(queue, tag, ref entry, dueMicros);
+        }
+
         queue.Published++;
         Arrive(place.Slot, lengthBytes);
         if (!queue.IsListed)
         {
             List(queue);
         }
+    }
+
+    /// <summary>A message waits for its time. It is counted nowhere else.</summary>
+    private void Delay(Queue queue, ulong tag, ref IndexEntry entry, long dueMicros)
+    {
+        entry.State = EntryState.Delayed;
+        entry.Generation = queue.PurgeGeneration;
+        queue.Delayed++;
+        queue.Due.Set(tag, dueMicros);
+        NoteQueueTimer(queue, dueMicros);
+    }
+
+    /// <summary>A message leaves its queue. The counts are the caller's.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private void Free(Queue queue, ulong tag, ref IndexEntry entry, ulong block)
+    {
+        if (entry.State == EntryState.Delayed)
+        {
+            queue.Due.Remove(tag);
+        }
+
+        Leave(entry.Slot, entry.LengthBytes, block);
+        queue.Index.Remove(tag, ref entry);
     }
 
     /// <summary>Compaction wrote the message again elsewhere.</summary>
@@ -112,7 +191,7 @@ public sealed partial class QueueEngine
         _late.Clear();
         CountNumber();
         Subscription? subscription = _lastSubscription?.Id == settle.Subscription ? _lastSubscription : FindSubscription(settle.Subscription);
-        if (subscription is null || !IsRange(subscription, settle.FirstDelivery, settle.Count) || settle.Outcome > Outcome.Reject)
+        if (subscription is null || !IsRange(subscription, settle.FirstDelivery, settle.Count) || !IsOutcome(settle))
         {
             return false;
         }
@@ -120,6 +199,7 @@ public sealed partial class QueueEngine
         Queue queue = subscription.Queue;
         (long gone, long goneBytes, long recordBytes) = (0, 0, 0);
         bool isRelease = settle.Outcome == Outcome.Release;
+        long due = settle.Milliseconds > 0 ? IntervalMicros + settle.Milliseconds * 1000 : 0;
         ulong end = settle.FirstDelivery + settle.Count;
         for (ulong delivery = settle.FirstDelivery; delivery < end; delivery++)
         {
@@ -134,14 +214,18 @@ public sealed partial class QueueEngine
             recordBytes += entry.LengthBytes;
             if (isRelease)
             {
-                PutBack(queue, open.Tag, ref entry);
+                if (settle.IsUncounted)
+                {
+                    Uncount(queue, ref entry);
+                }
+
+                PutBack(queue, open.Tag, ref entry, due);
                 continue;
             }
 
             gone++;
             goneBytes += entry.LengthBytes - MessageHeader.SizeBytes;
-            Leave(entry.Slot, entry.LengthBytes, block);
-            queue.Index.Remove(open.Tag, ref entry);
+            Free(queue, open.Tag, ref entry, block);
         }
 
         KeepLate();
@@ -158,6 +242,10 @@ public sealed partial class QueueEngine
         return true;
     }
 
+    /// <summary>Only a release has a delay, or does not count.</summary>
+    private static bool IsOutcome(in SettleRecord settle) =>
+        settle.Outcome == Outcome.Release ? settle.Milliseconds is >= 0 and <= Limits.MaxDelayMilliseconds : settle.Outcome <= Outcome.Reject && settle.Milliseconds == 0 && !settle.IsUncounted;
+
     /// <summary>Were all these delivery numbers given out?</summary>
     private static bool IsRange(Subscription subscription, ulong first, ulong count) =>
         first > 0 && first < subscription.NextDelivery && count <= Limits.MaxSettleRange && count <= subscription.NextDelivery - first;
@@ -166,12 +254,12 @@ public sealed partial class QueueEngine
     {
         _late.Clear();
         CountNumber();
-        if (FindSubscription(settle.Subscription) is not Subscription subscription || !IsRange(subscription, settle.FirstDelivery, settle.Count) || settle.LeaseMilliseconds is < 0 or > Limits.MaxLeaseMilliseconds)
+        if (FindSubscription(settle.Subscription) is not Subscription subscription || !IsRange(subscription, settle.FirstDelivery, settle.Count) || settle.Milliseconds is < 0 or > Limits.MaxLeaseMilliseconds)
         {
             return false;
         }
 
-        long end = IntervalMicros + settle.LeaseMilliseconds * 1000;
+        long end = IntervalMicros + settle.Milliseconds * 1000;
         for (ulong delivery = settle.FirstDelivery; delivery < settle.FirstDelivery + settle.Count; delivery++)
         {
             ref OpenDelivery open = ref subscription.Window.Find(delivery);
@@ -256,7 +344,7 @@ public sealed partial class QueueEngine
         queue.Redelivered += (ulong)handed.Again;
         queue.Ready -= handed.Count;
         queue.InFlight += handed.Count;
-        queue.ReadyBytes -= bytes;
+        queue.WaitingBytes -= bytes;
         queue.HeldBytes += bytes;
         queue.Cursor = Math.Max(queue.Cursor, handed.LastTag + 1);
     }
@@ -294,6 +382,8 @@ public sealed partial class QueueEngine
                 return ApplyFloor(fact);
             case RecordKind.MessageDamaged:
                 return FindQueue(fact.Subject) is Queue damaged && ApplyDamaged(damaged, fact.First);
+            case RecordKind.MessagesDue:
+                return FindQueue(fact.Subject) is Queue waiting && ApplyDue(waiting, fact);
             default:
                 return false;
         }
@@ -318,10 +408,10 @@ public sealed partial class QueueEngine
             return false;
         }
 
-        QueueAttributes attributes = AttributesFrom(payload);
+        QueueAttributes attributes = QueueAttributes.From(payload);
         string text = Encoding.UTF8.GetString(name);
         Queue queue = new(fact.Subject, name.ToArray(), attributes, _pages, _warm);
-        if (attributes.LeaseMilliseconds is < Limits.MinLeaseMilliseconds or > Limits.MaxLeaseMilliseconds || !_byName.TryAdd(text, queue))
+        if (attributes.Fault().Length > 0 || !_byName.TryAdd(text, queue))
         {
             return false;
         }
@@ -346,7 +436,7 @@ public sealed partial class QueueEngine
             }
         }
 
-        queue.Ready = queue.InFlight = queue.Damaged = queue.ReadyBytes = queue.HeldBytes = 0;
+        queue.Ready = queue.InFlight = queue.Delayed = queue.Damaged = queue.WaitingBytes = queue.HeldBytes = 0;
         queue.PurgeNext = queue.Index.FirstTag;
         queue.PurgeEnd = queue.Index.NextTag;
         queue.Returned.Dispose();
@@ -354,7 +444,7 @@ public sealed partial class QueueEngine
         return true;
     }
 
-    /// <summary>All that is ready is purged by the counts. A purge that was still under way is taken in: its walk begins anew.</summary>
+    /// <summary>All that is ready or delayed is purged by the counts. A purge that was still under way is taken in: its walk begins anew.</summary>
     private bool ApplyPurged(Queue queue, ulong end, ulong block)
     {
         if (end != queue.Index.NextTag)
@@ -368,9 +458,10 @@ public sealed partial class QueueEngine
         }
 
         queue.PurgeGeneration++;
-        queue.Purged += (ulong)queue.Ready;
+        queue.Purged += (ulong)(queue.Ready + queue.Delayed);
         queue.Ready = 0;
-        queue.ReadyBytes = 0;
+        queue.Delayed = 0;
+        queue.WaitingBytes = 0;
         queue.PurgeNext = queue.Index.FirstTag;
         queue.PurgeEnd = end;
         queue.Cursor = Math.Max(queue.Cursor, end);
@@ -393,8 +484,7 @@ public sealed partial class QueueEngine
             ref IndexEntry entry = ref queue.Index.Find(tag);
             if (queue.IsDeleted || queue.IsVoid(tag, entry))
             {
-                Leave(entry.Slot, entry.LengthBytes, block);
-                queue.Index.Remove(tag, ref entry);
+                Free(queue, tag, ref entry, block);
             }
         }
 
@@ -478,7 +568,7 @@ public sealed partial class QueueEngine
 
         long bytes = entry.LengthBytes - MessageHeader.SizeBytes;
         queue.Ready--;
-        queue.ReadyBytes -= bytes;
+        queue.WaitingBytes -= bytes;
         queue.Damaged++;
         queue.HeldBytes += bytes;
         entry.State = EntryState.Damaged;
@@ -512,8 +602,7 @@ public sealed partial class QueueEngine
         subscription.OpenBytes -= entry.LengthBytes;
         if (delivery >= firstUncounted)
         {
-            entry.Deliveries--;
-            queue.Redelivered -= entry.Deliveries > 0 ? 1u : 0u;
+            Uncount(queue, ref entry);
         }
 
         if (orphan && _isLive)
@@ -522,20 +611,68 @@ public sealed partial class QueueEngine
             _orphans.Enqueue(new OrphanReference(subscription.Id, delivery, entry.Slot));
         }
 
-        PutBack(queue, tag, ref entry);
+        PutBack(queue, tag, ref entry, 0);
     }
 
-    /// <summary>A message in flight is ready again, at its place.</summary>
-    private static void PutBack(Queue queue, ulong tag, ref IndexEntry entry)
+    /// <summary>A delivery is as if it had not been.</summary>
+    private static void Uncount(Queue queue, ref IndexEntry entry)
+    {
+        entry.Deliveries--;
+        queue.Redelivered -= entry.Deliveries > 0 ? 1u : 0u;
+    }
+
+    /// <summary>A message in flight is ready again, at its place; or waits there for its time.</summary>
+    private void PutBack(Queue queue, ulong tag, ref IndexEntry entry, long dueMicros)
+    {
+        long bytes = entry.LengthBytes - MessageHeader.SizeBytes;
+        queue.InFlight--;
+        queue.HeldBytes -= bytes;
+        queue.WaitingBytes += bytes;
+        if (dueMicros != 0)
+        {
+            Delay(queue, tag, ref entry, dueMicros);
+            return;
+        }
+
+        MakeReady(queue, tag, ref entry);
+    }
+
+    private static void MakeReady(Queue queue, ulong tag, ref IndexEntry entry)
     {
         entry.State = EntryState.Returned;
         entry.Generation = queue.PurgeGeneration;
-        long bytes = entry.LengthBytes - MessageHeader.SizeBytes;
-        queue.InFlight--;
         queue.Ready++;
-        queue.HeldBytes -= bytes;
-        queue.ReadyBytes += bytes;
         queue.Returned.Push(tag);
+    }
+
+    /// <summary>The delays of the first so many messages are over.</summary>
+    private bool ApplyDue(Queue queue, in FactRecord fact)
+    {
+        if (fact.First > (ulong)IntervalMicros)
+        {
+            return false;
+        }
+
+        for (uint left = fact.Count; left > 0 && queue.Due.TryPeek(out TimedTag earliest) && earliest.AtMicros <= (long)fact.First;)
+        {
+            queue.Due.Remove(earliest.Tag);
+            ref IndexEntry entry = ref queue.Index.Find(earliest.Tag);
+            Invariant.Holds(!Unsafe.IsNullRef(ref entry) && entry.State == EntryState.Delayed);
+            if (!queue.IsVoid(earliest.Tag, entry))
+            {
+                queue.Delayed--;
+                MakeReady(queue, earliest.Tag, ref entry);
+                left--;
+            }
+        }
+
+        if (queue.Due.TryPeek(out TimedTag next))
+        {
+            NoteQueueTimer(queue, next.AtMicros);
+        }
+
+        List(queue);
+        return true;
     }
 
     /// <summary>A queue is deleted under a consumer: its deliveries end, the bytes may still be read.</summary>

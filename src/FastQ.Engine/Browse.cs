@@ -10,7 +10,8 @@ namespace FastQ.Engine;
 /// <param name="Place">Where its record lies, with its length.</param>
 /// <param name="Subscription">Who holds it; 0: nobody.</param>
 /// <param name="LeaseEndMicros">Interval time at which that ends.</param>
-public readonly record struct MessageView(ulong Tag, MessageState State, int Deliveries, DeliveryEntry Place, uint Subscription, long LeaseEndMicros);
+/// <param name="DueMicros">Delayed: interval time at which it is ready. Else 0.</param>
+public readonly record struct MessageView(ulong Tag, MessageState State, int Deliveries, DeliveryEntry Place, uint Subscription, long LeaseEndMicros, long DueMicros);
 
 // Looking at messages without taking them. Cold: it may allocate, and who holds a message is found by a look at all that is open.
 
@@ -40,8 +41,15 @@ public sealed partial class QueueEngine
                 return WithOwners(found, messages);
             }
 
-            MessageState state = entry.IsReady ? MessageState.Ready : entry.State == EntryState.InFlight ? MessageState.InFlight : MessageState.Damaged;
-            messages.Add(new MessageView(tag, state, entry.Deliveries, new DeliveryEntry { Slot = entry.Slot, Offset = entry.Offset, LengthBytes = entry.LengthBytes }, 0, 0));
+            MessageState state = entry.State switch
+            {
+                EntryState.InFlight => MessageState.InFlight,
+                EntryState.Delayed => MessageState.Delayed,
+                EntryState.Damaged => MessageState.Damaged,
+                _ => MessageState.Ready,
+            };
+            _ = found.Due.TryFind(tag, out long due);
+            messages.Add(new MessageView(tag, state, entry.Deliveries, new DeliveryEntry { Slot = entry.Slot, Offset = entry.Offset, LengthBytes = entry.LengthBytes }, 0, 0, due));
         }
 
         next = 0;

@@ -25,9 +25,9 @@ public sealed partial class QueueEngine
             return Decision.Refuse(RefusalCode.BadName);
         }
 
-        if (wanted.LeaseMilliseconds is < Limits.MinLeaseMilliseconds or > Limits.MaxLeaseMilliseconds)
+        difference = wanted.Fault();
+        if (difference.Length > 0)
         {
-            difference = $"lease must be {Limits.MinLeaseMilliseconds} ms to {Limits.MaxLeaseMilliseconds} ms";
             return Decision.Refuse(RefusalCode.BadArgument);
         }
 
@@ -46,7 +46,7 @@ public sealed partial class QueueEngine
         Span<byte> payload = stackalloc byte[Limits.MaxNameBytes + 64];
         FieldWriter fields = new(payload);
         fields.Bytes(FieldTag.Name, name);
-        fields.Number(FieldTag.LeaseMilliseconds, (ulong)wanted.LeaseMilliseconds);
+        wanted.Write(ref fields);
         Invariant.Holds(!fields.Overflowed);
         queue = _nextQueue;
         isNew = true;
@@ -67,7 +67,7 @@ public sealed partial class QueueEngine
         return Decision.Taken;
     }
 
-    /// <summary>Empties a queue of what is ready; what is in flight stays. The counts change at once, the work behind it is sliced.</summary>
+    /// <summary>Empties a queue of what is ready or delayed; what is in flight stays. The counts change at once, the work behind it is sliced.</summary>
     public Decision PurgeQueue(uint queue, Span<byte> room, ulong block, out int written, out ulong purged)
     {
         (written, purged) = (0, 0);
@@ -76,7 +76,7 @@ public sealed partial class QueueEngine
             return Unknown(queue);
         }
 
-        purged = (ulong)found.Ready;
+        purged = (ulong)(found.Ready + found.Delayed);
         written = Write(new FactRecord { Kind = RecordKind.QueuePurged, Subject = queue, First = found.Index.NextTag }, default, room, block);
         return Decision.Taken;
     }
@@ -180,9 +180,6 @@ public sealed partial class QueueEngine
         written = Write(new FactRecord { Kind = RecordKind.MessageDamaged, Subject = queue, First = tag }, default, room, block);
         return true;
     }
-
-    private static QueueAttributes AttributesFrom(ReadOnlySpan<byte> payload) =>
-        new(FieldReader.TryNumber(payload, FieldTag.LeaseMilliseconds, out ulong lease) ? (long)lease : Limits.DefaultLeaseMilliseconds);
 
     private Decision Unknown(uint queue) => Decision.Refuse(queue != 0 && queue < _nextQueue ? RefusalCode.QueueDeleted : RefusalCode.UnknownQueue);
 }

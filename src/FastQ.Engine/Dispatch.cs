@@ -134,13 +134,15 @@ public sealed partial class QueueEngine
     private static ulong FirstReady(Queue queue, out bool cameBack)
     {
         DropGoneFromHeap(queue);
-        cameBack = queue.Returned.Count > 0 && queue.Returned.Top < queue.Cursor;
-        if (cameBack)
-        {
-            return queue.Returned.Top;
-        }
+        ulong inTurn = FirstInTurn(queue);
+        cameBack = queue.Returned.Count > 0 && (inTurn == 0 || queue.Returned.Top < inTurn);
+        return cameBack ? queue.Returned.Top : inTurn;
+    }
 
-        // Between the cursor and the end only damaged ones (and, in repair, gaps) are passed over.
+    /// <summary>The first message that never was anything but ready; 0: none.</summary>
+    private static ulong FirstInTurn(Queue queue)
+    {
+        // Between the cursor and the end those are passed over, once each, that are delayed, damaged or were out of turn (and, in repair, gaps).
         queue.Search = Math.Max(queue.Search, queue.Cursor);
         for (ulong end = queue.Index.NextTag; queue.Search < end; queue.Search = queue.Index.Next(queue.Search + 1, end))
         {

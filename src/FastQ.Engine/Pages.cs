@@ -28,7 +28,7 @@ internal sealed unsafe class PageAllocator(long budgetBytes) : IDisposable
     /// <summary>Chunks that allocators of this thread took and did not give back. For worlds of one thread that look for what was forgotten.</summary>
     public static int Outstanding => t_outstanding;
 
-    /// <summary>Bytes of pages in use, those cut into pieces included.</summary>
+    /// <summary>Bytes of pages in use, those cut into pieces included, and of what was charged.</summary>
     public long UsedBytes { get; private set; }
 
     /// <summary>Bytes taken from the system.</summary>
@@ -36,6 +36,9 @@ internal sealed unsafe class PageAllocator(long budgetBytes) : IDisposable
 
     /// <summary>May a page be taken within the budget? Recovery and settlements take beyond it (DESIGN-REVIEW R49).</summary>
     public bool HasRoom => UsedBytes + PageBytes <= budgetBytes;
+
+    /// <summary>Memory beside the pages that counts as theirs; negative: it was given back.</summary>
+    public void Charge(long bytes) => UsedBytes += bytes;
 
     /// <summary>Zeroed memory of one of the sizes, aligned to 16 bytes.</summary>
     public byte* Take(int bytes)

@@ -6,11 +6,12 @@ namespace FastQ.Engine;
 
 // The queues: a deterministic state machine.
 //
-//   ready --Delivered--> in flight --accept, reject--> gone          every arrow is a record
-//     ^---- release, LeaseEnded, session's end ---'                  decide judges, apply changes; recovery is apply alone
+//   delayed --MessagesDue--> ready --Delivered--> in flight --accept, reject--> gone     every arrow is a record
+//      |                       ^---- release, LeaseEnded, session's end ---'             decide judges, apply changes;
+//      ^---- release with a delay -------------------------------------'                 recovery is apply alone
 //
 // Live, a submission's own bytes in the open block are its record: decide judges that copy, completes it (tag, time), and hands it to
-// the same apply that a recovery uses. Counts always add up, per queue: published = accepted + rejected + purged + ready + in flight + damaged.
+// the same apply that a recovery uses. Counts always add up, per queue: published = accepted + rejected + purged + ready + delayed + in flight + damaged.
 
 /// <summary>The engine of a namespace. One thread; no clock, no I/O. Room for records is the caller's and must be 8-byte aligned.</summary>
 public sealed partial class QueueEngine : IDisposable
@@ -89,7 +90,7 @@ public sealed partial class QueueEngine : IDisposable
             RecordKind.Delivered => DeliveredRecord.SizeBytes,
             RecordKind.LeaseEnded or RecordKind.NumberRefused or RecordKind.QueueDeclared or RecordKind.QueueDeleted or RecordKind.QueuePurged or RecordKind.PurgeSlice
                 or RecordKind.Subscribed or RecordKind.Unsubscribed or RecordKind.ProducerOpened or RecordKind.ProducerForgotten or RecordKind.RefusalFloor
-                or RecordKind.MessageDamaged or RecordKind.SubscriptionResumed or RecordKind.CommandDone => FactRecord.SizeBytes,
+                or RecordKind.MessageDamaged or RecordKind.SubscriptionResumed or RecordKind.CommandDone or RecordKind.MessagesDue => FactRecord.SizeBytes,
             _ => 0,
         };
         if (least == 0)
@@ -165,7 +166,13 @@ public sealed partial class QueueEngine : IDisposable
             return Decision.Refuse(RefusalCode.TooLarge, (ulong)_limits.MaxMessageBytes);
         }
 
-        if (queue.Index.NeedsMemory && !_pages.HasRoom)
+        long due = 0;
+        if (IsTimed(queue, header) && !TryDueOf(queue, record, header, out due))
+        {
+            return Decision.Refuse(RefusalCode.BadArgument);
+        }
+
+        if ((queue.Index.NeedsMemory || due != 0) && !_pages.HasRoom)
         {
             return Decision.Refuse(RefusalCode.LimitReached, (ulong)_limits.IndexBytes);
         }
@@ -175,7 +182,7 @@ public sealed partial class QueueEngine : IDisposable
         header.Tag = queue.Index.NextTag;
         header.Flags = 0; // Who waits for which confirm is the session's business.
         CountNumber();
-        Enqueue(queue, header.Tag, header.LengthBytes, place);
+        Enqueue(queue, header.Tag, header.LengthBytes, place, due);
         return Decision.Taken;
     }
 
@@ -197,7 +204,7 @@ public sealed partial class QueueEngine : IDisposable
 
         bool isExtension = settle.Kind == RecordKind.Extend;
         bool isValid = settle.Count > 0 && IsRange(subscription, settle.FirstDelivery, settle.Count)
-            && (isExtension ? settle.LeaseMilliseconds is >= Limits.MinLeaseMilliseconds and <= Limits.MaxLeaseMilliseconds : settle.Outcome <= Outcome.Reject);
+            && (isExtension ? settle.Milliseconds is >= Limits.MinLeaseMilliseconds and <= Limits.MaxLeaseMilliseconds : IsOutcome(settle));
         if (!isValid)
         {
             return Decision.Refuse(RefusalCode.BadArgument);

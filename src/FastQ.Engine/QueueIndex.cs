@@ -31,8 +31,11 @@ internal enum EntryState : uint
     /// <summary>Its record is rotten: kept, shown, never delivered.</summary>
     Damaged = 3,
 
-    /// <summary>Came back; waits in the heap.</summary>
+    /// <summary>Came back, or its delay is over; waits in the heap.</summary>
     Returned = 4,
+
+    /// <summary>Waits for its time.</summary>
+    Delayed = 5,
 }
 
 /// <summary>One message. The three low bits of the offset, a multiple of 8, hold the state.</summary>
@@ -46,7 +49,7 @@ internal struct IndexEntry
     [FieldOffset(8)] public uint LengthBytes;
     [FieldOffset(12)] public ushort Deliveries;
 
-    /// <summary>Of a message that came back: the queue's purge generation then. An older one is purged by the newest purge.</summary>
+    /// <summary>Of a message that came back, or is delayed: the queue's purge generation then. An older one is purged by the newest purge.</summary>
     [FieldOffset(14)] public ushort Generation;
 
     public readonly uint Offset => _offsetAndState & ~7u;

@@ -78,15 +78,18 @@ public sealed partial class QueueEngine
                 found.Damaged--;
                 found.HeldBytes -= bytes;
                 break;
+            case EntryState.Delayed:
+                found.Delayed--;
+                found.WaitingBytes -= bytes;
+                break;
             default:
                 found.Ready--;
-                found.ReadyBytes -= bytes;
+                found.WaitingBytes -= bytes;
                 break;
         }
 
         found.Purged++;
-        Leave(entry.Slot, entry.LengthBytes, block);
-        found.Index.Remove(tag, ref entry);
+        Free(found, tag, ref entry, block);
         DropGoneFromHeap(found);
         return true;
     }

@@ -10,11 +10,11 @@ namespace FastQ.Engine;
 // The persistent state as bytes, and back. A snapshot is as hostile as any file: every count, link and length is checked, and what can
 // be counted again is counted again.
 //
-//   | version, clocks, next ids | producers | queues: attributes, counts, entries by page | subscriptions: open deliveries | slots | end mark |
+//   | version, clocks, next ids | producers | queues: attributes, counts, entries, times of the delayed | subscriptions: open deliveries | slots | end mark |
 
 public sealed partial class QueueEngine
 {
-    private const ulong SnapshotVersion = 2;
+    private const ulong SnapshotVersion = 3;
     private const ulong EndMark = 0x444E452051455441;
 
     /// <summary>Tags, delivery numbers and tokens never come near: sums of them must not overflow.</summary>
@@ -109,11 +109,11 @@ public sealed partial class QueueEngine
 
         foreach (Queue q in _queues.Values.OrderBy(q => q.Id))
         {
-            to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"queue {q.Id} {Encoding.UTF8.GetString(q.Name)} {q.Attributes} next {q.Index.NextTag} cursor {q.Cursor} ready {q.Ready} inflight {q.InFlight} damaged {q.Damaged} bytes {q.ReadyBytes}+{q.HeldBytes} published {q.Published} accepted {q.Accepted} rejected {q.Rejected} purged {q.Purged} redelivered {q.Redelivered} purge {q.PurgeGeneration}: {q.PurgeNext}..{q.PurgeEnd} deleted {q.IsDeleted}"));
+            to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"queue {q.Id} {Encoding.UTF8.GetString(q.Name)} {q.Attributes} next {q.Index.NextTag} cursor {q.Cursor} ready {q.Ready} inflight {q.InFlight} delayed {q.Delayed} damaged {q.Damaged} bytes {q.WaitingBytes}+{q.HeldBytes} published {q.Published} accepted {q.Accepted} rejected {q.Rejected} purged {q.Purged} redelivered {q.Redelivered} purge {q.PurgeGeneration}: {q.PurgeNext}..{q.PurgeEnd} deleted {q.IsDeleted}"));
             for (ulong tag = q.Index.Next(0, q.Index.NextTag); tag < q.Index.NextTag; tag = q.Index.Next(tag + 1, q.Index.NextTag))
             {
                 IndexEntry e = q.Index.Find(tag);
-                to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"  {tag} {e.State} at {e.Slot}:{e.Offset} length {e.LengthBytes} deliveries {e.Deliveries} generation {e.Generation}"));
+                to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"  {tag} {e.State} at {e.Slot}:{e.Offset} length {e.LengthBytes} deliveries {e.Deliveries} generation {e.Generation}{(q.Due.TryFind(tag, out long due) ? $" due {due}" : "")}"));
             }
         }
 
@@ -160,7 +160,7 @@ public sealed partial class QueueEngine
         Number(to, queue.Id);
         Number(to, (ulong)queue.Name.Length);
         to.Write(queue.Name);
-        Number(to, (ulong)queue.Attributes.LeaseMilliseconds);
+        SaveAttributes(to, queue.Attributes);
         Number(to, queue.Index.NextTag);
         Number(to, queue.Cursor);
         Number(to, queue.PurgeNext);
@@ -169,6 +169,7 @@ public sealed partial class QueueEngine
         Number(to, queue.IsDeleted ? 1u : 0u);
         Number(to, (ulong)queue.Ready);
         Number(to, (ulong)queue.InFlight);
+        Number(to, (ulong)queue.Delayed);
         Number(to, (ulong)queue.Damaged);
         Number(to, queue.Published);
         Number(to, queue.Accepted);
@@ -176,6 +177,32 @@ public sealed partial class QueueEngine
         Number(to, queue.Purged);
         Number(to, queue.Redelivered);
         SaveEntries(to, queue.Index);
+        SaveTimes(to, queue);
+    }
+
+    /// <summary>| length | fields |</summary>
+    private static void SaveAttributes(IBufferWriter<byte> to, QueueAttributes attributes)
+    {
+        Span<byte> room = stackalloc byte[MaxFactBytes];
+        FieldWriter fields = new(room);
+        attributes.Write(ref fields);
+        Invariant.Holds(!fields.Overflowed);
+        Number(to, (ulong)fields.Length);
+        to.Write(fields.Written);
+    }
+
+    /// <summary>| time of each delayed message, in the order of their tags; 0: its queue was purged, and it waits for its slice | ... |</summary>
+    private static void SaveTimes(IBufferWriter<byte> to, Queue queue)
+    {
+        ulong end = queue.Index.NextTag;
+        for (ulong tag = queue.Index.Next(0, end); tag < end; tag = queue.Index.Next(tag + 1, end))
+        {
+            if (queue.Index.Find(tag).State == EntryState.Delayed)
+            {
+                _ = queue.Due.TryFind(tag, out long due);
+                Number(to, (ulong)due);
+            }
+        }
     }
 
     /// <summary>| tag, 16 bytes of the entry | ... | 0 |, the tags rising.</summary>
@@ -269,8 +296,16 @@ public sealed partial class QueueEngine
 
             byte[] name = new byte[nameBytes];
             loader.Bytes(name);
-            Queue queue = new(id, name, new QueueAttributes((long)loader.Number()), _pages, _warm);
-            if (!Names.IsValid(name) || queue.Attributes.LeaseMilliseconds is < Limits.MinLeaseMilliseconds or > Limits.MaxLeaseMilliseconds || !_queues.TryAdd(id, queue) || !LoadQueue(loader, queue))
+            ulong attributeBytes = loader.Number();
+            if (attributeBytes > MaxFactBytes)
+            {
+                return false;
+            }
+
+            byte[] fields = new byte[attributeBytes];
+            loader.Bytes(fields);
+            Queue queue = new(id, name, QueueAttributes.From(fields), _pages, _warm);
+            if (!Names.IsValid(name) || queue.Attributes.Fault().Length > 0 || !_queues.TryAdd(id, queue) || !LoadQueue(loader, queue))
             {
                 return false;
             }
@@ -305,6 +340,7 @@ public sealed partial class QueueEngine
         queue.IsDeleted = isDeleted == 1;
         queue.Ready = (long)loader.Number();
         queue.InFlight = (long)loader.Number();
+        queue.Delayed = (long)loader.Number();
         queue.Damaged = (long)loader.Number();
         queue.Published = loader.Number();
         queue.Accepted = loader.Number();
@@ -321,7 +357,7 @@ public sealed partial class QueueEngine
         {
             loader.Bytes(bytes);
             IndexEntry entry = MemoryMarshal.Read<IndexEntry>(bytes);
-            if (loader.HasFailed || tag < queue.Index.NextTag || tag >= nextTag || entry.State is < EntryState.Ready or > EntryState.Returned || entry.LengthBytes < MessageHeader.SizeBytes || (entry.State is EntryState.InFlight && entry.Deliveries == 0))
+            if (loader.HasFailed || tag < queue.Index.NextTag || tag >= nextTag || entry.State is < EntryState.Ready or > EntryState.Delayed || entry.LengthBytes < MessageHeader.SizeBytes || (entry.State is EntryState.InFlight && entry.Deliveries == 0))
             {
                 return false;
             }
@@ -331,7 +367,33 @@ public sealed partial class QueueEngine
 
         // A deletion frees entries in their order: one that it has passed over would never be freed, nor its slot.
         queue.Index.SetNextTag(nextTag);
-        return !loader.HasFailed && !(queue.IsDeleted && queue.Index.Next(0, queue.PurgeNext) < queue.PurgeNext);
+        return !loader.HasFailed && !(queue.IsDeleted && queue.Index.Next(0, queue.PurgeNext) < queue.PurgeNext) && LoadTimes(loader, queue);
+    }
+
+    private static bool LoadTimes(Loader loader, Queue queue)
+    {
+        ulong end = queue.Index.NextTag;
+        for (ulong tag = queue.Index.Next(0, end); tag < end && !loader.HasFailed; tag = queue.Index.Next(tag + 1, end))
+        {
+            ref IndexEntry entry = ref queue.Index.Find(tag);
+            if (entry.State != EntryState.Delayed)
+            {
+                continue;
+            }
+
+            ulong due = loader.Number();
+            if (due > LatestMicros || (due == 0 && !queue.IsDeleted && !queue.IsVoid(tag, entry)))
+            {
+                return false;
+            }
+
+            if (due != 0)
+            {
+                queue.Due.Set(tag, (long)due);
+            }
+        }
+
+        return !loader.HasFailed;
     }
 
     private bool LoadSubscriptions(Loader loader)
@@ -397,7 +459,7 @@ public sealed partial class QueueEngine
     {
         foreach (Queue queue in _queues.Values)
         {
-            (long ready, long inFlight, long damaged) = (0, 0, 0);
+            (long ready, long inFlight, long delayed, long damaged) = (0, 0, 0, 0);
             ulong end = queue.Index.NextTag;
             for (ulong tag = queue.Index.Next(0, end); tag < end; tag = queue.Index.Next(tag + 1, end))
             {
@@ -424,15 +486,19 @@ public sealed partial class QueueEngine
                         damaged++;
                         queue.HeldBytes += bytes;
                         break;
+                    case EntryState.Delayed:
+                        delayed++;
+                        queue.WaitingBytes += bytes;
+                        break;
                     default:
-                        // What was never delivered lies from the cursor on, what came back before it: else dispatch would pass it by.
-                        if ((entry.State == EntryState.Ready) != (tag >= queue.Cursor))
+                        // What is ready and not in the heap lies from the cursor on: else dispatch would pass it by.
+                        if (entry.State == EntryState.Ready && tag < queue.Cursor)
                         {
                             return false;
                         }
 
                         ready++;
-                        queue.ReadyBytes += bytes;
+                        queue.WaitingBytes += bytes;
                         if (entry.State != EntryState.Ready)
                         {
                             queue.Returned.Push(tag);
@@ -442,8 +508,8 @@ public sealed partial class QueueEngine
                 }
             }
 
-            bool adds = queue.Published == queue.Accepted + queue.Rejected + queue.Purged + (ulong)(queue.Ready + queue.InFlight + queue.Damaged);
-            if (ready != queue.Ready || inFlight != queue.InFlight || damaged != queue.Damaged || (!queue.IsDeleted && !adds))
+            bool adds = queue.Published == queue.Accepted + queue.Rejected + queue.Purged + (ulong)(queue.Ready + queue.InFlight + queue.Delayed + queue.Damaged);
+            if (ready != queue.Ready || inFlight != queue.InFlight || delayed != queue.Delayed || damaged != queue.Damaged || (!queue.IsDeleted && !adds))
             {
                 return false;
             }

@@ -5,15 +5,6 @@ namespace FastQ.Engine;
 // The state's parts. What stands above the line in each class is persistent: changed by apply alone, in snapshots, equal after replay.
 // What stands below it is ephemeral: rebuilt or zero after a recovery, never looked at by apply.
 
-/// <summary>Attributes of a queue. Equal ones make a second declaration succeed.</summary>
-public readonly record struct QueueAttributes(long LeaseMilliseconds)
-{
-    public static QueueAttributes Default { get; } = new(Limits.DefaultLeaseMilliseconds);
-
-    /// <summary>Names what differs, or is empty.</summary>
-    public string DifferenceTo(QueueAttributes other) => LeaseMilliseconds == other.LeaseMilliseconds ? "" : $"lease is {LeaseMilliseconds} ms, not {other.LeaseMilliseconds} ms";
-}
-
 /// <summary>A queue.</summary>
 internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, PageAllocator pages, WarmTails warm) : IDisposable
 {
@@ -25,7 +16,10 @@ internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, Pa
 
     public QueueIndex Index { get; } = new(pages, warm);
 
-    /// <summary>No message at or above this tag was ever delivered.</summary>
+    /// <summary>When the delayed ones are due, by interval time.</summary>
+    public MessageTimes Due { get; } = new(pages);
+
+    /// <summary>No message that is ready and not in the heap has a lower tag: dispatch takes the lowest first.</summary>
     public ulong Cursor { get; set; } = 1;
 
     /// <summary>A purge is under way for tags below this one; 0: none.</summary>
@@ -44,9 +38,12 @@ internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, Pa
 
     public long InFlight { get; set; }
 
+    public long Delayed { get; set; }
+
     public long Damaged { get; set; }
 
-    public long ReadyBytes { get; set; }
+    /// <summary>Of messages ready or delayed.</summary>
+    public long WaitingBytes { get; set; }
 
     /// <summary>Of messages in flight or damaged.</summary>
     public long HeldBytes { get; set; }
@@ -63,14 +60,14 @@ internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, Pa
     public ulong Redelivered { get; set; }
 
     /// <summary>Purged already by the counts; its entry waits for a slice to free it.</summary>
-    public bool IsVoid(ulong tag, in IndexEntry entry) => tag < PurgeEnd && tag >= PurgeNext && (entry.State == EntryState.Ready || (entry.State == EntryState.Returned && entry.Generation != PurgeGeneration));
+    public bool IsVoid(ulong tag, in IndexEntry entry) => tag < PurgeEnd && tag >= PurgeNext && (entry.State == EntryState.Ready || (entry.State is EntryState.Returned or EntryState.Delayed && entry.Generation != PurgeGeneration));
 
     // ---- ephemeral
 
     /// <summary>Where the search for the first message never delivered goes on: at the cursor or past what is damaged there.</summary>
     public ulong Search { get; set; } = 1;
 
-    /// <summary>Tags of messages that came back, with leftovers of those that have gone since.</summary>
+    /// <summary>Tags of messages that came back, or whose delay is over, with leftovers of those that have gone since.</summary>
     public NativeHeap Returned { get; } = new();
 
     public List<Subscription> Subscriptions { get; } = [];
@@ -79,9 +76,13 @@ internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, Pa
 
     public bool IsListed { get; set; }
 
+    /// <summary>Nothing of it falls due before.</summary>
+    public long LookAtMicros { get; set; } = long.MaxValue;
+
     public void Dispose()
     {
         Index.Dispose();
+        Due.Dispose();
         Returned.Dispose();
     }
 }

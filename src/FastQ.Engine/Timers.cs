@@ -6,6 +6,7 @@ namespace FastQ.Engine;
 // Each is one record. What is due is found without looking at what is not:
 //
 //   leases: a heap of (a time not after the first lease end, subscription) --due--> a walk over its open deliveries, a record per run
+//   delays: a heap of (a time not after the first that is due, queue) --due--> so many of its messages, a record
 //   purges: their queues, lowest id first        producers: once an hour a walk over their ids, some thousands a call
 
 public sealed partial class QueueEngine
@@ -17,6 +18,7 @@ public sealed partial class QueueEngine
     private const long HourMicros = 3600L * 1_000_000;
     private readonly SortedSet<uint> _purging = [];
     private readonly PriorityQueue<uint, long> _leases = new();
+    private readonly PriorityQueue<uint, long> _queueTimers = new();
     private uint _walked; // The subscription whose leases are being walked over; 0: none.
     private ulong _forgetNext; // Next producer of the hourly walk; 0: none is under way.
     private ulong _oldestProducer = 1;
@@ -37,11 +39,12 @@ public sealed partial class QueueEngine
             }
 
             long lease = _walked != 0 ? IntervalMicros : _leases.TryPeek(out _, out long end) ? end : long.MaxValue;
-            return Math.Min(Math.Max(lease, GraceUntilMicros), _nextForgetMicros == 0 ? long.MaxValue : _nextForgetMicros);
+            long due = _queueTimers.TryPeek(out _, out long first) ? first : long.MaxValue;
+            return Math.Min(Math.Min(Math.Max(lease, GraceUntilMicros), due), _nextForgetMicros == 0 ? long.MaxValue : _nextForgetMicros);
         }
     }
 
-    /// <summary>Does one piece of what is due at the batch's time: an ended lease, a slice of a purge, a subscription that nobody speaks for, a forgotten producer.</summary>
+    /// <summary>Does one piece of what is due at the batch's time: a slice of a purge, delays that are over, an ended lease, a subscription that nobody speaks for, a forgotten producer.</summary>
     /// <param name="room">At least <see cref="MaxFactBytes"/>.</param>
     /// <param name="block">The open block.</param>
     /// <returns>Bytes written, of one record; 0: nothing more is due now.</returns>
@@ -54,13 +57,47 @@ public sealed partial class QueueEngine
             return Write(new FactRecord { Kind = RecordKind.PurgeSlice, Subject = queue.Id, Count = (uint)Math.Min(tags, uint.MaxValue) }, default, room, block);
         }
 
-        if (IntervalMicros < GraceUntilMicros)
+        int written = RunDelays(room, block);
+        if (written > 0 || IntervalMicros < GraceUntilMicros)
         {
-            return 0;
+            return written;
         }
 
-        int written = RunLeases(room, block);
+        written = RunLeases(room, block);
         return written > 0 ? written : ForgetProducers(room, block);
+    }
+
+    /// <summary>Something of this queue falls due then.</summary>
+    private void NoteQueueTimer(Queue queue, long atMicros)
+    {
+        if (_isLive && atMicros < queue.LookAtMicros)
+        {
+            queue.LookAtMicros = atMicros;
+            _queueTimers.Enqueue(queue.Id, atMicros);
+        }
+    }
+
+    /// <summary>So many messages of the queue that is due first are ready, a slice at a time: a flood holds nobody up. Entries of the heap that a later one replaced are dropped.</summary>
+    private int RunDelays(Span<byte> room, ulong block)
+    {
+        while (_queueTimers.TryPeek(out uint id, out long at) && at <= IntervalMicros)
+        {
+            _queueTimers.Dequeue();
+            if (!_queues.TryGetValue(id, out Queue? queue) || queue.LookAtMicros != at || queue.IsDeleted)
+            {
+                continue;
+            }
+
+            queue.LookAtMicros = long.MaxValue;
+            if (queue.Due.TryPeek(out TimedTag earliest) && earliest.AtMicros <= IntervalMicros)
+            {
+                return Write(new FactRecord { Kind = RecordKind.MessagesDue, Subject = id, Count = SliceTags, First = (ulong)IntervalMicros }, default, room, block);
+            }
+
+            NoteQueueTimer(queue, queue.Due.Count > 0 ? earliest.AtMicros : long.MaxValue);
+        }
+
+        return 0;
     }
 
     /// <summary>A lease of this subscription ends then, or it is to be looked at.</summary>
@@ -90,6 +127,11 @@ public sealed partial class QueueEngine
         foreach (Subscription subscription in _subscriptions.Values)
         {
             NoteLeaseEnd(subscription, IntervalMicros);
+        }
+
+        foreach (Queue queue in _queues.Values)
+        {
+            NoteQueueTimer(queue, queue.Due.TryPeek(out TimedTag earliest) ? earliest.AtMicros : long.MaxValue);
         }
     }
 

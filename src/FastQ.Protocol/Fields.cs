@@ -48,6 +48,8 @@ public enum FieldTag : ushort
     Properties = 31,
     TimeMicros = 32,
     Most = 33,
+    DelayMilliseconds = 34,
+    DueMicros = 35,
 
     // Handshake.
     MinVersion = 64,

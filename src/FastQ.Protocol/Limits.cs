@@ -32,6 +32,9 @@ public static class Limits
     /// <summary>Longest name of a queue or namespace, in bytes of UTF-8.</summary>
     public const int MaxNameBytes = 255;
 
+    /// <summary>Longest delay, in milliseconds: a thousand years, so that sums of times never overflow.</summary>
+    public const long MaxDelayMilliseconds = 1000L * 365 * 24 * 3600 * 1000;
+
     /// <summary>Largest count in one settle range: bounds the work of one record.</summary>
     public const int MaxSettleRange = 1 << 20;
 

@@ -22,6 +22,14 @@ public enum PropertyTag : byte
     ContentEncoding = 6,
     Type = 7,
     Key = 8,
+
+    // From 32 on: what the broker acts upon.
+
+    /// <summary>Milliseconds (Int64) from the acceptance on in which nobody gets the message. 0: none, whatever the queue's delay.</summary>
+    Delay = 32,
+
+    /// <summary>Wall clock (Timestamp) before which nobody gets the message. Excludes <see cref="Delay"/>.</summary>
+    DeliverAt = 33,
 }
 
 /// <summary>Types of values.</summary>
@@ -54,6 +62,15 @@ public ref struct PropertyWriter(Span<byte> room)
         if (TryHead(tag, PropertyType.Text, Encoding.UTF8.GetByteCount(value), out Span<byte> into))
         {
             Encoding.UTF8.GetBytes(value, into);
+        }
+    }
+
+    /// <summary>A property of the message itself, as a number: <see cref="PropertyType.Int64"/> or <see cref="PropertyType.Timestamp"/>.</summary>
+    public void Number(PropertyTag tag, PropertyType type, long value)
+    {
+        if (TryHead(tag, type, sizeof(long), out Span<byte> into))
+        {
+            BinaryPrimitives.WriteInt64LittleEndian(into, value);
         }
     }
 
@@ -129,6 +146,14 @@ public ref struct PropertyReader(ReadOnlySpan<byte> text)
     public ReadOnlySpan<byte> Value { get; private set; }
 
     public bool IsMalformed { get; private set; }
+
+    /// <summary>The value as a number of a type. False: it is of another type, or has not 8 bytes.</summary>
+    public readonly bool TryNumber(PropertyType type, out long number)
+    {
+        bool isOne = Type == type && Value.Length == sizeof(long);
+        number = isOne ? BinaryPrimitives.ReadInt64LittleEndian(Value) : 0;
+        return isOne;
+    }
 
     /// <summary>Goes to the next property. False at the end.</summary>
     public bool Next()

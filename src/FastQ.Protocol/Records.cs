@@ -60,6 +60,7 @@ public enum RecordKind : byte
     MessageDamaged = 142,
     SubscriptionResumed = 143,
     CommandDone = 144,
+    MessagesDue = 145,
 }
 
 /// <summary>The first 8 bytes of every record.</summary>
@@ -115,7 +116,10 @@ public struct SettleRecord
     /// <summary><see cref="RecordKind.Settle"/> or <see cref="RecordKind.Extend"/>.</summary>
     [FieldOffset(4)] public RecordKind Kind;
 
-    /// <summary>Bits 0 and 1: the confirm level that the consumer waits for. Bits 4 to 6: the <see cref="Outcome"/>.</summary>
+    /// <summary>Of a release, in <see cref="Flags"/>: the delivery does not count.</summary>
+    public const byte Uncounted = 0b1000_0000;
+
+    /// <summary>Bits 0 and 1: the confirm level that the consumer waits for. Bits 4 to 6: the <see cref="Outcome"/>. Bit 7: <see cref="Uncounted"/>.</summary>
     [FieldOffset(5)] public byte Flags;
 
     [FieldOffset(6)] public ushort Small;
@@ -124,10 +128,12 @@ public struct SettleRecord
     [FieldOffset(20)] public uint Count;
     [FieldOffset(24)] public ulong FirstDelivery;
 
-    /// <summary>Of <see cref="RecordKind.Extend"/>: the lease from now on, in milliseconds. Else 0.</summary>
-    [FieldOffset(32)] public long LeaseMilliseconds;
+    /// <summary>Of <see cref="RecordKind.Extend"/>: the lease from now on, in milliseconds. Of a release: so long the message is delayed. Else 0.</summary>
+    [FieldOffset(32)] public long Milliseconds;
 
     public readonly Outcome Outcome => (Outcome)((Flags >> 4) & 0b111);
+
+    public readonly bool IsUncounted => (Flags & Uncounted) != 0;
 
     public static byte FlagsOf(Outcome outcome, ConfirmLevel level) => (byte)(((int)outcome << 4) | (int)level);
 }
@@ -183,6 +189,9 @@ public enum MessageState : byte
 
     /// <summary>Its bytes have rotted: kept, never delivered.</summary>
     Damaged = 3,
+
+    /// <summary>Waits for its time.</summary>
+    Delayed = 4,
 }
 
 /// <summary>Control submissions that need no more than two numbers: credit, done, acknowledgements, ring moves, damage, bye.</summary>

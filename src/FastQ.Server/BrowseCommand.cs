@@ -17,8 +17,8 @@ internal static class BrowseCommand
         (Argument<string> name, Option<string> socket, Option<TimeSpan> patience, Option<bool> json) = (Shared.Queue(), Shared.Socket(), Shared.Patience(), Shared.Json());
         Option<int> max = Shared.Within(new Option<int>("--max") { Description = "End after so many messages.", DefaultValueFactory = _ => 100, HelpName = "N" }, 1, int.MaxValue);
         Option<ulong> from = new("--from") { Description = "The first place to look at.", HelpName = "TAG" };
-        Option<string> state = new("--state") { Description = "Only those that are ready, in-flight or damaged." };
-        state.AcceptOnlyFromAmong("ready", "in-flight", "damaged");
+        Option<string> state = new("--state") { Description = "Only those that are ready, in-flight, delayed or damaged." };
+        state.AcceptOnlyFromAmong("ready", "in-flight", "delayed", "damaged");
         Command command = new("browse", "Look at the messages of a queue without taking them: nothing is delivered, counted or changed.\n\nExamples:\n  fastq browse work\n  fastq browse work --state in-flight --json | jq .owner")
         {
             name, max, from, state, socket, patience, json,
@@ -112,6 +112,7 @@ internal static class BrowseCommand
         {
             MessageState.InFlight when message.Owner is { Length: > 0 } owner => string.Create(CultureInfo.InvariantCulture, $"{what} is with {owner}, whose lease runs for another {message.LeaseLeft!.Value.TotalSeconds:0.#} s; it {times}."),
             MessageState.InFlight => string.Create(CultureInfo.InvariantCulture, $"{what} is with a consumer that is away; its lease runs for another {message.LeaseLeft!.Value.TotalSeconds:0.#} s, then it goes to somebody else; it {times}."),
+            MessageState.Delayed => string.Create(CultureInfo.InvariantCulture, $"{what} is delayed until {message.Due!.Value.UtcDateTime:yyyy-MM-ddTHH:mm:ss.fffZ}; it {times}."),
             MessageState.Damaged => $"{what} has rotted on the disk: it is kept, and never delivered.",
             _ when queue.Consumers == 0 => $"{what} is ready, but the queue has no consumer; {before}; it {times}.",
             _ => string.Create(CultureInfo.InvariantCulture, $"{what} is ready and waits for its turn: {before}, and the queue's consumers ({queue.Consumers}) hold {queue.InFlight} and take more as their credit allows; it {times}."),
@@ -152,6 +153,11 @@ internal static class BrowseCommand
             writer.WriteNumber("leaseLeft", message.LeaseLeft!.Value.TotalSeconds);
         }
 
+        if (message.Due is DateTimeOffset due)
+        {
+            writer.WriteString("due", due.UtcDateTime);
+        }
+
         if (message.Timestamp is DateTimeOffset time)
         {
             writer.WriteString("timestamp", time.UtcDateTime);
@@ -161,16 +167,17 @@ internal static class BrowseCommand
     private static void PrintTable(IEnumerable<BrowsedMessage> messages)
     {
         const int ShownCharacters = 30;
-        Table table = new Table().AddColumn(new TableColumn("tag").RightAligned().NoWrap()).AddColumn(new TableColumn("state").NoWrap()).AddColumn(new TableColumn("times").RightAligned().NoWrap()).AddColumn("owner").AddColumn(new TableColumn("body").NoWrap());
+        Table table = new Table().AddColumn(new TableColumn("tag").RightAligned().NoWrap()).AddColumn(new TableColumn("state").NoWrap()).AddColumn(new TableColumn("times").RightAligned().NoWrap()).AddColumn("owner, or when it is due").AddColumn(new TableColumn("body").NoWrap());
         foreach (BrowsedMessage message in messages)
         {
             string text = new([.. Encoding.UTF8.GetString(message.Body.Span).Take(ShownCharacters + 1).Select(one => char.IsControl(one) ? ' ' : one)]);
             string owner = message.LeaseLeft is TimeSpan left ? string.Create(CultureInfo.InvariantCulture, $"{(message.Owner is { Length: > 0 } name ? name : "away")}, {left.TotalSeconds:0.#} s") : "";
+            owner = message.Due is DateTimeOffset due ? string.Create(CultureInfo.InvariantCulture, $"due {due.UtcDateTime:yyyy-MM-ddTHH:mm:ssZ}") : owner;
             table.AddRow(message.Tag.ToString(CultureInfo.InvariantCulture), NameOf(message.State), message.Deliveries.ToString(CultureInfo.InvariantCulture), Markup.Escape(owner), Markup.Escape(text.Length > ShownCharacters ? text[..ShownCharacters] + "…" : text));
         }
 
         AnsiConsole.Write(table);
     }
 
-    private static string NameOf(MessageState state) => state switch { MessageState.Ready => "ready", MessageState.InFlight => "in-flight", _ => "damaged" };
+    private static string NameOf(MessageState state) => state switch { MessageState.Ready => "ready", MessageState.InFlight => "in-flight", MessageState.Delayed => "delayed", _ => "damaged" };
 }

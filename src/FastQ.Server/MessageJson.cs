@@ -28,7 +28,7 @@ internal static class MessageJson
         {
             if (reader.Tag != PropertyTag.Header)
             {
-                json.WriteString(reader.Tag.ToString() is { Length: > 0 } name ? char.ToLowerInvariant(name[0]) + name[1..] : "", reader.Value);
+                WriteValue(json, reader.Tag.ToString() is { Length: > 0 } name ? char.ToLowerInvariant(name[0]) + name[1..] : "", reader);
             }
         }
 
@@ -39,16 +39,15 @@ internal static class MessageJson
         {
             if (reader.Tag == PropertyTag.Header)
             {
-                WriteHeader(json, reader);
+                WriteValue(json, Encoding.UTF8.GetString(reader.Key), reader);
             }
         }
 
         json.WriteEndObject();
     }
 
-    private static void WriteHeader(Utf8JsonWriter json, PropertyReader reader)
+    private static void WriteValue(Utf8JsonWriter json, string key, PropertyReader reader)
     {
-        string key = Encoding.UTF8.GetString(reader.Key);
         switch (reader.Type)
         {
             case PropertyType.Text:

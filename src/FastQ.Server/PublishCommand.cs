@@ -1,5 +1,6 @@
 using System.Buffers;
 using System.CommandLine;
+using System.CommandLine.Parsing;
 using System.Globalization;
 using System.Text;
 using FastQ.Client;
@@ -23,10 +24,12 @@ internal static class PublishCommand
         Option<string?> type = new("--type") { Description = "The application's own kind of message.", HelpName = "T" };
         Option<string?> correlation = new("--correlation-id") { Description = "What it answers to.", HelpName = "C" };
         Option<string?> replyTo = new("--reply-to") { Description = "The queue where an answer is awaited.", HelpName = "Q" };
+        Option<TimeSpan?> delay = Shared.OptionalDuration("--delay", "Nobody gets it before so long; 0s: at once, whatever the queue's delay.");
+        Option<DateTimeOffset?> at = new("--at") { Description = "Nobody gets it before this moment, as 2030-01-31T08:00:00Z; without a zone it is local time.", HelpName = "TIME", CustomParser = ParseMoment };
         (Option<string> socket, Option<TimeSpan> patience, Option<bool> json) = (Shared.Socket(), Shared.Patience(), Shared.Json());
         Command command = new("publish", "Publish messages and wait until all are confirmed; rides out restarts of the broker.\n\nExamples:\n  fastq publish work --body hello\n  fastq publish work --file lines.txt --confirm written\n  tail -f app.log | fastq publish logs -")
         {
-            queue, input, body, file, count, confirm, header, id, type, correlation, replyTo, socket, patience, json,
+            queue, input, body, file, count, confirm, header, id, type, correlation, replyTo, delay, at, socket, patience, json,
         };
         command.Validators.Add(result =>
         {
@@ -34,6 +37,11 @@ internal static class PublishCommand
             if (ways != 1)
             {
                 result.AddError("Give exactly one of --body TEXT, --file PATH or '-'.");
+            }
+
+            if (result.GetResult(delay) is not null && result.GetResult(at) is not null)
+            {
+                result.AddError("Give --delay or --at, not both.");
             }
 
             if (result.GetValue(input) is not (null or "-"))
@@ -59,6 +67,8 @@ internal static class PublishCommand
                 Type = parsed.GetValue(type),
                 CorrelationId = parsed.GetValue(correlation),
                 ReplyTo = parsed.GetValue(replyTo),
+                Delay = parsed.GetValue(delay),
+                DeliverAt = parsed.GetValue(at),
                 Headers = parsed.GetRequiredValue(header).Select(pair => pair.Split('=', 2)).ToDictionary(pair => pair[0], pair => pair[1]),
             };
             byte[] properties = options.ToBytes();
@@ -67,6 +77,18 @@ internal static class PublishCommand
             return publishing.Run(parsed.GetValue(body), parsed.GetValue(file), parsed.GetValue(count), parsed.GetValue(json));
         });
         return command;
+    }
+
+    private static DateTimeOffset? ParseMoment(ArgumentResult argument)
+    {
+        string text = argument.Tokens[0].Value;
+        if (DateTimeOffset.TryParse(text, CultureInfo.InvariantCulture, DateTimeStyles.AssumeLocal, out DateTimeOffset moment))
+        {
+            return moment;
+        }
+
+        argument.AddError($"'{text}' is no moment. Use one like 2030-01-31T08:00:00Z.");
+        return null;
     }
 
     public static Option<string> Confirm(string defaultLevel)

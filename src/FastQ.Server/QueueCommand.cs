@@ -18,9 +18,10 @@ internal static class QueueCommand
     {
         (Argument<string> name, Option<string> socket, Option<TimeSpan> patience, Option<bool> json) = (Shared.Queue(), Shared.Socket(), Shared.Patience(), Shared.Json());
         Option<TimeSpan?> lease = Shared.OptionalDuration("--lease", "How long a delivery is held before it goes to somebody else (30s).");
-        Command command = new("create", "Create a queue. One that exists with the same attributes is fine; with others it is an error that names the difference.") { name, lease, socket, patience, json };
+        Option<TimeSpan?> delay = Shared.OptionalDuration("--delay", "How long each message waits before it is delivered, unless it says otherwise (not at all).");
+        Command command = new("create", "Create a queue. One that exists with the same attributes is fine; with others it is an error that names the difference.") { name, lease, delay, socket, patience, json };
         command.SetAction(parsed => With(parsed.GetRequiredValue(socket), parsed.GetValue(patience), session =>
-            Print(session.DeclareQueue(parsed.GetRequiredValue(name), parsed.GetValue(lease)), parsed.GetValue(json))));
+            Print(session.DeclareQueue(parsed.GetRequiredValue(name), new QueueOptions { Lease = parsed.GetValue(lease), Delay = parsed.GetValue(delay) }), parsed.GetValue(json))));
         return command;
     }
 
@@ -63,7 +64,7 @@ internal static class QueueCommand
     private static Command Purge()
     {
         (Argument<string> name, Option<string> socket, Option<TimeSpan> patience, Option<bool> json) = (Shared.Queue(), Shared.Socket(), Shared.Patience(), Shared.Json());
-        Command command = new("purge", "Remove all messages that are ready; those in flight stay.") { name, socket, patience, json };
+        Command command = new("purge", "Remove all messages that are ready or delayed; those in flight stay.") { name, socket, patience, json };
         command.SetAction(parsed => With(parsed.GetRequiredValue(socket), parsed.GetValue(patience), session =>
         {
             long purged = session.PurgeQueue(parsed.GetRequiredValue(name));
@@ -154,6 +155,7 @@ internal static class QueueCommand
         table.AddRow("bytes", Number(queue.Bytes));
         table.AddRow("consumers", Number(queue.Consumers));
         table.AddRow("lease", string.Create(CultureInfo.InvariantCulture, $"{queue.Lease.TotalSeconds:0.###} s"));
+        table.AddRow("delay", string.Create(CultureInfo.InvariantCulture, $"{queue.Delay.TotalSeconds:0.###} s"));
         table.AddRow("published", Number((long)queue.Published));
         table.AddRow("accepted", Number((long)queue.Accepted));
         table.AddRow("rejected", Number((long)queue.Rejected));
@@ -176,6 +178,7 @@ internal static class QueueCommand
         writer.WriteNumber("bytes", queue.Bytes);
         writer.WriteNumber("consumers", queue.Consumers);
         writer.WriteNumber("leaseSeconds", queue.Lease.TotalSeconds);
+        writer.WriteNumber("delaySeconds", queue.Delay.TotalSeconds);
         writer.WriteNumber("published", queue.Published);
         writer.WriteNumber("accepted", queue.Accepted);
         writer.WriteNumber("rejected", queue.Rejected);

@@ -137,7 +137,7 @@ public sealed partial class HostileClientTests
 
             CommitSettle(hostile, hostile.NextNumber++, subscription, 1, 1);
             Assert.Equal(RefusalCode.UnknownSubscription, hostile.NextRefusal().Code);
-            Commit(hostile, new SettleRecord { Kind = RecordKind.Extend, Number = hostile.NextNumber++, Subscription = subscription, Count = 1, FirstDelivery = 1, LeaseMilliseconds = 60_000 });
+            Commit(hostile, new SettleRecord { Kind = RecordKind.Extend, Number = hostile.NextNumber++, Subscription = subscription, Count = 1, FirstDelivery = 1, Milliseconds = 60_000 });
             Assert.Equal(RefusalCode.UnknownSubscription, hostile.NextRefusal().Code);
             Commit(hostile, new ControlRecord { Kind = RecordKind.Credit, Subject = subscription, Count = 1000, Value = ulong.MaxValue });
             Commit(hostile, new ControlRecord { Kind = RecordKind.Done, Subject = subscription, Value = 1, Count = 1 });
@@ -173,7 +173,7 @@ public sealed partial class HostileClientTests
             RawDelivery delivery = Assert.Single(hostile.NextDeliveries());
             CommitSettle(hostile, hostile.NextNumber++, subscription, count, first);
             Assert.Equal(RefusalCode.BadArgument, hostile.NextRefusal().Code);
-            Commit(hostile, new SettleRecord { Kind = RecordKind.Extend, Number = hostile.NextNumber++, Subscription = subscription, Count = 1, FirstDelivery = 1, LeaseMilliseconds = long.MinValue });
+            Commit(hostile, new SettleRecord { Kind = RecordKind.Extend, Number = hostile.NextNumber++, Subscription = subscription, Count = 1, FirstDelivery = 1, Milliseconds = long.MinValue });
             Assert.Equal(RefusalCode.BadArgument, hostile.NextRefusal().Code);
             Commit(hostile, new SettleRecord { Kind = RecordKind.Settle, Flags = SettleRecord.FlagsOf((Outcome)7, ConfirmLevel.Written), Number = hostile.NextNumber++, Subscription = subscription, Count = 1, FirstDelivery = 1 });
             Assert.Equal(RefusalCode.BadArgument, hostile.NextRefusal().Code);

@@ -198,7 +198,7 @@ public sealed partial class HostileClientTests
                 client.Put(client.MessageOf(random.Next(5) == 0 ? NoQueue : queue, payload) with { NumberOrTimeMicros = number, PropertyBytes = (ushort)random.Next(3), Flags = (byte)random.Next(256) }, payload);
                 break;
             case 3 or 4:
-                client.Put(new SettleRecord { Kind = random.Next(2) == 0 ? RecordKind.Settle : RecordKind.Extend, Flags = (byte)random.Next(256), Number = number, Subscription = subject, Count = count, FirstDelivery = value, LeaseMilliseconds = random.Next(100_000) - 1000 });
+                client.Put(new SettleRecord { Kind = random.Next(2) == 0 ? RecordKind.Settle : RecordKind.Extend, Flags = (byte)random.Next(256), Number = number, Subscription = subject, Count = count, FirstDelivery = value, Milliseconds = random.Next(100_000) - 1000 });
                 break;
             case 5:
                 PutRandomCommand(client, random, number, queue, own);

@@ -44,6 +44,60 @@ public sealed class ConnectionTests : IDisposable
     }
 
     [Fact]
+    public async Task A_message_comes_no_sooner_than_its_delay_its_moment_its_queue_or_who_released_it_said()
+    {
+        await using Connection connection = await ConnectAsync();
+        QueueInfo slow = await connection.DeclareQueueAsync("slow", new QueueOptions { Delay = TimeSpan.FromMilliseconds(600) }, Cancellation);
+        Assert.Equal(TimeSpan.FromMilliseconds(600), slow.Delay);
+        FastQException differs = await Assert.ThrowsAsync<FastQException>(() => connection.DeclareQueueAsync("slow", cancellation: Cancellation));
+        Assert.Contains("delay is 600 ms, not 0 ms", differs.Message, StringComparison.Ordinal);
+        long start = Environment.TickCount64;
+        await connection.PublishAsync("slow", "by its queue"u8.ToArray(), cancellation: Cancellation);
+        await connection.PublishAsync("slow", "at once"u8.ToArray(), new PublishOptions { Delay = TimeSpan.Zero }, Cancellation);
+        await connection.PublishAsync("slow", "by its moment"u8.ToArray(), new PublishOptions { DeliverAt = DateTimeOffset.UtcNow.AddMilliseconds(300) }, Cancellation);
+        await connection.PublishAsync("slow", "by its delay"u8.ToArray(), new PublishOptions { Delay = TimeSpan.FromMilliseconds(900) }, Cancellation);
+        IReadOnlyList<BrowsedMessage> waiting = await connection.BrowseAsync("slow", 10, cancellation: Cancellation);
+        Assert.Equal([MessageState.Delayed, MessageState.Ready, MessageState.Delayed, MessageState.Delayed], waiting.Select(message => message.State));
+        Assert.All(waiting.Where(message => message.Tag != 2), message => Assert.InRange((message.Due!.Value - message.Timestamp!.Value).TotalMilliseconds, 200, 900));
+        Assert.Null(waiting[1].Due);
+        await using Subscriber subscriber = await connection.SubscribeAsync("slow", cancellation: Cancellation);
+        List<string> came = [];
+        while (came.Count < 6)
+        {
+            Message message = (await subscriber.ReceiveAsync(Soon, Cancellation))!;
+            came.Add(message.Text);
+            long least = (message.Text, message.DeliveryCount, came.Count) switch
+            {
+                ("by its moment", _, _) => 200,
+                ("by its queue", _, _) => 600,
+                ("by its delay", _, _) => 900,
+                ("at once", 1, 1) => 0,
+                _ => 100,
+            };
+            Assert.True(Environment.TickCount64 - start >= least - 20, $"{message.Text} came after {Environment.TickCount64 - start} ms"); // Its clock steps by some milliseconds.
+            switch (message)
+            {
+                case { Text: "at once", DeliveryCount: 1 } when came.Count == 1:
+                    await message.ReleaseAsync(TimeSpan.FromMilliseconds(100), isCounted: false, cancellation: Cancellation);
+                    break;
+                case { Text: "at once", DeliveryCount: 1 }:
+                    await message.ReleaseAsync(TimeSpan.FromMilliseconds(1), cancellation: Cancellation);
+                    break;
+                default:
+                    await message.AcceptAsync(cancellation: Cancellation);
+                    break;
+            }
+        }
+
+        Assert.Equal(3, came.Count(text => text == "at once"));
+        Assert.Equal(["by its delay", "by its moment", "by its queue"], came.Where(text => text != "at once").Order());
+        QueueInfo queue = await connection.GetQueueAsync("slow", Cancellation);
+        Assert.Equal((0L, 4ul, 1ul), (queue.Messages, queue.Accepted, queue.Redelivered));
+        FastQException both = await Assert.ThrowsAsync<FastQException>(async () => await connection.PublishAsync("slow", default, new PublishOptions { Delay = TimeSpan.Zero, DeliverAt = DateTimeOffset.UtcNow }, Cancellation));
+        Assert.Equal(RefusalCode.BadArgument, both.Code);
+    }
+
+    [Fact]
     public async Task Many_tasks_publish_and_consume_over_one_connection_and_each_message_is_accepted_once()
     {
         const int Producers = 8, Each = 500, Consumers = 4;

@@ -586,7 +586,7 @@ public class SessionTests
         using RunningBroker broker = new();
         using Session session = broker.Connect();
         using Session consumer = broker.Connect(options => options with { ClientName = "worker " + new string('w', 900) });
-        session.DeclareQueue("q", TimeSpan.FromSeconds(60));
+        session.DeclareQueue("q", new QueueOptions { Lease = TimeSpan.FromSeconds(60) });
         QueueHandle queue = session.OpenQueue("q");
         const int Messages = 100; // Several pages.
         byte[] large = new byte[100_000];

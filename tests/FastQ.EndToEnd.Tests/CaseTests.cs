@@ -277,10 +277,10 @@ public class CaseTests
                 Assert.Equal(0, broker.Run("queue", "create", "work", "--lease", "20s").ExitCode);
                 break;
             case "session":
-                session.DeclareQueue("work", lease);
+                session.DeclareQueue("work", new QueueOptions { Lease = lease });
                 break;
             default:
-                await connection.DeclareQueueAsync("work", lease, TestContext.Current.CancellationToken);
+                await connection.DeclareQueueAsync("work", new QueueOptions { Lease = lease }, TestContext.Current.CancellationToken);
                 break;
         }
 

@@ -166,6 +166,33 @@ public class CommandLineTests
     }
 
     [Fact]
+    public void A_delay_is_kept_over_a_kill_and_what_waits_is_shown_with_its_time()
+    {
+        using TestBroker broker = new();
+        broker.Run("queue", "create", "slow", "--delay", "1h");
+        broker.Run("publish", "slow", "--body", "later", "--id", "later");
+        broker.Run("publish", "slow", "--body", "soon", "--delay", "700ms");
+        broker.Run("publish", "slow", "--body", "now", "--delay", "0s");
+        broker.Run("publish", "slow", "--body", "then", "--at", "2100-01-01T00:00:00Z");
+        broker.Kill();
+        broker.Start();
+        JsonElement queue = broker.Queue("slow");
+        Assert.Equal((4, 3600.0), (queue.GetProperty("messages").GetInt32(), queue.GetProperty("delaySeconds").GetDouble()));
+        Assert.Equal(["now", "soon"], broker.Run("consume", "slow", "--max", "2", "--wait", "20s").Output.Split('\n', StringSplitOptions.RemoveEmptyEntries).Order());
+        Assert.Empty(broker.Run("consume", "slow", "--wait", "100ms").Output);
+        Ran browsed = broker.Run("browse", "slow", "--json", "--state", "delayed");
+        JsonElement[] waiting = [.. browsed.Output.Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(line => JsonDocument.Parse(line).RootElement)];
+        Assert.Equal(["later", "then"], waiting.Select(message => message.GetProperty("body").GetString()));
+        Assert.InRange(waiting[0].GetProperty("due").GetDateTimeOffset(), DateTimeOffset.UtcNow.AddMinutes(55), DateTimeOffset.UtcNow.AddMinutes(61));
+        Assert.InRange(waiting[1].GetProperty("due").GetDateTimeOffset().Year, 2099, 2100);
+        Assert.Equal(4102444800000000, waiting[1].GetProperty("properties").GetProperty("deliverAt").GetInt64());
+        Assert.Matches("^Message later of queue slow is delayed until 2.*; it was never delivered\\.$", broker.Run("why", "slow", "later").Output.Trim());
+        Assert.Contains("not both", broker.Run("publish", "slow", "--body", "x", "--delay", "1s", "--at", "2100-01-01").Error, StringComparison.Ordinal);
+        Assert.Contains("is no moment", broker.Run("publish", "slow", "--body", "x", "--at", "teatime").Error, StringComparison.Ordinal);
+        Assert.Equal(2, broker.Run("queue", "purge", "slow", "--json").Json.GetProperty("purged").GetInt32());
+    }
+
+    [Fact]
     public void A_broker_that_is_away_is_said_after_the_patience()
     {
         Ran ran = Fastq.Run(null, "stats", "--socket", "/tmp/no-such-fastq/s", "--patience", "50ms");

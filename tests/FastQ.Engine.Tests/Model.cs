@@ -9,6 +9,7 @@ internal enum ModelState
 {
     Ready,
     InFlight,
+    Delayed,
     Damaged,
 }
 
@@ -27,6 +28,8 @@ internal sealed class ModelMessage
     public ulong Delivery { get; set; }
 
     public long LeaseEndMicros { get; set; }
+
+    public long DueMicros { get; set; }
 
     public ulong Token { get; set; }
 }
@@ -76,11 +79,22 @@ internal sealed class Model
     public IEnumerable<ModelMessage> HeldBy(uint subscription) =>
         Queues[Subscriptions[subscription].Queue].Messages.Where(message => message.State == ModelState.InFlight && message.Owner == subscription);
 
-    public void Publish(uint queue, int bodyBytes)
+    /// <param name="queue">Where to.</param>
+    /// <param name="bodyBytes">Properties counted in.</param>
+    /// <param name="dueMicros">0: at once.</param>
+    public void Publish(uint queue, int bodyBytes, long dueMicros = 0)
     {
         ModelQueue q = Queues[queue];
-        q.Messages.Add(new ModelMessage { Tag = q.NextTag++, BodyBytes = bodyBytes });
+        q.Messages.Add(new ModelMessage { Tag = q.NextTag++, BodyBytes = bodyBytes, State = dueMicros > 0 ? ModelState.Delayed : ModelState.Ready, DueMicros = dueMicros });
         q.Published++;
+    }
+
+    public void EndDelays(long nowMicros)
+    {
+        foreach (ModelMessage message in Queues.Values.SelectMany(queue => queue.Messages).Where(message => message.State == ModelState.Delayed && message.DueMicros <= nowMicros))
+        {
+            message.State = ModelState.Ready;
+        }
     }
 
     /// <summary>Judges a delivery: the first in line, to one who may have it, with the next number and a token that rises.</summary>
@@ -101,7 +115,7 @@ internal sealed class Model
     }
 
     /// <summary>The delivery numbers that are not open.</summary>
-    public List<ulong> Settle(uint subscription, ulong first, uint count, Outcome outcome)
+    public List<ulong> Settle(uint subscription, ulong first, uint count, Outcome outcome, long dueMicros = 0, bool isCounted = true)
     {
         List<ulong> late = [];
         ModelQueue queue = Queues[Subscriptions[subscription].Queue];
@@ -115,7 +129,8 @@ internal sealed class Model
 
             if (outcome == Outcome.Release)
             {
-                message.State = ModelState.Ready;
+                message.Deliveries -= isCounted ? 0 : 1;
+                (message.State, message.DueMicros) = (dueMicros > 0 ? ModelState.Delayed : ModelState.Ready, dueMicros);
                 continue;
             }
 
@@ -162,8 +177,7 @@ internal sealed class Model
     public void Purge(uint queue)
     {
         ModelQueue q = Queues[queue];
-        q.Purged += (ulong)q.Ready.Count();
-        q.Messages.RemoveAll(message => message.State == ModelState.Ready);
+        q.Purged += (ulong)q.Messages.RemoveAll(message => message.State is ModelState.Ready or ModelState.Delayed);
     }
 
     public void Compare(QueueEngine engine)
@@ -174,6 +188,7 @@ internal sealed class Model
             QueueView view = engine.View(id);
             Assert.Equal(queue.Ready.LongCount(), view.Ready);
             Assert.Equal(queue.Messages.LongCount(message => message.State == ModelState.InFlight), view.InFlight);
+            Assert.Equal(queue.Messages.LongCount(message => message.State == ModelState.Delayed), view.Delayed);
             Assert.Equal(queue.Messages.LongCount(message => message.State == ModelState.Damaged), view.Damaged);
             Assert.Equal((queue.Published, queue.Accepted, queue.Rejected, queue.Purged), (view.Published, view.Accepted, view.Rejected, view.Purged));
             Assert.Equal(queue.Messages.Sum(message => (long)message.BodyBytes), view.Bytes);

@@ -118,9 +118,12 @@ public sealed class ModelTests
 
         private void Declare()
         {
-            uint queue = _world.Declare($"q{_names++ % 5}", 1000);
+            int name = _names++ % 5;
+            uint queue = _world.Declare($"q{name}", QueueAttributes.Default with { LeaseMilliseconds = 1000, DelayMilliseconds = DelayOf(name) });
             _model.Queues.TryAdd(queue, new ModelQueue());
         }
+
+        private static long DelayOf(int name) => name == 3 ? 700 : 0;
 
         private void Do(Step step)
         {
@@ -145,9 +148,9 @@ public sealed class ModelTests
                     Advance(step.C * 40);
                     break;
                 case 22 when queue != 0:
-                    ulong ready = (ulong)_model.Queues[queue].Ready.Count();
-                    Assert.Equal(ready, _world.Purge(queue));
+                    ulong before = _model.Queues[queue].Purged, purged = _world.Purge(queue);
                     _model.Purge(queue);
+                    Assert.Equal(before + purged, _model.Queues[queue].Purged);
                     break;
                 case 23 when queue != 0 && step.C < 12:
                     Delete(queue);
@@ -184,8 +187,16 @@ public sealed class ModelTests
         {
             for (int i = 0; i <= step.C / 8; i++)
             {
-                Assert.True(_world.Publish(producer, queue, step.C).IsTaken);
-                _model.Publish(queue, step.C);
+                // In the queue's way, with a delay of its own (which may be none), or at a moment (which may have passed).
+                byte[] properties = step.A switch
+                {
+                    5 => World.Property(PropertyTag.Delay, step.B * 100),
+                    6 => World.Property(PropertyTag.DeliverAt, _world.WallMicros + (step.B - 4) * 200_000),
+                    _ => [],
+                };
+                long waits = step.A switch { 5 => step.B * 100_000, 6 => (step.B - 4) * 200_000, _ => _world.Engine.View(queue).Attributes.DelayMilliseconds * 1000 };
+                Assert.True(_world.Publish(producer, queue, step.C, properties: properties).IsTaken);
+                _model.Publish(queue, step.C + properties.Length, waits > 0 ? _world.IntervalMicros + waits : 0);
                 _model.LastNumbers[producer]++;
             }
 
@@ -223,9 +234,11 @@ public sealed class ModelTests
             first = Math.Min(first, who.NextDelivery - 1);
             uint count = (uint)Math.Min((ulong)(1 + step.A * step.B), who.NextDelivery - first);
             Outcome outcome = (step.C % 4) switch { 0 => Outcome.Release, 1 => Outcome.Reject, _ => Outcome.Accept };
-            Assert.True(_world.Settle(who.Producer, subscription, first, count, outcome).IsTaken);
+            (long delay, bool isCounted) = outcome == Outcome.Release && step.B % 2 == 1 ? (step.B * 60, step.A % 2 == 0) : (0, true);
+            Decision decision = outcome == Outcome.Release ? _world.Release(who.Producer, subscription, first, count, delay, isCounted) : _world.Settle(who.Producer, subscription, first, count, outcome);
+            Assert.True(decision.IsTaken);
             _model.LastNumbers[who.Producer]++;
-            List<ulong> late = _model.Settle(subscription, first, count, outcome);
+            List<ulong> late = _model.Settle(subscription, first, count, outcome, delay > 0 ? _world.IntervalMicros + delay * 1000 : 0, isCounted);
             Assert.Equal(late, Expand(_world.Engine.LateRanges));
         }
 
@@ -265,6 +278,7 @@ public sealed class ModelTests
         {
             _world.Advance(milliseconds);
             uint[] before = [.. _model.Subscriptions.Keys];
+            _model.EndDelays(_world.IntervalMicros);
             _model.EndLeases(_world.IntervalMicros);
             Assert.All(before, id => Assert.Equal(_model.Subscriptions.ContainsKey(id), _world.Engine.IsSubscription(id)));
         }

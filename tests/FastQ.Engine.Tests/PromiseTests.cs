@@ -45,7 +45,7 @@ public sealed class PromiseTests
     [Fact]
     public void What_is_browsed_is_what_is_there_and_how_it_stands()
     {
-        using World world = World.WithEverything(); // Of "a", 20 were handed out; 1 to 4 are accepted, 6 and 7 came back, 9 is rejected, 29 has rotted.
+        using World world = World.WithEverything(); // Of "a", 20 were handed out; 1 to 4 are accepted, 6 and 7 came back, 9 is rejected, 10 and 11 came back uncounted and are delayed, 29 has rotted.
         Assert.True(world.Engine.TryFindQueue("a"u8, out uint queue));
         List<MessageView> seen = [];
         for (ulong tag = 0; seen.Count == 0 || tag != 0;)
@@ -60,13 +60,15 @@ public sealed class PromiseTests
         Assert.Equal([5ul, 6, 7, 8, .. Enumerable.Range(10, 21).Select(one => (ulong)one)], seen.Select(message => message.Tag));
         Assert.Equal(view.Ready, seen.Count(message => message.State == MessageState.Ready));
         Assert.Equal(view.InFlight, seen.Count(message => message.State == MessageState.InFlight));
+        Assert.Equal([10ul, 11], seen.Where(message => message.State == MessageState.Delayed).Select(message => message.Tag));
+        Assert.All(seen, message => Assert.Equal(message.State == MessageState.Delayed ? world.IntervalMicros + 5_000_000 : 0, message.DueMicros));
         Assert.Equal([29ul], seen.Where(message => message.State == MessageState.Damaged).Select(message => message.Tag));
         Assert.All(seen, message => Assert.Equal(message.State == MessageState.InFlight, message.Subscription != 0 && message.LeaseEndMicros > world.IntervalMicros));
         Assert.Equal([1, 1], seen.Where(message => message.Tag is 6 or 7).Select(message => message.Deliveries));
         Assert.Empty(world.Engine.Browse(queue, ulong.MaxValue, 7, out ulong end));
         Assert.Equal(0ul, end);
         Assert.True(world.Engine.TryFindQueue("b"u8, out uint purged));
-        Assert.Equal(2, world.Engine.Browse(purged, 0, 100, out _).Count); // Ten are purged, and some of them may still lie in the index.
+        Assert.Equal(3, world.Engine.Browse(purged, 0, 100, out _).Count); // Eleven are purged, and some of them may still lie in the index.
         world.Check();
     }
 
@@ -515,11 +517,11 @@ public sealed class PromiseTests
         uint queue = world.Declare("q", 5000);
         Assert.Equal(queue, world.Declare("q", 5000));
         byte[] room = new byte[QueueEngine.MaxFactBytes];
-        Decision other = world.Engine.DeclareQueue("q"u8, new QueueAttributes(6000), room, 1, out int written, out _, out bool isNew, out string difference);
+        Decision other = world.Engine.DeclareQueue("q"u8, QueueAttributes.Default with { LeaseMilliseconds = 6000 }, room, 1, out int written, out _, out bool isNew, out string difference);
         Assert.Equal((RefusalCode.QueueExists, 0, false), (other.Code, written, isNew));
         Assert.Contains("5000", difference, StringComparison.Ordinal);
         Assert.Equal(RefusalCode.BadName, world.Engine.DeclareQueue("fastq.q"u8, QueueAttributes.Default, room, 1, out _, out _, out _, out _).Code);
-        Assert.Equal(RefusalCode.BadArgument, world.Engine.DeclareQueue("r"u8, new QueueAttributes(1), room, 1, out _, out _, out _, out _).Code);
+        Assert.Equal(RefusalCode.BadArgument, world.Engine.DeclareQueue("r"u8, QueueAttributes.Default with { LeaseMilliseconds = 1 }, room, 1, out _, out _, out _, out _).Code);
         byte[] longest = Encoding.UTF8.GetBytes(new string('x', Limits.MaxNameBytes));
         Assert.True(world.Engine.DeclareQueue(longest, QueueAttributes.Default, room, 1, out written, out _, out _, out _).IsTaken);
         Assert.InRange(written, 1, QueueEngine.MaxFactBytes);
@@ -588,7 +590,7 @@ public sealed class PromiseTests
         byte[] room = new byte[QueueEngine.MaxFactBytes];
         foreach (long lease in (long[])[Limits.MinLeaseMilliseconds - 1, Limits.MaxLeaseMilliseconds + 1])
         {
-            Assert.Equal(RefusalCode.BadArgument, world.Engine.DeclareQueue("r"u8, new QueueAttributes(lease), room, 1, out int written, out _, out _, out string difference).Code);
+            Assert.Equal(RefusalCode.BadArgument, world.Engine.DeclareQueue("r"u8, QueueAttributes.Default with { LeaseMilliseconds = lease }, room, 1, out int written, out _, out _, out string difference).Code);
             Assert.Contains($"{Limits.MaxLeaseMilliseconds} ms", difference, StringComparison.Ordinal);
             Assert.Equal(RefusalCode.BadArgument, world.Engine.Subscribe(queue, producer, lease, room, 1, out int more, out _).Code);
             Assert.Equal((0, 0), (written, more));

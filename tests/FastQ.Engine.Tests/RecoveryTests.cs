@@ -50,7 +50,7 @@ public sealed class RecoveryTests
         world.Begin(producer);
         MessageHeader message = new() { LengthBytes = MessageHeader.SizeBytes, Kind = RecordKind.Message, Queue = queue, Tag = 3 };
         MessageHeader moved = new() { LengthBytes = MessageHeader.SizeBytes + 100, Kind = RecordKind.MovedMessage, Queue = queue, Tag = 2 };
-        SettleRecord extend = new() { LengthBytes = SettleRecord.SizeBytes, Kind = RecordKind.Extend, Subscription = subscription, FirstDelivery = 1, Count = 1, LeaseMilliseconds = 5000 };
+        SettleRecord extend = new() { LengthBytes = SettleRecord.SizeBytes, Kind = RecordKind.Extend, Subscription = subscription, FirstDelivery = 1, Count = 1, Milliseconds = 5000 };
         Place crooked = new(1, 4), straight = new(1, 8);
         Assert.Equal(ApplyVerdict.Contradiction, Applied(message with { LengthBytes = MessageHeader.SizeBytes - 1 }, straight));
         Assert.Equal(ApplyVerdict.Contradiction, Applied(message, crooked));
@@ -62,8 +62,8 @@ public sealed class RecoveryTests
         Assert.Equal(ApplyVerdict.Contradiction, Applied(moved with { Queue = queue + 1 }, straight));
         Assert.Equal(ApplyVerdict.Contradiction, Applied(extend with { Subscription = subscription + 1 }, straight));
         Assert.Equal(ApplyVerdict.Contradiction, Applied(extend with { FirstDelivery = 2 }, straight));
-        Assert.Equal(ApplyVerdict.Contradiction, Applied(extend with { LeaseMilliseconds = -1 }, straight));
-        Assert.Equal(ApplyVerdict.Contradiction, Applied(extend with { LeaseMilliseconds = Limits.MaxLeaseMilliseconds + 1 }, straight));
+        Assert.Equal(ApplyVerdict.Contradiction, Applied(extend with { Milliseconds = -1 }, straight));
+        Assert.Equal(ApplyVerdict.Contradiction, Applied(extend with { Milliseconds = Limits.MaxLeaseMilliseconds + 1 }, straight));
         Assert.Equal(ApplyVerdict.Contradiction, Applied(new FactRecord { LengthBytes = FactRecord.SizeBytes, Kind = RecordKind.CommandDone, First = 77 }, straight));
         Assert.Equal(ApplyVerdict.Contradiction, Applied(new FactRecord { LengthBytes = FactRecord.SizeBytes, Kind = RecordKind.SubscriptionResumed, Subject = subscription + 1, First = 1 }, straight));
 

@@ -84,7 +84,7 @@ public sealed class SnapshotTests
         Dictionary<string, int> places = PlacesOf(saved);
         (string Where, ulong[] Beyond)[] table =
         [
-            ("state version", [1, 3]),
+            ("state version", [2, 4]),
             ("state interval", [Negative, Latest + 1]),
             ("state next queue", [0, MoreThanUint]),
             ("state next subscription", [0, MoreThanUint]),
@@ -97,7 +97,9 @@ public sealed class SnapshotTests
             ("refusal number", [0, Most]),
             ("queue id", [0, 4, uint.MaxValue]),
             ("queue name bytes", [0, Limits.MaxNameBytes + 1]),
+            ("queue attribute bytes", [QueueEngine.MaxFactBytes + 1]),
             ("queue lease", [ShortLease, LongLease]),
+            ("queue delay", [Limits.MaxDelayMilliseconds + 1, Negative]),
             ("queue next tag", [0, Most + 1]),
             ("queue cursor", [0, 32, Most]),
             ("queue purge next", [1]),
@@ -105,7 +107,9 @@ public sealed class SnapshotTests
             ("queue generation", [ushort.MaxValue + 1]),
             ("queue deleted", [2]),
             ("queue ready", [0, Negative]),
+            ("queue delayed", [0, Negative]),
             ("queue published", [0, Most]),
+            ("due", [0, Latest + 1, Negative]),
             ("entry tag", [Most]),
             ("subscription id", [0, 2]),
             ("subscription queue", [0, 3, 77]), // 3 is the one that is being deleted.
@@ -155,10 +159,21 @@ public sealed class SnapshotTests
             Next("queue id");
             int nameBytes = (int)Next("queue name bytes");
             at += nameBytes;
-            All("queue", "lease", "next tag", "cursor", "purge next", "purge end", "generation", "deleted", "ready", "in flight", "damaged", "published", "accepted", "rejected", "purged", "redelivered");
+            int attributeBytes = (int)Next("queue attribute bytes");
+            places.TryAdd("queue lease", at + 4); // Behind the tag and the length of its field; so the next one.
+            places.TryAdd("queue delay", at + 16);
+            at += attributeBytes;
+            All("queue", "next tag", "cursor", "purge next", "purge end", "generation", "deleted", "ready", "in flight", "delayed", "damaged", "published", "accepted", "rejected", "purged", "redelivered");
+            int delayed = 0;
             while (Next("entry tag") != 0)
             {
+                delayed += System.Runtime.InteropServices.MemoryMarshal.Read<IndexEntry>(saved.AsSpan(at)).State == EntryState.Delayed ? 1 : 0;
                 at += IndexEntry.SizeBytes;
+            }
+
+            for (; delayed > 0; delayed--)
+            {
+                Next("due");
             }
         }
 

@@ -74,7 +74,12 @@ internal sealed class World : IDisposable
         world.Settle(other, sub, 6, 2, Outcome.Release);
         world.Settle(other, sub, 9, 1, Outcome.Reject);
         world.MarkDamaged(a, 29);
+        uint slow = world.Declare("slow", QueueAttributes.Default with { DelayMilliseconds = 60_000 });
+        world.PublishMany(producer, slow, 5);
+        world.Release(other, sub, 10, 2, delayMilliseconds: 5000, isCounted: false);
+        world.Publish(producer, b, properties: Property(PropertyTag.Delay, 90_000));
         world.Purge(b);
+        world.Publish(producer, b, properties: Property(PropertyTag.DeliverAt, world.WallMicros + 7_000_000));
         world.Delete(gone);
         world.PublishMany(producer, b, 2);
         return world;
@@ -163,12 +168,14 @@ internal sealed class World : IDisposable
     public void Begin(ulong producer)
     {
         Block++;
-        Keep(Engine.Begin(producer, new Now(IntervalMicros, IntervalMicros + 1_700_000_000_000_000), _room));
+        Keep(Engine.Begin(producer, new Now(IntervalMicros, WallMicros), _room));
     }
 
-    public uint Declare(string name, long leaseMilliseconds = Limits.DefaultLeaseMilliseconds)
+    public uint Declare(string name, long leaseMilliseconds = Limits.DefaultLeaseMilliseconds) => Declare(name, QueueAttributes.Default with { LeaseMilliseconds = leaseMilliseconds });
+
+    public uint Declare(string name, QueueAttributes attributes)
     {
-        Decision decision = Engine.DeclareQueue(Encoding.UTF8.GetBytes(name), new QueueAttributes(leaseMilliseconds), _room, Block, out int written, out uint queue, out _, out _);
+        Decision decision = Engine.DeclareQueue(Encoding.UTF8.GetBytes(name), attributes, _room, Block, out int written, out uint queue, out _, out _);
         Assert.True(decision.IsTaken);
         Keep(written);
         return queue;
@@ -192,19 +199,33 @@ internal sealed class World : IDisposable
     }
 
     /// <summary>Sends one message under the producer's next number; a refusal is journaled as the broker does.</summary>
-    public Decision Publish(ulong producer, uint queue, int bodyBytes = 100, ulong number = 0)
+    public Decision Publish(ulong producer, uint queue, int bodyBytes = 100, ulong number = 0, byte[]? properties = null)
     {
         Begin(producer);
-        return PublishHere(producer, queue, bodyBytes, number);
+        return PublishHere(producer, queue, bodyBytes, number, properties);
     }
 
-    /// <summary>As <see cref="Publish"/>, in the batch that was begun.</summary>
-    public Decision PublishHere(ulong producer, uint queue, int bodyBytes, ulong number = 0)
+    /// <summary>Properties that hold one number.</summary>
+    public static byte[] Property(PropertyTag tag, long value)
     {
-        int length = MessageHeader.SizeBytes + bodyBytes;
+        Span<byte> room = stackalloc byte[64];
+        PropertyWriter writer = new(room);
+        writer.Number(tag, tag == PropertyTag.DeliverAt ? PropertyType.Timestamp : PropertyType.Int64, value);
+        return writer.Written.ToArray();
+    }
+
+    /// <summary>The wall clock, microseconds.</summary>
+    public long WallMicros => IntervalMicros + 1_700_000_000_000_000;
+
+    /// <summary>As <see cref="Publish"/>, in the batch that was begun.</summary>
+    public Decision PublishHere(ulong producer, uint queue, int bodyBytes, ulong number = 0, byte[]? properties = null)
+    {
+        properties ??= [];
+        int length = MessageHeader.SizeBytes + properties.Length + bodyBytes;
         byte[] record = new byte[length];
         number = number == 0 ? Engine.ViewProducer(producer).LastNumber + 1 : number;
-        MemoryMarshal.Write(record, new MessageHeader { LengthBytes = (uint)length, Kind = RecordKind.Message, NumberOrTimeMicros = number, Queue = queue });
+        MemoryMarshal.Write(record, new MessageHeader { LengthBytes = (uint)length, Kind = RecordKind.Message, PropertyBytes = (ushort)properties.Length, NumberOrTimeMicros = number, Queue = queue });
+        properties.CopyTo(record, MessageHeader.SizeBytes);
         Place place = NextPlace(length);
         Decision decision = Engine.Publish(record, place);
         KeepOrRefuse(decision, number, record, place);
@@ -223,8 +244,11 @@ internal sealed class World : IDisposable
     public Decision Settle(ulong producer, uint subscription, ulong first, uint count = 1, Outcome outcome = Outcome.Accept, ulong number = 0) =>
         SettleOrExtend(producer, new SettleRecord { Kind = RecordKind.Settle, Flags = SettleRecord.FlagsOf(outcome, ConfirmLevel.None), Subscription = subscription, FirstDelivery = first, Count = count, Number = number });
 
+    public Decision Release(ulong producer, uint subscription, ulong first, uint count, long delayMilliseconds, bool isCounted = true) =>
+        SettleOrExtend(producer, new SettleRecord { Kind = RecordKind.Settle, Flags = (byte)(SettleRecord.FlagsOf(Outcome.Release, ConfirmLevel.None) | (isCounted ? 0 : SettleRecord.Uncounted)), Subscription = subscription, FirstDelivery = first, Count = count, Milliseconds = delayMilliseconds });
+
     public Decision Extend(ulong producer, uint subscription, ulong first, uint count, long leaseMilliseconds) =>
-        SettleOrExtend(producer, new SettleRecord { Kind = RecordKind.Extend, Subscription = subscription, FirstDelivery = first, Count = count, LeaseMilliseconds = leaseMilliseconds });
+        SettleOrExtend(producer, new SettleRecord { Kind = RecordKind.Extend, Subscription = subscription, FirstDelivery = first, Count = count, Milliseconds = leaseMilliseconds });
 
     /// <summary>One run, to whom the engine says; nothing when nobody can take anything.</summary>
     public List<Delivered> DispatchOnce(int most = Limits.MaxRunEntries)

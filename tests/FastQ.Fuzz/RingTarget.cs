@@ -23,7 +23,7 @@ internal sealed class RingTarget : ITarget
             byte[] subscribe = Record(new CommandRecord { Kind = RecordKind.Command, Command = CommandKind.Subscribe, Number = 2 }, subscribed);
             byte[] message = Record(new MessageHeader { Kind = RecordKind.Message, Flags = (byte)ConfirmLevel.Durable, Queue = 1, NumberOrTimeMicros = 3, Check = RecordCheck.Of(body) }, body);
             byte[] settle = Record(new SettleRecord { Kind = RecordKind.Settle, Flags = SettleRecord.FlagsOf(Outcome.Accept, ConfirmLevel.Written), Subscription = 1, FirstDelivery = 1, Count = 1, Number = 4 }, []);
-            byte[] extend = Record(new SettleRecord { Kind = RecordKind.Extend, Subscription = 1, FirstDelivery = 1, Count = 2, LeaseMilliseconds = 60_000, Number = 4 }, []);
+            byte[] extend = Record(new SettleRecord { Kind = RecordKind.Extend, Subscription = 1, FirstDelivery = 1, Count = 2, Milliseconds = 60_000, Number = 4 }, []);
             byte[] begun = [.. declare, .. subscribe, .. message, .. message];
             foreach (byte right in (byte[])[ChecksRight | NumbersRight | OneByOne, ChecksRight | NumbersRight, NumbersRight | OneByOne | Copies | ChecksRight, 0])
             {

@@ -41,7 +41,7 @@ internal static class Vectors
             Subscription = Subscription,
             Count = 7,
             FirstDelivery = Delivery,
-            LeaseMilliseconds = 45_000,
+            Milliseconds = 45_000,
         })),
         (RecordKind.Command, Command()),
     ];
@@ -129,6 +129,7 @@ internal static class Vectors
                 Fact(RecordKind.MessageDamaged, "the message of this tag has rotted.", new FactRecord { Subject = Queue, First = Tag }),
                 Fact(RecordKind.SubscriptionResumed, "from this delivery on they go back uncounted.", new FactRecord { Subject = Subscription, First = Delivery }),
                 Fact(RecordKind.CommandDone, "this command is done.", new FactRecord { First = Number }),
+                Fact(RecordKind.MessagesDue, "at most 4096 delayed messages that are due by this interval time are ready.", new FactRecord { Subject = Queue, Count = 4096, First = 123_456_789 }),
             ];
         }
     }
@@ -295,7 +296,18 @@ internal static class Vectors
         PropertyWriter writer = new(new byte[500]);
         foreach (PropertyTag tag in Enum.GetValues<PropertyTag>().Where(tag => tag > PropertyTag.Header))
         {
-            writer.Text(tag, $"a {tag}");
+            switch (tag)
+            {
+                case PropertyTag.Delay:
+                    writer.Number(tag, PropertyType.Int64, 1500);
+                    break;
+                case PropertyTag.DeliverAt:
+                    writer.Number(tag, PropertyType.Timestamp, 1_893_456_000_000_000);
+                    break;
+                default:
+                    writer.Text(tag, $"a {tag}");
+                    break;
+            }
         }
 
         writer.Header("text", "Bücher");

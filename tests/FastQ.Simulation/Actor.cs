@@ -39,10 +39,15 @@ internal sealed class Actor
     /// <summary>Its process has ended, or its session.</summary>
     public bool IsGone { get; private set; }
 
-    public void Publish(QueueHandle queue, int bytes, ConfirmLevel level, Dice dice)
+    public void Publish(QueueHandle queue, int bytes, ConfirmLevel level, Dice dice, long delayMilliseconds = 0)
     {
         Span<byte> room = stackalloc byte[256];
         PropertyWriter writer = new(room);
+        if (delayMilliseconds > 0)
+        {
+            writer.Number(PropertyTag.Delay, PropertyType.Int64, delayMilliseconds);
+        }
+
         if (dice.OnceIn(2))
         {
             writer.Header("n", $"{dice.Below(1000)}");
@@ -50,7 +55,7 @@ internal sealed class Actor
 
         byte[] properties = writer.Written.ToArray();
         int sequence = ++_sequence;
-        Sent message = new(_producer, sequence, queue.Id, Model.BodyOf(_producer, sequence, bytes, dice), properties);
+        Sent message = new(_producer, sequence, queue.Id, Model.BodyOf(_producer, sequence, bytes, dice), properties) { NotBeforeNanoseconds = delayMilliseconds > 0 ? _machine.NowNanoseconds + delayMilliseconds * 1_000_000 : 0 };
         _model.Publish(message); // Before: it may die in the middle.
         message.Number = Session.Publish(queue, message.Body, level, properties);
         _unconfirmed.Add(message);
@@ -104,16 +109,17 @@ internal sealed class Actor
     private static DeliveryRun? NextRun(Subscription subscription) => subscription.Current ?? (subscription.Waiting.TryPeek(out DeliveryRun? run) ? run : null);
 
     /// <summary>Settles what is in hand, so many of them; neighbours of one subscription go as ranges.</summary>
-    public void Settle(IReadOnlyList<Held> several, Outcome outcome, ConfirmLevel level)
+    public void Settle(IReadOnlyList<Held> several, Outcome outcome, ConfirmLevel level, long delayMilliseconds = 0, bool isCounted = true)
     {
         foreach (IGrouping<Subscription, Held> group in several.GroupBy(held => held.Subscription))
         {
-            SettleOf(group.Key, [.. group], outcome, level);
+            SettleOf(group.Key, [.. group], outcome, level, delayMilliseconds, isCounted);
         }
     }
 
-    private void SettleOf(Subscription subscription, IReadOnlyList<Held> several, Outcome outcome, ConfirmLevel level)
+    private void SettleOf(Subscription subscription, IReadOnlyList<Held> several, Outcome outcome, ConfirmLevel level, long delayMilliseconds, bool isCounted)
     {
+        long until = delayMilliseconds > 0 ? _machine.NowNanoseconds + delayMilliseconds * 1_000_000 : 0;
         List<Held> gathered = [];
         foreach (Held held in several)
         {
@@ -124,12 +130,13 @@ internal sealed class Actor
             }
 
             ulong before = Session.LastNumber;
-            ulong sent = subscription.Settle(held.Delivery.Number, held.Delivery.Life, outcome, level);
+            ulong sent = subscription.Settle(held.Delivery.Number, held.Delivery.Life, outcome, level, delayMilliseconds, isCounted);
             if (Session.LastNumber > before && sent == 0)
             {
-                Note(gathered, Session.LastNumber, outcome); // It did not go on where the range ended.
+                Note(gathered, Session.LastNumber, outcome, until); // It did not go on where the range ended.
             }
 
+            held.Message.Count -= isCounted ? 0 : 1;
             gathered.Add(held);
             held.IsReleased = outcome == Outcome.Release;
             held.IsSettled = !held.IsReleased;
@@ -140,20 +147,26 @@ internal sealed class Actor
 
             if (sent != 0)
             {
-                Note(gathered, sent, outcome);
+                Note(gathered, sent, outcome, until);
             }
         }
 
         if (gathered.Count > 0)
         {
-            Note(gathered, subscription.FlushSettles(), outcome);
+            Note(gathered, subscription.FlushSettles(), outcome, until);
         }
     }
 
-    private void Note(List<Held> gathered, ulong number, Outcome outcome)
+    private void Note(List<Held> gathered, ulong number, Outcome outcome, long until)
     {
         _machine.Say($"{Name} settles {string.Join(' ', gathered.Select(held => $"{held.Message.Producer}/{held.Message.Sequence}"))} as {outcome}, number {number}");
-        _settling.AddRange(gathered.Select(held => new Settling(number, held, outcome)));
+        foreach (Held held in gathered)
+        {
+            Settling settling = new(number, held, outcome, until);
+            _settling.Add(settling);
+            held.Message.LastRelease = until > 0 ? settling : null;
+        }
+
         gathered.Clear();
     }
 

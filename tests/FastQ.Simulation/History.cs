@@ -88,7 +88,10 @@ internal sealed record Setting
     /// <summary>Clients check what they are given, and see some of it as rotten that is sound.</summary>
     public bool IsDoubting { get; init; }
 
-    public override string ToString() => $"{Clients} clients, {Queues} queues, slots of {SlotBytes}, blocks of {BlockBytes}, bodies up to {MostBodyBytes}, credit {Credit}, lease {LeaseMilliseconds} ms{(WantsCopies ? ", copies" : "")}{(IsDiskOutOfOrder ? ", disk out of order" : "")}{(IsDiskLying ? ", lying disk" : "")}{(IsDoubting ? ", doubting clients" : "")}{(IsLarge ? ", large bodies" : "")}";
+    /// <summary>Messages are published, and released, to come later.</summary>
+    public bool HasDelays { get; init; }
+
+    public override string ToString() => $"{Clients} clients, {Queues} queues, slots of {SlotBytes}, blocks of {BlockBytes}, bodies up to {MostBodyBytes}, credit {Credit}, lease {LeaseMilliseconds} ms{(WantsCopies ? ", copies" : "")}{(IsDiskOutOfOrder ? ", disk out of order" : "")}{(IsDiskLying ? ", lying disk" : "")}{(IsDoubting ? ", doubting clients" : "")}{(IsLarge ? ", large bodies" : "")}{(HasDelays ? ", delays" : "")}";
 }
 
 /// <summary>One history.</summary>
@@ -169,7 +172,13 @@ internal sealed record History(ulong Seed, Setting Setting, IReadOnlyList<Act> A
             Insert(acts, [ActKind.SwapRecords], dice.Between(1, 3), dice);
         }
 
-        Setting setting = history.Setting with { IsDiskLying = isLying, IsDoubting = history.Seed % 8 == 0 };
+        bool hasDelays = history.Seed % 16 is 0 or 6 or 8;
+        if (hasDelays)
+        {
+            Insert(acts, [ActKind.Release, ActKind.Receive], dice.Between(20, 60), dice);
+        }
+
+        Setting setting = history.Setting with { IsDiskLying = isLying, IsDoubting = history.Seed % 8 == 0, HasDelays = hasDelays };
         return history with { Setting = history.Seed % 16 == 9 ? setting with { IsLarge = true, SlotBytes = 512 * 1024, MostBodyBytes = 150_000 } : setting, Acts = acts };
     }
 

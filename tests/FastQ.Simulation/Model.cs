@@ -50,6 +50,15 @@ internal sealed class Sent(int producer, int sequence, uint queue, byte[] body, 
     /// <summary>Who has it under a lease.</summary>
     public Held? Claim { get; set; }
 
+    /// <summary>By the machine's clock: it was published to come no sooner.</summary>
+    public long NotBeforeNanoseconds { get; set; }
+
+    /// <summary>By the machine's clock: who held it last released it to come no sooner, and the best confirm of that which still counts.</summary>
+    public (long Nanoseconds, ConfirmLevel Level) ReleasedUntil { get; set; }
+
+    /// <summary>The last word of who released it to come later; whether it came in time may not be known yet.</summary>
+    public Settling? LastRelease { get; set; }
+
     public override string ToString() => string.Create(CultureInfo.InvariantCulture, $"message {sequence} of producer {producer} (queue {queue}, tag {Tag}, confirmed {Confirmed}{(Gone is ConfirmLevel gone ? $", gone {gone}" : "")}{(MayBeGone ? ", may be gone" : "")})");
 }
 
@@ -78,7 +87,12 @@ internal sealed class Held(Actor owner, Subscription subscription, Delivery deli
 }
 
 /// <summary>A settle under way.</summary>
-internal sealed record Settling(ulong Number, Held Held, Outcome Outcome);
+/// <param name="UntilNanoseconds">Of a release with a delay: nobody gets it before.</param>
+internal sealed record Settling(ulong Number, Held Held, Outcome Outcome, long UntilNanoseconds)
+{
+    /// <summary>The message came to somebody before its delay was over: so this must have come too late.</summary>
+    public bool CameEarly { get; set; }
+}
 
 /// <summary>The promises, and what was seen against them.</summary>
 internal sealed class Model(Trace trace)
@@ -169,6 +183,15 @@ internal sealed class Model(Trace trace)
         Must(token.CompareTo(message.Token) > 0, $"{message} came with token {token} after {message.Token}");
         Must(delivery.DeliveryCount >= 1 && delivery.IsRedelivered == delivery.DeliveryCount > 1, $"{message} came with count {delivery.DeliveryCount}, redelivered {delivery.IsRedelivered}");
         Must(delivery.DeliveryCount > message.Count, $"{message} came with count {delivery.DeliveryCount} after {message.Count}");
+        Must(trace.NowNanoseconds >= message.NotBeforeNanoseconds, $"{message} came {message.NotBeforeNanoseconds - trace.NowNanoseconds} ns before its delay was over");
+        Must(trace.NowNanoseconds >= message.ReleasedUntil.Nanoseconds, $"{message} came {message.ReleasedUntil.Nanoseconds - trace.NowNanoseconds} ns before it was to come again");
+        message.ReleasedUntil = default;
+        if (message.LastRelease is Settling release && release.UntilNanoseconds > trace.NowNanoseconds)
+        {
+            release.CameEarly = true;
+        }
+
+        message.LastRelease = null;
         Place(message, delivery.Tag);
         (message.Token, message.Count) = (token, delivery.DeliveryCount);
         Confirm(message, ConfirmLevel.Written);
@@ -224,6 +247,13 @@ internal sealed class Model(Trace trace)
         {
             settling.Held.Message.Gone = level;
         }
+
+        Must(!settling.CameEarly || level < ConfirmLevel.Written, $"{settling.Held.Message} was released to come later, in time, and came at once");
+        bool isLast = settling.Held.Message.Token == (settling.Held.Delivery.Subscription.Epoch, settling.Held.Delivery.TokenNumber); // Nobody has had it since.
+        if (settling.UntilNanoseconds > 0 && isLast && level > settling.Held.Message.ReleasedUntil.Level)
+        {
+            settling.Held.Message.ReleasedUntil = (settling.UntilNanoseconds, level);
+        }
     }
 
     /// <summary>Nobody knows whether it was settled: it may come again, or not.</summary>
@@ -259,6 +289,7 @@ internal sealed class Model(Trace trace)
                 Unsettle(message);
             }
 
+            message.ReleasedUntil = message.ReleasedUntil.Level < covered ? default : message.ReleasedUntil;
             if (message.Confirmed < covered)
             {
                 message.Confirmed = ConfirmLevel.None;

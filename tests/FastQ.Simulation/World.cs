@@ -172,7 +172,9 @@ internal sealed class World : IDisposable
                 int first = dice.Below(actor.InHand.Count);
                 Held[] several = [.. actor.InHand.Skip(first).Take(dice.Between(1, 30))];
                 Outcome outcome = act.Kind == ActKind.Accept ? Outcome.Accept : act.Kind == ActKind.Release ? Outcome.Release : Outcome.Reject;
-                actor.Settle(several, outcome, dice.Of(ConfirmLevel.None, ConfirmLevel.Written, ConfirmLevel.Durable));
+                ConfirmLevel level = dice.Of(ConfirmLevel.None, ConfirmLevel.Written, ConfirmLevel.Durable);
+                bool isLater = _history.Setting.HasDelays && outcome == Outcome.Release;
+                actor.Settle(several, outcome, level, isLater ? dice.Of(0, 1, 50, 2000, 20_000) : 0, isCounted: !isLater || dice.OnceIn(2));
                 break;
             case ActKind.Extend when actor.InHand.Count > 0:
                 actor.Extend(actor.InHand[act.B % actor.InHand.Count], TimeSpan.FromMilliseconds(dice.Of(1000, 20_000, 600_000)));
@@ -271,7 +273,7 @@ internal sealed class World : IDisposable
 
     private void Declare(Actor actor, string queue)
     {
-        QueueInfo info = actor.Session.DeclareQueue(queue, TimeSpan.FromMilliseconds(_history.Setting.LeaseMilliseconds));
+        QueueInfo info = actor.Session.DeclareQueue(queue, new QueueOptions { Lease = TimeSpan.FromMilliseconds(_history.Setting.LeaseMilliseconds) });
         actor.Queues[queue] = new QueueHandle(info.Id, queue);
     }
 
@@ -286,7 +288,8 @@ internal sealed class World : IDisposable
         for (int i = 0; i < count; i++)
         {
             int most = _history.Setting.IsLarge && !_dice.OnceIn(6) ? 3000 : _history.Setting.MostBodyBytes;
-            actor.Publish(handle, _dice.Between(0, most), level, _dice);
+            long delay = _history.Setting.HasDelays && _dice.OnceIn(3) ? _dice.Of(1, 50, 2000, 20_000) : 0;
+            actor.Publish(handle, _dice.Between(0, most), level, _dice, delay);
         }
     }
 
@@ -312,15 +315,19 @@ internal sealed class World : IDisposable
         }
     }
 
-    /// <summary>Time that passed while the broker was down is the wall clock's to tell: set forward, it may end leases.</summary>
+    /// <summary>Time that passed while the broker was down is the wall clock's to tell: set forward, it may end leases and delays.</summary>
     private void ShiftWall(long nanoseconds)
     {
         _machine.ShiftWall(nanoseconds);
         if (nanoseconds > 0)
         {
-            foreach (Held held in _model.All.Select(message => message.Claim).OfType<Held>())
+            foreach (Sent message in _model.All)
             {
-                held.LeaseEndNanoseconds = 0;
+                (message.NotBeforeNanoseconds, message.ReleasedUntil, message.LastRelease) = (0, default, null);
+                if (message.Claim is Held held)
+                {
+                    held.LeaseEndNanoseconds = 0;
+                }
             }
         }
     }
