@@ -125,7 +125,7 @@ public sealed partial class Broker
         }
     }
 
-    /// <summary>A reader that alone keeps a slot from being used again is expelled after a while; its slot is unlinked then, not overwritten (DESIGN-REVIEW R8).</summary>
+    /// <summary>A reader that alone keeps a slot from being used again is expelled after a while; what it has mapped is unlinked then, not overwritten (DESIGN-REVIEW R8).</summary>
     private void Expel()
     {
         if (_pinnedSinceMicros.Count == 0)
@@ -140,7 +140,6 @@ public sealed partial class Broker
                 continue;
             }
 
-            _retired.Add(slot);
             foreach (Session session in _sessions.Values.Where(session => session.Orphans.ContainsValue(slot)).ToArray())
             {
                 End(session, RefusalCode.LimitReached, $"Limit reached: a reference whose lease had ended was kept for more than {_options.ReaderPatience.TotalSeconds:0} s, and alone held a slot of the journal.");
