@@ -168,7 +168,7 @@ public sealed class DelayTests
         uint queue = world.Declare("q");
         byte[] at = World.Property(PropertyTag.DeliverAt, 1), wrongType = Delay(1);
         wrongType[1] = (byte)PropertyType.Timestamp;
-        byte[][] wrong = [[.. Delay(1), .. at], [.. Delay(1), .. Delay(1)], [.. at, .. at], Delay(-1), Delay(Limits.MaxDelayMilliseconds + 1), World.Property(PropertyTag.DeliverAt, -1), wrongType];
+        byte[][] wrong = [[.. Delay(1), .. at], [.. Delay(1), .. Delay(1)], [.. at, .. at], Delay(-1), Delay(Limits.MaxDelayMilliseconds + 1), World.Property(PropertyTag.DeliverAt, -1), World.Property(PropertyTag.DeliverAt, Limits.MaxDelayMilliseconds * 1000 + 1), wrongType];
         foreach (byte[] properties in wrong)
         {
             Assert.Equal(RefusalCode.BadArgument, world.Publish(producer, queue, properties: properties).Code);
