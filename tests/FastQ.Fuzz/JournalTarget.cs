@@ -296,7 +296,11 @@ internal sealed class JournalTarget : ITarget
             }
         }
 
-        Assert.True(journal.SealClosing());
+        while (!journal.SealClosing())
+        {
+            journal.Poll(); // The slot is full to its last place, and the next is being made ready.
+        }
+
         journal.Drain();
     }
 }
