@@ -113,7 +113,7 @@ public sealed partial class QueueEngine
             }
         }
 
-        long waits = at is long moment ? moment - WallMicros : (delay ?? queue.Attributes.DelayMilliseconds) * 1000;
+        long waits = Math.Min(at is long moment ? moment - WallMicros : (delay ?? queue.Attributes.DelayMilliseconds) * 1000, Limits.MaxDelayMilliseconds * 1000); // A journal's wall clock may say anything.
         dueMicros = waits > 0 ? IntervalMicros + waits : 0;
         return delay is null || at is null;
     }

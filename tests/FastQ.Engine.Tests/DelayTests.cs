@@ -201,6 +201,19 @@ public sealed class DelayTests
     }
 
     [Fact]
+    public void A_moment_is_never_further_than_the_longest_delay_whatever_the_wall_clock_says()
+    {
+        using World world = new();
+        ulong producer = world.Open();
+        uint queue = world.Declare("q");
+        byte[] room = new byte[SourceRecord.SizeBytes];
+        System.Runtime.InteropServices.MemoryMarshal.Write(room, new SourceRecord { LengthBytes = SourceRecord.SizeBytes, Kind = RecordKind.Source, Producer = producer, FirstNumber = 1, IntervalMicros = world.IntervalMicros, WallMicros = -long.MaxValue + 10 });
+        Assert.Equal(ApplyVerdict.Applied, world.Engine.Apply(room, default, 1));
+        Assert.True(world.PublishHere(producer, queue, 1, properties: World.Property(PropertyTag.DeliverAt, 5)).IsTaken);
+        Assert.Equal(world.IntervalMicros + Limits.MaxDelayMilliseconds * 1000, Assert.Single(world.Engine.Browse(queue, 0, 1, out _)).DueMicros);
+    }
+
+    [Fact]
     public void Times_by_tag_are_those_of_a_plain_dictionary_and_the_earliest_is_the_earliest()
     {
         using PageAllocator pages = new(1 << 30);
