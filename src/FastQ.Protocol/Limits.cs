@@ -29,6 +29,21 @@ public static class Limits
     /// <summary>Properties and headers of one message together, in bytes: their length is a 16-bit field.</summary>
     public const int MaxPropertyBytes = 32 * 1024;
 
+    /// <summary>Properties of a message that died, with its story, together, in bytes: what a sender may write and 16 KiB for the story.</summary>
+    public const int MaxStoredPropertyBytes = 48 * 1024;
+
+    /// <summary>What a consumer may say of a reject, as fields, in bytes: a sentence and a stack trace's head.</summary>
+    public const int MaxWordsBytes = 2048;
+
+    /// <summary>Deaths that a message's story tells of one by one, the latest ones.</summary>
+    public const int MaxDeaths = 8;
+
+    /// <summary>A message that was delivered so often and not accepted goes to the dead letters when nobody says otherwise.</summary>
+    public const int DefaultMaxDeliveries = 20;
+
+    /// <summary>Largest such number: counts of deliveries have 16 bits.</summary>
+    public const int MostMaxDeliveries = 60_000;
+
     /// <summary>Longest name of a queue or namespace, in bytes of UTF-8.</summary>
     public const int MaxNameBytes = 255;
 

@@ -30,6 +30,14 @@ public enum PropertyTag : byte
 
     /// <summary>Wall clock (Timestamp) before which nobody gets the message. Excludes <see cref="Delay"/>.</summary>
     DeliverAt = 33,
+
+    /// <summary>Milliseconds (Int64), at least 1, from when it may first be delivered: then it has expired. The queue's own may be shorter.</summary>
+    Ttl = 34,
+
+    // From 64 on: what the broker alone writes.
+
+    /// <summary>A death (Bytes): fields. The latest stands first.</summary>
+    Death = 64,
 }
 
 /// <summary>Types of values.</summary>
@@ -72,6 +80,28 @@ public ref struct PropertyWriter(Span<byte> room)
         {
             BinaryPrimitives.WriteInt64LittleEndian(into, value);
         }
+    }
+
+    /// <summary>A property of the message itself, as bytes.</summary>
+    public void Bytes(PropertyTag tag, scoped ReadOnlySpan<byte> value)
+    {
+        if (TryHead(tag, PropertyType.Bytes, value.Length, out Span<byte> into))
+        {
+            value.CopyTo(into);
+        }
+    }
+
+    /// <summary>A property as it was read: <see cref="PropertyReader.Raw"/>.</summary>
+    public void Raw(scoped ReadOnlySpan<byte> property)
+    {
+        if (Overflowed || _room.Length - Length < property.Length)
+        {
+            Overflowed = true;
+            return;
+        }
+
+        property.CopyTo(_room[Length..]);
+        Length += property.Length;
     }
 
     /// <summary>A header with a text value.</summary>
@@ -145,6 +175,9 @@ public ref struct PropertyReader(ReadOnlySpan<byte> text)
 
     public ReadOnlySpan<byte> Value { get; private set; }
 
+    /// <summary>The whole property with its tag, type and length.</summary>
+    public ReadOnlySpan<byte> Raw { get; private set; }
+
     public bool IsMalformed { get; private set; }
 
     /// <summary>The value as a number of a type. False: it is of another type, or has not 8 bytes.</summary>
@@ -173,6 +206,7 @@ public ref struct PropertyReader(ReadOnlySpan<byte> text)
         Type = (PropertyType)_rest[1];
         Key = default;
         Value = _rest.Slice(4, length);
+        Raw = _rest[..(4 + length)];
         _rest = _rest[(4 + length)..];
         if (Tag != PropertyTag.Header)
         {

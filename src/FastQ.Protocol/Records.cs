@@ -61,6 +61,16 @@ public enum RecordKind : byte
     SubscriptionResumed = 143,
     CommandDone = 144,
     MessagesDue = 145,
+    DeadLetter = 146,
+    MessagesExpired = 147,
+    DeathStopped = 148,
+}
+
+/// <summary>What kinds have in common.</summary>
+public static class RecordKinds
+{
+    /// <summary>Is this, in a block, a message with header, properties and body?</summary>
+    public static bool IsStoredMessage(this RecordKind kind) => kind is RecordKind.Message or RecordKind.MovedMessage or RecordKind.DeadLetter;
 }
 
 /// <summary>The first 8 bytes of every record.</summary>
@@ -105,7 +115,7 @@ public struct MessageHeader
     public readonly int BodyBytes => (int)LengthBytes - SizeBytes - PropertyBytes;
 }
 
-/// <summary>Settles or extends a range of deliveries. Ring and journal.</summary>
+/// <summary>Settles or extends a range of deliveries. Ring and journal. Behind a reject its words may follow, a <see cref="FieldWriter"/> text of at most <see cref="Limits.MaxWordsBytes"/>.</summary>
 [StructLayout(LayoutKind.Explicit, Size = SizeBytes)]
 public struct SettleRecord
 {
@@ -192,6 +202,24 @@ public enum MessageState : byte
 
     /// <summary>Waits for its time.</summary>
     Delayed = 4,
+
+    /// <summary>Is to leave for the dead-letter queue and cannot yet, or never will: see its reason.</summary>
+    DeadLettering = 5,
+}
+
+/// <summary>Why a message left for the dead-letter queue, or would have if there were one.</summary>
+public enum DeathReason : byte
+{
+    None = 0,
+
+    /// <summary>It was delivered as often as its queue allows, and not accepted.</summary>
+    MaxDeliveries = 1,
+
+    /// <summary>A consumer rejected it.</summary>
+    Rejected = 2,
+
+    /// <summary>Its time to live was over.</summary>
+    Expired = 3,
 }
 
 /// <summary>Control submissions that need no more than two numbers: credit, done, acknowledgements, ring moves, damage, bye.</summary>

@@ -67,7 +67,7 @@ public sealed class VectorTests
             byte[] payload = bytes[Page.Structs.Single(row => row.Name == structName).Bytes..(int)prefix.LengthBytes];
             switch (kind)
             {
-                case RecordKind.Message or RecordKind.MovedMessage:
+                case RecordKind.Message or RecordKind.MovedMessage or RecordKind.DeadLetter:
                     AssertMessage(bytes.AsSpan(0, (int)prefix.LengthBytes));
                     break;
                 case RecordKind.DeliveryCopy:

@@ -103,6 +103,7 @@ internal static class Vectors
             .Struct(new TagRun { First = Tag, Count = 3 })
             .Struct(new TagRun { First = Tag + 100, Count = 2 })),
         (RecordKind.MovedMessage, Message(new Vector("MovedMessage: as Message in a slot, copied to a new place."), RecordKind.MovedMessage, (ulong)Micros, Tag, ConfirmLevel.Durable).Padding()),
+        (RecordKind.DeadLetter, Message(new Vector("DeadLetter: a message with one death, in the queue for them."), RecordKind.DeadLetter, (ulong)Micros, Tag, ConfirmLevel.Durable, Story()).Padding()),
     ];
 
     private static IEnumerable<(RecordKind Kind, Vector Vector)> FactRecords
@@ -112,6 +113,8 @@ internal static class Vectors
             FieldWriter attributes = new(new byte[100]);
             attributes.Text(FieldTag.Name, "orders");
             attributes.Number(FieldTag.LeaseMilliseconds, 30_000);
+            attributes.Number(FieldTag.MaxDeliveries, 3);
+            attributes.Text(FieldTag.DeadLetter, "orders.dead");
             byte[] declared = attributes.Written.ToArray();
             return
             [
@@ -130,6 +133,8 @@ internal static class Vectors
                 Fact(RecordKind.SubscriptionResumed, "from this delivery on they go back uncounted.", new FactRecord { Subject = Subscription, First = Delivery }),
                 Fact(RecordKind.CommandDone, "this command is done.", new FactRecord { First = Number }),
                 Fact(RecordKind.MessagesDue, "at most 4096 delayed messages that are due by this interval time are ready.", new FactRecord { Subject = Queue, Count = 4096, First = 123_456_789 }),
+                Fact(RecordKind.MessagesExpired, "at most 4096 messages that have expired by this interval time die.", new FactRecord { Subject = Queue, Count = 4096, First = 123_456_789 }),
+                Fact(RecordKind.DeathStopped, "the message of this tag has gone in a circle.", new FactRecord { Subject = Queue, First = Tag }),
             ];
         }
     }
@@ -190,9 +195,9 @@ internal static class Vectors
         }
     }
 
-    private static Vector Message(Vector vector, RecordKind kind, ulong numberOrTime, ulong tag, ConfirmLevel level)
+    private static Vector Message(Vector vector, RecordKind kind, ulong numberOrTime, ulong tag, ConfirmLevel level, byte[]? story = null)
     {
-        byte[] properties = TwoProperties();
+        byte[] properties = [.. story ?? [], .. TwoProperties()];
         return vector
             .Struct(new MessageHeader
             {
@@ -291,18 +296,39 @@ internal static class Vectors
         return writer.Written.ToArray();
     }
 
+    /// <summary>One death, as a property.</summary>
+    private static byte[] Story()
+    {
+        FieldWriter death = new(new byte[200]);
+        death.Text(FieldTag.Name, "orders");
+        death.Number(FieldTag.Queue, 7);
+        death.Number(FieldTag.Tag, 17);
+        death.Number(FieldTag.Reason, (ulong)DeathReason.Rejected);
+        death.Number(FieldTag.Deliveries, 3);
+        death.Number(FieldTag.Count, 2);
+        death.Number(FieldTag.FirstMicros, (ulong)Micros);
+        death.Number(FieldTag.LastMicros, (ulong)Micros + 1_000_000);
+        death.Text(FieldTag.Text, "no such customer");
+        PropertyWriter writer = new(new byte[250]);
+        writer.Bytes(PropertyTag.Death, death.Written);
+        return writer.Written.ToArray();
+    }
+
     private static byte[] AllProperties()
     {
-        PropertyWriter writer = new(new byte[500]);
+        PropertyWriter writer = new(new byte[800]);
         foreach (PropertyTag tag in Enum.GetValues<PropertyTag>().Where(tag => tag > PropertyTag.Header))
         {
             switch (tag)
             {
-                case PropertyTag.Delay:
+                case PropertyTag.Delay or PropertyTag.Ttl:
                     writer.Number(tag, PropertyType.Int64, 1500);
                     break;
                 case PropertyTag.DeliverAt:
                     writer.Number(tag, PropertyType.Timestamp, 1_893_456_000_000_000);
+                    break;
+                case PropertyTag.Death:
+                    writer.Raw(Story());
                     break;
                 default:
                     writer.Text(tag, $"a {tag}");
