@@ -8,10 +8,10 @@ namespace FastQ.Broker;
 
 // The turn (DESIGN section 8): one thread, everything bounded.
 //
-//   completions -> rings -> hang-ups -> timers -> dispatch -> seal, write, sync -> counters, doorbells -> nothing to do: yield, then sleep
+//   completions -> rings -> hang-ups -> timers -> dead letters -> dispatch -> seal, write, sync -> counters, doorbells -> nothing to do: yield, then sleep
 //
 // This is the only place where time and I/O meet the engine. Parts: Intake.cs (rings to records), Delivery.cs (records to rings),
-// Commands.cs, Handshakes.cs, Ending.cs (hang-ups, stop, failure), Upkeep.cs (snapshots, reclaim, compaction).
+// Commands.cs, DeadLetters.cs, Handshakes.cs, Ending.cs (hang-ups, stop, failure), Upkeep.cs (snapshots, reclaim, compaction).
 
 /// <summary>A broker of one namespace. <see cref="Run"/> is its thread; only <see cref="RequestStop"/> may be called from others.</summary>
 public sealed partial class Broker : IDisposable
@@ -228,6 +228,7 @@ public sealed partial class Broker : IDisposable
         worked |= TakeLeaving();
         worked |= ReleaseLeft();
         worked |= RunTimers();
+        worked |= MoveDeadLetters();
         worked |= DispatchAll();
         bool sealedNow = _journal.Seal();
         if (sealedNow)
@@ -520,6 +521,11 @@ public sealed partial class Broker : IDisposable
         if (_upkeepWaits)
         {
             next = Math.Min(next, now + 10_000);
+        }
+
+        if (_engine.HasDying)
+        {
+            next = Math.Min(next, now + DeadLettersAgainMicros);
         }
 
         if (_journal.RoomFault is not null)

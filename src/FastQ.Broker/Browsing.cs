@@ -53,6 +53,12 @@ public sealed partial class Broker
             writer.Number(FieldTag.DueMicros, (ulong)(_now.WallMicros + message.DueMicros - _now.IntervalMicros));
         }
 
+        if (message.State == MessageState.DeadLettering)
+        {
+            writer.Number(FieldTag.Reason, (ulong)message.Reason);
+            writer.Number(FieldTag.Stopped, message.IsStopped ? 1u : 0u);
+        }
+
         // The check does not cover how long the properties are.
         bool isSound = TryReadRecord(message.Place, queue, message.Tag, out byte[] record) && MemoryMarshal.Read<MessageHeader>(record).PropertyBytes <= record.Length - MessageHeader.SizeBytes;
         if (message.State == MessageState.Damaged || !isSound)

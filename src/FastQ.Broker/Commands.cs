@@ -287,12 +287,16 @@ public sealed partial class Broker
         writer.Number(FieldTag.InFlight, (ulong)view.InFlight);
         writer.Number(FieldTag.Delayed, (ulong)view.Delayed);
         writer.Number(FieldTag.Damaged, (ulong)view.Damaged);
+        writer.Number(FieldTag.DeadLettering, (ulong)view.Dying);
         writer.Number(FieldTag.Messages, (ulong)view.Messages);
         writer.Number(FieldTag.Bytes, (ulong)view.Bytes);
         writer.Number(FieldTag.Consumers, (ulong)view.Consumers);
         writer.Number(FieldTag.Published, view.Published);
         writer.Number(FieldTag.Accepted, view.Accepted);
         writer.Number(FieldTag.Rejected, view.Rejected);
+        writer.Number(FieldTag.Exhausted, view.Exhausted);
+        writer.Number(FieldTag.Expired, view.Expired);
+        writer.Number(FieldTag.DeadLettered, view.DeadLettered);
         writer.Number(FieldTag.Redelivered, view.Redelivered);
         writer.Number(FieldTag.Purged, view.Purged);
     }

@@ -277,8 +277,13 @@ public sealed partial class Broker
     private bool TryReadRecord(in DeliveryEntry entry, uint queue, ulong tag, out byte[] record)
     {
         record = new byte[entry.LengthBytes];
+        return TryReadRecord(entry, queue, tag, record);
+    }
+
+    private bool TryReadRecord(in DeliveryEntry entry, uint queue, ulong tag, Span<byte> record)
+    {
         Result<int> read = _journal.Read(entry.Slot, entry.Offset, record);
-        return read.Ok && read.Value == record.Length && RecordCheck.Holds(record, queue, tag) && (RecordKind)record[4] is RecordKind.Message or RecordKind.MovedMessage;
+        return read.Ok && read.Value == record.Length && RecordCheck.Holds(record, queue, tag) && ((RecordKind)record[4]).IsStoredMessage();
     }
 
     /// <summary>Puts a notice into a delivery ring; the caller knows that there is room.</summary>

@@ -205,7 +205,7 @@ public sealed partial class Broker
                 break;
             }
 
-            decision = AreProperties(copy, header) ? _engine.Publish(copy, new Place(place.Slot, place.Offset + (uint)used)) : JudgeNumberThenRefuse(number, RefusalCode.BadArgument);
+            decision = HasRoomForProperties(copy, header) ? _engine.Publish(copy, new Place(place.Slot, place.Offset + (uint)used)) : JudgeNumberThenRefuse(number, RefusalCode.BadArgument);
             if (!decision.IsTaken)
             {
                 break;
@@ -257,25 +257,28 @@ public sealed partial class Broker
         return 1;
     }
 
-    private static bool AreProperties(ReadOnlySpan<byte> record, in MessageHeader header) =>
-        header.PropertyBytes == 0 || (header.PropertyBytes <= Math.Min(Limits.MaxPropertyBytes, record.Length - MessageHeader.SizeBytes) && PropertyReader.AreValid(record.Slice(MessageHeader.SizeBytes, header.PropertyBytes)));
+    private static bool HasRoomForProperties(ReadOnlySpan<byte> record, in MessageHeader header) => header.PropertyBytes <= Math.Min(Limits.MaxPropertyBytes, record.Length - MessageHeader.SizeBytes);
 
     private bool TryTakeSettle(Session session, RingReader ring, RecordPrefix prefix)
     {
-        if (prefix.LengthBytes != SettleRecord.SizeBytes)
+        int length = (int)prefix.LengthBytes;
+        int most = SettleRecord.SizeBytes + (prefix.Kind == RecordKind.Settle ? Limits.MaxWordsBytes : 0);
+        if (length < SettleRecord.SizeBytes || length > most)
         {
-            End(session, RefusalCode.RingViolation, $"A settle record has {prefix.LengthBytes} bytes instead of {SettleRecord.SizeBytes}.");
+            End(session, RefusalCode.RingViolation, $"A settle record has {prefix.LengthBytes} bytes instead of {SettleRecord.SizeBytes} and its words.");
             return true;
         }
 
-        if (!_journal.TryReserve(SourceRecord.SizeBytes + SettleRecord.SizeBytes, out Span<byte> room, out _))
+        int aligned = Limits.Align(length);
+        if (!_journal.TryReserve(SourceRecord.SizeBytes + aligned, out Span<byte> room, out _))
         {
             return false;
         }
 
         int source = BeginSource(session.Producer, room);
-        Span<byte> copy = room.Slice(source, SettleRecord.SizeBytes);
-        ring.Bytes(SettleRecord.SizeBytes).CopyTo(copy);
+        Span<byte> copy = room.Slice(source, length);
+        MemoryMarshal.Write(room[(source + aligned - Limits.RecordAlignment)..], 0ul); // The padding.
+        ring.Bytes(length).CopyTo(copy);
         MemoryMarshal.Write(copy, prefix);
         SettleRecord settle = MemoryMarshal.Read<SettleRecord>(copy);
         Decision decision = _engine.Settle(copy, _journal.OpenBlock);
@@ -285,7 +288,7 @@ public sealed partial class Broker
         }
 
         _deliveriesTaken += settle.Count;
-        _journal.Commit(source + SettleRecord.SizeBytes, source > 0 ? 2u : 1u);
+        _journal.Commit(source + aligned, source > 0 ? 2u : 1u);
         _waitingForDurable += (settle.Flags & MessageHeader.ConfirmMask) == (int)ConfirmLevel.Durable ? 1 : 0;
         session.Decided = settle.Number;
         if (_engine.LateRanges.Length > 0)

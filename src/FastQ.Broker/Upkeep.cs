@@ -193,7 +193,7 @@ public sealed partial class Broker
         while (at < payload.Length)
         {
             RecordPrefix prefix = MemoryMarshal.Read<RecordPrefix>(payload[at..]);
-            if (prefix.Kind is RecordKind.Message or RecordKind.MovedMessage)
+            if (prefix.Kind.IsStoredMessage())
             {
                 Place place = new(scan.Slot, (uint)(offset + at));
                 if (!TryMove(payload.Slice(at, (int)prefix.LengthBytes), place))

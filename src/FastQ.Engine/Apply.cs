@@ -61,77 +61,45 @@ public sealed partial class QueueEngine
         ref readonly MessageHeader header = ref MemoryMarshal.AsRef<MessageHeader>(record);
         CountNumber();
         Queue? queue = _lastQueue?.Id == header.Queue ? _lastQueue : FindQueue(header.Queue);
-        if (queue is null || header.LengthBytes < MessageHeader.SizeBytes || (place.Offset & 7) != 0 || header.Tag < queue.Index.NextTag || (header.Tag != queue.Index.NextTag && !(IsLenient && NoteMissed(queue, header.Tag))))
+        if (queue is null || !IsNext(queue, header, place))
         {
             return false;
         }
 
-        long due = 0;
-        if (IsTimed(queue, header) && !TryDueOf(queue, record, header, out due))
+        MessageDates dates = default;
+        if (IsTimed(queue, header) && !TryDatesOf(queue, record, header, out dates))
         {
             return false;
         }
 
-        Enqueue(queue, header.Tag, header.LengthBytes, place, due);
+        Enqueue(queue, header.Tag, header.LengthBytes, place, dates);
         return true;
     }
 
-    /// <summary>May this message have a time of its own, or one from its queue?</summary>
-    private static bool IsTimed(Queue queue, in MessageHeader header) => header.PropertyBytes != 0 || queue.Attributes.DelayMilliseconds != 0;
-
-    /// <summary>Reads when a message is due, by interval time; 0: at once. False: its properties contradict themselves.</summary>
-    private bool TryDueOf(Queue queue, ReadOnlySpan<byte> record, in MessageHeader header, out long dueMicros)
-    {
-        dueMicros = 0;
-        if (header.PropertyBytes > record.Length - MessageHeader.SizeBytes)
-        {
-            return false;
-        }
-
-        (long? delay, long? at) = (null, null);
-        PropertyReader reader = new(record.Slice(MessageHeader.SizeBytes, header.PropertyBytes));
-        while (reader.Next())
-        {
-            long number = 0;
-            if (reader.Tag == PropertyTag.Delay)
-            {
-                if (delay is not null || !reader.TryNumber(PropertyType.Int64, out number) || number is < 0 or > Limits.MaxDelayMilliseconds)
-                {
-                    return false;
-                }
-
-                delay = number;
-            }
-            else if (reader.Tag == PropertyTag.DeliverAt)
-            {
-                if (at is not null || !reader.TryNumber(PropertyType.Timestamp, out number) || number is < 0 or > Limits.MaxDelayMilliseconds * 1000)
-                {
-                    return false;
-                }
-
-                at = number;
-            }
-        }
-
-        long waits = Math.Min(at is long moment ? moment - WallMicros : (delay ?? queue.Attributes.DelayMilliseconds) * 1000, Limits.MaxDelayMilliseconds * 1000); // A journal's wall clock may say anything.
-        dueMicros = waits > 0 ? IntervalMicros + waits : 0;
-        return delay is null || at is null;
-    }
+    /// <summary>Is this a whole message, with the tag that comes next in its queue?</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private bool IsNext(Queue queue, in MessageHeader header, Place place) =>
+        header.LengthBytes >= MessageHeader.SizeBytes && (place.Offset & 7) == 0 && header.Tag >= queue.Index.NextTag && (header.Tag == queue.Index.NextTag || (IsLenient && NoteMissed(queue, header.Tag)));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private void Enqueue(Queue queue, ulong tag, uint lengthBytes, Place place, long dueMicros)
+    private void Enqueue(Queue queue, ulong tag, uint lengthBytes, Place place, MessageDates dates)
     {
         ref IndexEntry entry = ref queue.Index.Add(tag);
         entry.Place(place, EntryState.Ready);
         entry.LengthBytes = lengthBytes;
         queue.WaitingBytes += lengthBytes - MessageHeader.SizeBytes;
-        if (dueMicros == 0)
+        if (dates.DueMicros == 0)
         {
             queue.Ready++;
         }
         else
         {
-            Delay(queue, tag, ref entry, dueMicros);
+            Delay(queue, tag, ref entry, dates.DueMicros);
+        }
+
+        if (dates.ExpiryMicros != 0)
+        {
+            SetExpiry(queue, tag, dates.ExpiryMicros);
         }
 
         queue.Published++;
@@ -142,16 +110,6 @@ public sealed partial class QueueEngine
         }
     }
 
-    /// <summary>A message waits for its time. It is counted nowhere else.</summary>
-    private void Delay(Queue queue, ulong tag, ref IndexEntry entry, long dueMicros)
-    {
-        entry.State = EntryState.Delayed;
-        entry.Generation = queue.PurgeGeneration;
-        queue.Delayed++;
-        queue.Due.Set(tag, dueMicros);
-        NoteQueueTimer(queue, dueMicros);
-    }
-
     /// <summary>A message leaves its queue. The counts are the caller's.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private void Free(Queue queue, ulong tag, ref IndexEntry entry, ulong block)
@@ -159,6 +117,11 @@ public sealed partial class QueueEngine
         if (entry.State == EntryState.Delayed)
         {
             queue.Due.Remove(tag);
+        }
+
+        if (queue.Expiry.Count > 0)
+        {
+            queue.Expiry.Remove(tag);
         }
 
         Leave(entry.Slot, entry.LengthBytes, block);
@@ -186,12 +149,12 @@ public sealed partial class QueueEngine
         return true;
     }
 
-    private bool ApplySettle(in SettleRecord settle, ulong block)
+    private bool ApplySettle(in SettleRecord settle, ReadOnlySpan<byte> words, ulong block)
     {
         _late.Clear();
         CountNumber();
         Subscription? subscription = _lastSubscription?.Id == settle.Subscription ? _lastSubscription : FindSubscription(settle.Subscription);
-        if (subscription is null || !IsRange(subscription, settle.FirstDelivery, settle.Count) || !IsOutcome(settle))
+        if (subscription is null || !IsRange(subscription, settle.FirstDelivery, settle.Count) || !IsOutcome(settle, words.Length))
         {
             return false;
         }
@@ -199,7 +162,6 @@ public sealed partial class QueueEngine
         Queue queue = subscription.Queue;
         (long gone, long goneBytes, long recordBytes) = (0, 0, 0);
         bool isRelease = settle.Outcome == Outcome.Release;
-        long due = settle.Milliseconds > 0 ? IntervalMicros + settle.Milliseconds * 1000 : 0;
         ulong end = settle.FirstDelivery + settle.Count;
         for (ulong delivery = settle.FirstDelivery; delivery < end; delivery++)
         {
@@ -219,13 +181,20 @@ public sealed partial class QueueEngine
                     Uncount(queue, ref entry);
                 }
 
-                PutBack(queue, open.Tag, ref entry, due);
+                PutBack(queue, open.Tag, ref entry, !settle.IsUncounted, settle.Milliseconds, block);
                 continue;
             }
 
             gone++;
             goneBytes += entry.LengthBytes - MessageHeader.SizeBytes;
-            Free(queue, open.Tag, ref entry, block);
+            if (settle.Outcome == Outcome.Accept)
+            {
+                Free(queue, open.Tag, ref entry, block);
+            }
+            else
+            {
+                Die(queue, open.Tag, ref entry, DeathReason.Rejected, words, block);
+            }
         }
 
         KeepLate();
@@ -233,7 +202,6 @@ public sealed partial class QueueEngine
         queue.InFlight -= gone;
         queue.HeldBytes -= goneBytes;
         queue.Accepted += settle.Outcome == Outcome.Accept ? (ulong)gone : 0;
-        queue.Rejected += settle.Outcome == Outcome.Reject ? (ulong)gone : 0;
         if (!queue.IsListed)
         {
             List(queue);
@@ -242,9 +210,14 @@ public sealed partial class QueueEngine
         return true;
     }
 
-    /// <summary>Only a release has a delay, or does not count.</summary>
-    private static bool IsOutcome(in SettleRecord settle) =>
-        settle.Outcome == Outcome.Release ? settle.Milliseconds is >= 0 and <= Limits.MaxDelayMilliseconds : settle.Outcome <= Outcome.Reject && settle.Milliseconds == 0 && !settle.IsUncounted;
+    /// <summary>Only a release has a delay, or does not count; only a reject has words.</summary>
+    private static bool IsOutcome(in SettleRecord settle, int wordsBytes) => settle.Outcome switch
+    {
+        Outcome.Release => settle.Milliseconds is >= 0 and <= Limits.MaxDelayMilliseconds && wordsBytes == 0,
+        Outcome.Accept => settle.Milliseconds == 0 && !settle.IsUncounted && wordsBytes == 0,
+        Outcome.Reject => settle.Milliseconds == 0 && !settle.IsUncounted && wordsBytes <= Limits.MaxWordsBytes,
+        _ => false,
+    };
 
     /// <summary>Were all these delivery numbers given out?</summary>
     private static bool IsRange(Subscription subscription, ulong first, ulong count) =>
@@ -310,7 +283,7 @@ public sealed partial class QueueEngine
         Book(subscription, handed);
         NoteLeaseEnd(subscription, delivered.LeaseEndMicros);
         _nextToken = Math.Max(_nextToken, delivered.FirstToken + delivered.Count);
-        DropGoneFromHeap(queue);
+        DropGone(queue);
         return fits && number == end;
     }
 
@@ -333,6 +306,7 @@ public sealed partial class QueueEngine
         handed.RecordBytes += entry.LengthBytes;
         handed.LastTag = Math.Max(handed.LastTag, tag);
         entry.Deliveries = entry.Deliveries == ushort.MaxValue ? entry.Deliveries : (ushort)(entry.Deliveries + 1);
+        subscription.HoldsLast = entry.Deliveries >= subscription.Queue.MostDeliveries;
         subscription.Window.Append(delivery, new OpenDelivery { Tag = tag, LeaseEndMicros = leaseEnd });
     }
 
@@ -369,11 +343,11 @@ public sealed partial class QueueEngine
             case RecordKind.Subscribed:
                 return ApplySubscribed(fact);
             case RecordKind.Unsubscribed:
-                return FindSubscription(fact.Subject) is Subscription ended && ApplyUnsubscribed(ended, fact.First);
+                return FindSubscription(fact.Subject) is Subscription ended && ApplyUnsubscribed(ended, fact.First, block);
             case RecordKind.SubscriptionResumed:
-                return FindSubscription(fact.Subject) is Subscription resumed && GiveBack(resumed, fact.First, ulong.MaxValue, fact.First, orphan: false);
+                return FindSubscription(fact.Subject) is Subscription resumed && GiveBack(resumed, fact.First, ulong.MaxValue, fact.First, orphan: false, block);
             case RecordKind.LeaseEnded:
-                return FindSubscription(fact.Subject) is Subscription expired && IsRange(expired, fact.First, fact.Count) && GiveBack(expired, fact.First, fact.First + fact.Count, ulong.MaxValue, orphan: true);
+                return FindSubscription(fact.Subject) is Subscription expired && IsRange(expired, fact.First, fact.Count) && GiveBack(expired, fact.First, fact.First + fact.Count, ulong.MaxValue, orphan: true, block);
             case RecordKind.ProducerOpened:
                 return ApplyOpened(fact);
             case RecordKind.ProducerForgotten:
@@ -384,6 +358,10 @@ public sealed partial class QueueEngine
                 return FindQueue(fact.Subject) is Queue damaged && ApplyDamaged(damaged, fact.First);
             case RecordKind.MessagesDue:
                 return FindQueue(fact.Subject) is Queue waiting && ApplyDue(waiting, fact);
+            case RecordKind.MessagesExpired:
+                return FindQueue(fact.Subject) is Queue aging && ApplyExpired(aging, fact, block);
+            case RecordKind.DeathStopped:
+                return FindQueue(fact.Subject) is Queue circled && ApplyStopped(circled, fact.First);
             default:
                 return false;
         }
@@ -408,10 +386,10 @@ public sealed partial class QueueEngine
             return false;
         }
 
-        QueueAttributes attributes = QueueAttributes.From(payload);
         string text = Encoding.UTF8.GetString(name);
+        QueueAttributes attributes = QueueAttributes.From(payload).For(text);
         Queue queue = new(fact.Subject, name.ToArray(), attributes, _pages, _warm);
-        if (attributes.Fault().Length > 0 || !_byName.TryAdd(text, queue))
+        if (attributes.Fault(text).Length > 0 || !_byName.TryAdd(text, queue))
         {
             return false;
         }
@@ -436,10 +414,13 @@ public sealed partial class QueueEngine
             }
         }
 
-        queue.Ready = queue.InFlight = queue.Delayed = queue.Damaged = queue.WaitingBytes = queue.HeldBytes = 0;
-        queue.PurgeNext = queue.Index.FirstTag;
+        queue.Ready = queue.InFlight = queue.Delayed = queue.Damaged = queue.Dying = queue.WaitingBytes = queue.HeldBytes = 0;
         queue.PurgeEnd = queue.Index.NextTag;
-        queue.Returned.Dispose();
+        queue.PurgeNext = queue.Index.Next(0, queue.PurgeEnd);
+        queue.Expiry.Dispose();
+        queue.DyingTags.Dispose();
+        ForgetAllWords(queue);
+        ForgetReturned(queue);
         _purging.Add(queue.Id);
         return true;
     }
@@ -462,10 +443,10 @@ public sealed partial class QueueEngine
         queue.Ready = 0;
         queue.Delayed = 0;
         queue.WaitingBytes = 0;
-        queue.PurgeNext = queue.Index.FirstTag;
+        queue.PurgeNext = queue.Index.Next(0, end);
         queue.PurgeEnd = end;
         queue.Cursor = Math.Max(queue.Cursor, end);
-        queue.Returned.Dispose();
+        ForgetReturned(queue);
         _purging.Add(queue.Id);
         return true;
     }
@@ -518,9 +499,9 @@ public sealed partial class QueueEngine
         return true;
     }
 
-    private bool ApplyUnsubscribed(Subscription subscription, ulong firstNotTaken)
+    private bool ApplyUnsubscribed(Subscription subscription, ulong firstNotTaken, ulong block)
     {
-        GiveBack(subscription, 0, ulong.MaxValue, firstNotTaken, orphan: false);
+        GiveBack(subscription, 0, ulong.MaxValue, firstNotTaken, orphan: false, block);
         RemoveSubscription(subscription);
         return true;
     }
@@ -558,29 +539,39 @@ public sealed partial class QueueEngine
         return true;
     }
 
-    private static bool ApplyDamaged(Queue queue, ulong tag)
+    /// <summary>A message that is ready, or dying, is kept from now on as it is: it has no death, and does not expire.</summary>
+    private bool ApplyDamaged(Queue queue, ulong tag)
     {
         ref IndexEntry entry = ref queue.Index.Find(tag);
-        if (Unsafe.IsNullRef(ref entry) || !entry.IsReady || queue.IsVoid(tag, entry))
+        if (Unsafe.IsNullRef(ref entry) || !(entry.IsReady || entry.State == EntryState.Dying) || queue.IsVoid(tag, entry))
         {
             return false;
         }
 
-        long bytes = entry.LengthBytes - MessageHeader.SizeBytes;
-        queue.Ready--;
-        queue.WaitingBytes -= bytes;
+        if (entry.State == EntryState.Dying)
+        {
+            Revive(queue, tag, entry);
+        }
+        else
+        {
+            long bytes = entry.LengthBytes - MessageHeader.SizeBytes;
+            queue.Ready--;
+            queue.WaitingBytes -= bytes;
+            queue.HeldBytes += bytes;
+            queue.Expiry.Remove(tag);
+        }
+
         queue.Damaged++;
-        queue.HeldBytes += bytes;
         entry.State = EntryState.Damaged;
         return true;
     }
 
     /// <summary>Ends open deliveries from <paramref name="first"/> up to <paramref name="end"/>: the messages go back to their places. From <paramref name="firstUncounted"/> on the delivery does not count.</summary>
-    private bool GiveBack(Subscription subscription, ulong first, ulong end, ulong firstUncounted, bool orphan)
+    private bool GiveBack(Subscription subscription, ulong first, ulong end, ulong firstUncounted, bool orphan, ulong block)
     {
         for (ulong delivery = subscription.Window.NextOccupied(first); delivery < end; delivery = subscription.Window.NextOccupied(delivery + 1))
         {
-            GiveBackOne(subscription, delivery, firstUncounted, orphan);
+            GiveBackOne(subscription, delivery, delivery < firstUncounted, orphan, block);
         }
 
         if (!subscription.Queue.IsListed)
@@ -591,7 +582,7 @@ public sealed partial class QueueEngine
         return true;
     }
 
-    private void GiveBackOne(Subscription subscription, ulong delivery, ulong firstUncounted, bool orphan)
+    private void GiveBackOne(Subscription subscription, ulong delivery, bool isCounted, bool orphan, ulong block)
     {
         bool wasOpen = subscription.Window.TryTake(delivery, out OpenDelivery open);
         Invariant.Holds(wasOpen);
@@ -600,7 +591,7 @@ public sealed partial class QueueEngine
         ref IndexEntry entry = ref queue.Index.Find(tag);
         Invariant.Holds(!Unsafe.IsNullRef(ref entry) && entry.State == EntryState.InFlight);
         subscription.OpenBytes -= entry.LengthBytes;
-        if (delivery >= firstUncounted)
+        if (!isCounted)
         {
             Uncount(queue, ref entry);
         }
@@ -611,7 +602,7 @@ public sealed partial class QueueEngine
             _orphans.Enqueue(new OrphanReference(subscription.Id, delivery, entry.Slot));
         }
 
-        PutBack(queue, tag, ref entry, 0);
+        PutBack(queue, tag, ref entry, isCounted, 0, block);
     }
 
     /// <summary>A delivery is as if it had not been.</summary>
@@ -621,20 +612,41 @@ public sealed partial class QueueEngine
         queue.Redelivered -= entry.Deliveries > 0 ? 1u : 0u;
     }
 
-    /// <summary>A message in flight is ready again, at its place; or waits there for its time.</summary>
-    private void PutBack(Queue queue, ulong tag, ref IndexEntry entry, long dueMicros)
+    /// <summary>A message in flight is ready again, at its place; or waits there for its time; or dies.</summary>
+    /// <param name="milliseconds">So long it waits; 0: by the queue's back-off, if the delivery counts.</param>
+    private void PutBack(Queue queue, ulong tag, ref IndexEntry entry, bool isCounted, long milliseconds, ulong block)
     {
         long bytes = entry.LengthBytes - MessageHeader.SizeBytes;
         queue.InFlight--;
         queue.HeldBytes -= bytes;
-        queue.WaitingBytes += bytes;
-        if (dueMicros != 0)
+        if (isCounted && entry.Deliveries >= queue.MostDeliveries)
         {
-            Delay(queue, tag, ref entry, dueMicros);
+            Die(queue, tag, ref entry, DeathReason.MaxDeliveries, default, block);
             return;
         }
 
-        MakeReady(queue, tag, ref entry);
+        bool expires = queue.Expiry.TryFind(tag, out long expiry);
+        if (expires && expiry <= IntervalMicros)
+        {
+            Die(queue, tag, ref entry, DeathReason.Expired, default, block);
+            return;
+        }
+
+        queue.WaitingBytes += bytes;
+        long waits = milliseconds == 0 && isCounted ? queue.Attributes.BackoffAfter(tag, entry.Deliveries) : milliseconds;
+        if (waits > 0)
+        {
+            Delay(queue, tag, ref entry, IntervalMicros + waits * 1000);
+        }
+        else
+        {
+            MakeReady(queue, tag, ref entry);
+        }
+
+        if (expires)
+        {
+            SetExpiry(queue, tag, expiry); // It may have been passed over meanwhile.
+        }
     }
 
     private static void MakeReady(Queue queue, ulong tag, ref IndexEntry entry)
@@ -642,37 +654,16 @@ public sealed partial class QueueEngine
         entry.State = EntryState.Returned;
         entry.Generation = queue.PurgeGeneration;
         queue.Ready++;
-        queue.Returned.Push(tag);
+        Line(queue, tag, entry);
     }
 
-    /// <summary>The delays of the first so many messages are over.</summary>
-    private bool ApplyDue(Queue queue, in FactRecord fact)
+    /// <summary>A message that came back is found by dispatch from now on.</summary>
+    private static void Line(Queue queue, ulong tag, in IndexEntry entry) => (queue.IsLast(entry) && queue.MostDeliveries > 1 ? queue.Lasts : queue.Returned).Push(tag);
+
+    private static void ForgetReturned(Queue queue)
     {
-        if (fact.First > (ulong)IntervalMicros)
-        {
-            return false;
-        }
-
-        for (uint left = fact.Count; left > 0 && queue.Due.TryPeek(out TimedTag earliest) && earliest.AtMicros <= (long)fact.First;)
-        {
-            queue.Due.Remove(earliest.Tag);
-            ref IndexEntry entry = ref queue.Index.Find(earliest.Tag);
-            Invariant.Holds(!Unsafe.IsNullRef(ref entry) && entry.State == EntryState.Delayed);
-            if (!queue.IsVoid(earliest.Tag, entry))
-            {
-                queue.Delayed--;
-                MakeReady(queue, earliest.Tag, ref entry);
-                left--;
-            }
-        }
-
-        if (queue.Due.TryPeek(out TimedTag next))
-        {
-            NoteQueueTimer(queue, next.AtMicros);
-        }
-
-        List(queue);
-        return true;
+        queue.Returned.Dispose();
+        queue.Lasts.Dispose();
     }
 
     /// <summary>A queue is deleted under a consumer: its deliveries end, the bytes may still be read.</summary>
@@ -706,6 +697,7 @@ public sealed partial class QueueEngine
 
         _subscriptions.Remove(subscription.Id);
         subscription.Queue.Subscriptions.Remove(subscription);
+        subscription.Queue.Drained = subscription.Queue.Drained == subscription ? null : subscription.Queue.Drained;
         _lastSubscription = _lastSubscription == subscription ? null : _lastSubscription;
         subscription.Dispose();
     }

@@ -1,14 +1,43 @@
 using System.Globalization;
+using System.Text;
 using FastQ.Protocol;
 
 namespace FastQ.Engine;
 
-/// <summary>Attributes of a queue. Equal ones make a second declaration succeed.</summary>
-/// <param name="LeaseMilliseconds">How long a delivery is held.</param>
-/// <param name="DelayMilliseconds">How long a message that says nothing of it waits before it is delivered. 0: not at all.</param>
-public readonly record struct QueueAttributes(long LeaseMilliseconds, long DelayMilliseconds)
+/// <summary>Attributes of a queue. Equal ones make a second declaration succeed. What is null follows from the queue's name and the others: <see cref="For"/>.</summary>
+public sealed record QueueAttributes
 {
-    public static QueueAttributes Default { get; } = new(Limits.DefaultLeaseMilliseconds, 0);
+    private const long DefaultBackoffFactorPermille = 2000;
+    private const long DefaultBackoffMostMilliseconds = 3_600_000;
+
+    public static QueueAttributes Default { get; } = new();
+
+    /// <summary>How long a delivery is held.</summary>
+    public long LeaseMilliseconds { get; init; } = Limits.DefaultLeaseMilliseconds;
+
+    /// <summary>How long a message that says nothing of it waits before it is delivered. 0: not at all.</summary>
+    public long DelayMilliseconds { get; init; }
+
+    /// <summary>How long a message lives from when it may first be delivered. 0: for ever.</summary>
+    public long TtlMilliseconds { get; init; }
+
+    /// <summary>Delivered so often and not accepted, a message dies. 0: no limit. Null: 20, or no limit where there are no dead letters.</summary>
+    public long? MaxDeliveries { get; init; }
+
+    /// <summary>How long a message waits after its first delivery failed. 0: not at all.</summary>
+    public long BackoffFirstMilliseconds { get; init; }
+
+    /// <summary>So many thousandths of the wait before is each next one.</summary>
+    public long BackoffFactorPermille { get; init; } = DefaultBackoffFactorPermille;
+
+    /// <summary>The longest wait.</summary>
+    public long BackoffMostMilliseconds { get; init; } = DefaultBackoffMostMilliseconds;
+
+    /// <summary>Name of the queue for dead letters; empty: what dies is gone. Null: <see cref="Names.DeadLetterOf"/>.</summary>
+    public string? DeadLetter { get; init; }
+
+    /// <summary>Of the queue that dead letters of others go to, where nobody has declared it: what is in it stays until somebody takes it.</summary>
+    public static QueueAttributes OfDeadLetters { get; } = new() { DeadLetter = "" };
 
     /// <summary>As they stand in a command or a record; what is not there is as by default. Not judged.</summary>
     public static QueueAttributes From(ReadOnlySpan<byte> fields)
@@ -21,6 +50,12 @@ public readonly record struct QueueAttributes(long LeaseMilliseconds, long Delay
             {
                 FieldTag.LeaseMilliseconds => attributes with { LeaseMilliseconds = NumberOf(reader) },
                 FieldTag.DelayMilliseconds => attributes with { DelayMilliseconds = NumberOf(reader) },
+                FieldTag.TtlMilliseconds => attributes with { TtlMilliseconds = NumberOf(reader) },
+                FieldTag.MaxDeliveries => attributes with { MaxDeliveries = NumberOf(reader) },
+                FieldTag.BackoffFirstMilliseconds => attributes with { BackoffFirstMilliseconds = NumberOf(reader) },
+                FieldTag.BackoffFactorPermille => attributes with { BackoffFactorPermille = NumberOf(reader) },
+                FieldTag.BackoffMostMilliseconds => attributes with { BackoffMostMilliseconds = NumberOf(reader) },
+                FieldTag.DeadLetter => attributes with { DeadLetter = reader.Text },
                 _ => attributes,
             };
         }
@@ -28,37 +63,96 @@ public readonly record struct QueueAttributes(long LeaseMilliseconds, long Delay
         return attributes;
     }
 
+    /// <summary>The same, with all that was left open decided for a queue of this name.</summary>
+    public QueueAttributes For(string name)
+    {
+        string deadLetter = DeadLetter ?? Names.DeadLetterOf(name);
+        return this with { DeadLetter = deadLetter, MaxDeliveries = MaxDeliveries ?? (deadLetter.Length > 0 ? Limits.DefaultMaxDeliveries : 0) };
+    }
+
     public void Write(ref FieldWriter to)
     {
         to.Number(FieldTag.LeaseMilliseconds, (ulong)LeaseMilliseconds);
         to.Number(FieldTag.DelayMilliseconds, (ulong)DelayMilliseconds);
-    }
-
-    /// <summary>Says what is outside its range, or is empty.</summary>
-    public string Fault()
-    {
-        if (LeaseMilliseconds is < Limits.MinLeaseMilliseconds or > Limits.MaxLeaseMilliseconds)
+        to.Number(FieldTag.TtlMilliseconds, (ulong)TtlMilliseconds);
+        if (MaxDeliveries is long most)
         {
-            return $"lease must be {Limits.MinLeaseMilliseconds} ms to {Limits.MaxLeaseMilliseconds} ms";
+            to.Number(FieldTag.MaxDeliveries, (ulong)most);
         }
 
-        return DelayMilliseconds is < 0 or > Limits.MaxDelayMilliseconds ? $"delay must be 0 ms to {Limits.MaxDelayMilliseconds} ms" : "";
+        to.Number(FieldTag.BackoffFirstMilliseconds, (ulong)BackoffFirstMilliseconds);
+        to.Number(FieldTag.BackoffFactorPermille, (ulong)BackoffFactorPermille);
+        to.Number(FieldTag.BackoffMostMilliseconds, (ulong)BackoffMostMilliseconds);
+        if (DeadLetter is not null)
+        {
+            to.Text(FieldTag.DeadLetter, DeadLetter);
+        }
     }
 
-    /// <summary>Names what differs, or is empty.</summary>
+    /// <summary>Says what is outside its range or contradicts itself, or is empty.</summary>
+    /// <param name="name">The queue's.</param>
+    public string Fault(string name)
+    {
+        return OutOf("lease", LeaseMilliseconds, Limits.MinLeaseMilliseconds, Limits.MaxLeaseMilliseconds)
+            ?? OutOf("delay", DelayMilliseconds, 0, Limits.MaxDelayMilliseconds)
+            ?? OutOf("ttl", TtlMilliseconds, 0, Limits.MaxDelayMilliseconds)
+            ?? OutOf("the back-off's first wait", BackoffFirstMilliseconds, 0, Limits.MaxDelayMilliseconds)
+            ?? OutOf("the back-off's longest wait", BackoffMostMilliseconds, 1, Limits.MaxDelayMilliseconds)
+            ?? (BackoffFactorPermille is < 1000 or > 100_000 ? "the back-off's factor must be 1 to 100" : null)
+            ?? (BackoffFirstMilliseconds > BackoffMostMilliseconds ? "the back-off's first wait is above its longest" : null)
+            ?? (MaxDeliveries is < 0 or > Limits.MostMaxDeliveries ? $"max-deliveries must be 0 (no limit) to {Limits.MostMaxDeliveries}" : null)
+            ?? DeadLetterFault(name);
+    }
+
+    /// <summary>Names what differs, or is empty. Both are <see cref="For"/> the same name.</summary>
     public string DifferenceTo(QueueAttributes other)
     {
         List<string> differences = [];
-        Compare(differences, "lease", LeaseMilliseconds, other.LeaseMilliseconds);
-        Compare(differences, "delay", DelayMilliseconds, other.DelayMilliseconds);
+        Compare(differences, "lease", LeaseMilliseconds, other.LeaseMilliseconds, " ms");
+        Compare(differences, "delay", DelayMilliseconds, other.DelayMilliseconds, " ms");
+        Compare(differences, "ttl", TtlMilliseconds, other.TtlMilliseconds, " ms");
+        Compare(differences, "max-deliveries", MaxDeliveries ?? 0, other.MaxDeliveries ?? 0, "");
+        Compare(differences, "the back-off's first wait", BackoffFirstMilliseconds, other.BackoffFirstMilliseconds, " ms");
+        Compare(differences, "the back-off's factor", BackoffFactorPermille, other.BackoffFactorPermille, " thousandths");
+        Compare(differences, "the back-off's longest wait", BackoffMostMilliseconds, other.BackoffMostMilliseconds, " ms");
+        if (DeadLetter != other.DeadLetter)
+        {
+            differences.Add($"dead-letter is '{DeadLetter}', not '{other.DeadLetter}'");
+        }
+
         return string.Join(", ", differences);
     }
 
-    private static void Compare(List<string> differences, string name, long mine, long other)
+    /// <summary>How long a message waits after a delivery that failed, in milliseconds. Less up to a fifth, so that those that failed together do not come together; the same at each replay.</summary>
+    public long BackoffAfter(ulong tag, int deliveries)
+    {
+        long wait = BackoffFirstMilliseconds;
+        for (int i = 1; i < deliveries && wait > 0 && wait < BackoffMostMilliseconds && BackoffFactorPermille > 1000; i++)
+        {
+            wait = Math.Min(BackoffMostMilliseconds, wait * BackoffFactorPermille / 1000);
+        }
+
+        ulong hash = (tag * 0x9E3779B97F4A7C15 + (ulong)deliveries) * 0xD1B54A32D192ED03;
+        return wait - (long)((Int128)wait * (long)(hash >> 44) / (5L << 20));
+    }
+
+    private string DeadLetterFault(string name)
+    {
+        if (DeadLetter == name)
+        {
+            return "a queue is not its own dead-letter queue";
+        }
+
+        return DeadLetter is { Length: > 0 } other && !Names.IsValid(Encoding.UTF8.GetBytes(other)) ? $"dead-letter must be the name of a queue: 1 to {Limits.MaxNameBytes} bytes of UTF-8 without control characters" : "";
+    }
+
+    private static string? OutOf(string what, long value, long least, long most) => value >= least && value <= most ? null : $"{what} must be {least} ms to {most} ms";
+
+    private static void Compare(List<string> differences, string name, long mine, long other, string unit)
     {
         if (mine != other)
         {
-            differences.Add(string.Create(CultureInfo.InvariantCulture, $"{name} is {mine} ms, not {other} ms"));
+            differences.Add(string.Create(CultureInfo.InvariantCulture, $"{name} is {mine}{unit}, not {other}{unit}"));
         }
     }
 

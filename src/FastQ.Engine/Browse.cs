@@ -11,7 +11,9 @@ namespace FastQ.Engine;
 /// <param name="Subscription">Who holds it; 0: nobody.</param>
 /// <param name="LeaseEndMicros">Interval time at which that ends.</param>
 /// <param name="DueMicros">Delayed: interval time at which it is ready. Else 0.</param>
-public readonly record struct MessageView(ulong Tag, MessageState State, int Deliveries, DeliveryEntry Place, uint Subscription, long LeaseEndMicros, long DueMicros);
+/// <param name="Reason">Dying: why. Else none.</param>
+/// <param name="IsStopped">Dying, and it stays: it has gone in a circle.</param>
+public readonly record struct MessageView(ulong Tag, MessageState State, int Deliveries, DeliveryEntry Place, uint Subscription, long LeaseEndMicros, long DueMicros, DeathReason Reason, bool IsStopped);
 
 // Looking at messages without taking them. Cold: it may allocate, and who holds a message is found by a look at all that is open.
 
@@ -46,10 +48,11 @@ public sealed partial class QueueEngine
                 EntryState.InFlight => MessageState.InFlight,
                 EntryState.Delayed => MessageState.Delayed,
                 EntryState.Damaged => MessageState.Damaged,
+                EntryState.Dying => MessageState.DeadLettering,
                 _ => MessageState.Ready,
             };
             _ = found.Due.TryFind(tag, out long due);
-            messages.Add(new MessageView(tag, state, entry.Deliveries, new DeliveryEntry { Slot = entry.Slot, Offset = entry.Offset, LengthBytes = entry.LengthBytes }, 0, 0, due));
+            messages.Add(new MessageView(tag, state, entry.Deliveries, new DeliveryEntry { Slot = entry.Slot, Offset = entry.Offset, LengthBytes = entry.LengthBytes }, 0, 0, due, entry.State == EntryState.Dying ? entry.Reason : DeathReason.None, entry.IsStopped));
         }
 
         next = 0;

@@ -25,13 +25,15 @@ public sealed partial class QueueEngine
             return Decision.Refuse(RefusalCode.BadName);
         }
 
-        difference = wanted.Fault();
+        string text = Encoding.UTF8.GetString(name);
+        wanted = wanted.For(text);
+        difference = wanted.Fault(text);
         if (difference.Length > 0)
         {
             return Decision.Refuse(RefusalCode.BadArgument);
         }
 
-        if (_byName.TryGetValue(Encoding.UTF8.GetString(name), out Queue? existing))
+        if (_byName.TryGetValue(text, out Queue? existing))
         {
             queue = existing.Id;
             difference = existing.Attributes.DifferenceTo(wanted);
@@ -43,7 +45,7 @@ public sealed partial class QueueEngine
             return Decision.Refuse(RefusalCode.LimitReached, (ulong)_limits.MaxQueues);
         }
 
-        Span<byte> payload = stackalloc byte[Limits.MaxNameBytes + 64];
+        Span<byte> payload = stackalloc byte[MaxFactBytes - FactRecord.SizeBytes];
         FieldWriter fields = new(payload);
         fields.Bytes(FieldTag.Name, name);
         wanted.Write(ref fields);
@@ -162,7 +164,7 @@ public sealed partial class QueueEngine
         return written;
     }
 
-    /// <summary>A ready message's record is rotten: it is kept, shown and never delivered.</summary>
+    /// <summary>The record of a message that is ready or dying is rotten: it is kept, shown and never delivered.</summary>
     public bool TryMarkDamaged(uint queue, ulong tag, Span<byte> room, ulong block, out int written)
     {
         written = 0;
@@ -172,7 +174,7 @@ public sealed partial class QueueEngine
         }
 
         ref IndexEntry entry = ref found.Index.Find(tag);
-        if (Unsafe.IsNullRef(ref entry) || !entry.IsReady || found.IsVoid(tag, entry))
+        if (Unsafe.IsNullRef(ref entry) || !(entry.IsReady || entry.State == EntryState.Dying) || found.IsVoid(tag, entry))
         {
             return false;
         }

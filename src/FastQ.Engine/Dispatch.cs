@@ -6,6 +6,9 @@ namespace FastQ.Engine;
 
 // Who gets what next. Queues that have messages and consumers with credit stand in one round; so do the
 // subscriptions of a queue. Messages go in runs of consecutive tags: the lower of what came back and of the cursor (DESIGN-REVIEW R45, R46).
+//
+// A message whose next delivery is the last that is allowed goes alone, to a consumer that holds nothing else: if that crashes over it,
+// it drags no neighbour into the dead letters. Where all hold something, one is drained: it gets nothing more until it holds nothing.
 
 public sealed partial class QueueEngine
 {
@@ -64,8 +67,11 @@ public sealed partial class QueueEngine
 
         bool shared = queue.Subscriptions.Count > 1;
         int most = (int)Math.Min(Math.Min(entries.Length, shared ? SharedRun : Limits.MaxRunEntries), to.CreditMessages - to.Open);
-        ulong first = FirstReady(queue, out bool cameBack);
+        ulong last = to.Open == 0 ? FirstLast(queue) : 0;
+        bool cameBack = false;
+        ulong first = last != 0 ? last : FirstPlain(queue, out cameBack);
         Invariant.Holds(first != 0);
+        most = last != 0 ? 1 : most;
         long leaseEnd = IntervalMicros + to.LeaseMilliseconds * 1000;
         ulong firstDelivery = to.NextDelivery;
         HandedOver handed = default;
@@ -73,7 +79,7 @@ public sealed partial class QueueEngine
         while (handed.Count < most && (ulong)(to.OpenBytes + handed.RecordBytes) < to.CreditBytes)
         {
             ref IndexEntry entry = ref queue.Index.Find(tag);
-            if (Unsafe.IsNullRef(ref entry) || entry.State != (cameBack ? EntryState.Returned : EntryState.Ready) || queue.IsVoid(tag, entry))
+            if (Unsafe.IsNullRef(ref entry) || (last == 0 && !IsPlain(queue, tag, entry, cameBack)))
             {
                 break;
             }
@@ -88,7 +94,7 @@ public sealed partial class QueueEngine
         Invariant.Holds(count > 0);
         Book(to, handed);
         NoteLeaseEnd(to, leaseEnd);
-        DropGoneFromHeap(queue);
+        DropGone(queue);
         ulong token = _nextToken;
         _nextToken += (ulong)count;
         run = new DispatchedRun(subscription, queue.Id, firstDelivery, first, token, count, leaseEnd);
@@ -107,19 +113,23 @@ public sealed partial class QueueEngine
         }
     }
 
-    private static bool TryNextSubscription(Queue queue, out uint subscription)
+    private bool TryNextSubscription(Queue queue, out uint subscription)
     {
         subscription = 0;
-        if (queue.Ready == 0 || FirstReady(queue, out _) == 0)
+        if (queue.Ready == 0)
         {
             return false;
         }
 
+        bool hasLast = FirstLast(queue) != 0;
+        bool hasPlain = FirstPlain(queue, out _) != 0;
+        Drain(queue, hasLast);
         int count = queue.Subscriptions.Count;
-        for (int i = 0; i < count; i++)
+        for (int i = 0; i < count && (hasLast || hasPlain); i++)
         {
             Subscription candidate = queue.Subscriptions[(queue.NextSubscription + i) % count];
-            if (candidate.HasCredit)
+            bool gets = (hasLast && candidate.Open == 0) || (hasPlain && candidate != queue.Drained);
+            if (gets && candidate.HasCredit)
             {
                 queue.NextSubscription = (queue.NextSubscription + i + 1) % count;
                 subscription = candidate.Id;
@@ -130,24 +140,46 @@ public sealed partial class QueueEngine
         return false;
     }
 
-    /// <summary>The first message to go out; 0: none.</summary>
-    private static ulong FirstReady(Queue queue, out bool cameBack)
+    /// <summary>Somebody is to hold nothing soon, while there is a message at its last delivery.</summary>
+    private static void Drain(Queue queue, bool hasLast)
     {
-        DropGoneFromHeap(queue);
+        if (!hasLast)
+        {
+            queue.Drained = null;
+        }
+        else if (queue.Drained is not { CreditMessages: > 0, HoldsLast: false })
+        {
+            queue.Drained = queue.Subscriptions.Find(static candidate => candidate.CreditMessages > 0 && !candidate.HoldsLast);
+        }
+    }
+
+    /// <summary>The first message whose next delivery is the last that is allowed; 0: none. Where only one is allowed they are all so.</summary>
+    private ulong FirstLast(Queue queue) => queue.MostDeliveries == 1 ? First(queue, out _) : FirstIn(queue, queue.Lasts);
+
+    /// <summary>The first of the others; 0: none.</summary>
+    private ulong FirstPlain(Queue queue, out bool cameBack)
+    {
+        cameBack = false;
+        return queue.MostDeliveries == 1 ? 0 : First(queue, out cameBack);
+    }
+
+    private ulong First(Queue queue, out bool cameBack)
+    {
+        ulong returned = FirstIn(queue, queue.Returned);
         ulong inTurn = FirstInTurn(queue);
-        cameBack = queue.Returned.Count > 0 && (inTurn == 0 || queue.Returned.Top < inTurn);
-        return cameBack ? queue.Returned.Top : inTurn;
+        cameBack = returned != 0 && (inTurn == 0 || returned < inTurn);
+        return cameBack ? returned : inTurn;
     }
 
     /// <summary>The first message that never was anything but ready; 0: none.</summary>
-    private static ulong FirstInTurn(Queue queue)
+    private ulong FirstInTurn(Queue queue)
     {
-        // Between the cursor and the end those are passed over, once each, that are delayed, damaged or were out of turn (and, in repair, gaps).
+        // Between the cursor and the end those are passed over, once each, that are delayed, damaged, expired or were out of turn (and, in repair, gaps).
         queue.Search = Math.Max(queue.Search, queue.Cursor);
         for (ulong end = queue.Index.NextTag; queue.Search < end; queue.Search = queue.Index.Next(queue.Search + 1, end))
         {
             ref IndexEntry entry = ref queue.Index.Find(queue.Search);
-            if (!Unsafe.IsNullRef(ref entry) && entry.State == EntryState.Ready)
+            if (!Unsafe.IsNullRef(ref entry) && entry.State == EntryState.Ready && !HasExpired(queue, queue.Search))
             {
                 return queue.Search;
             }
@@ -156,18 +188,31 @@ public sealed partial class QueueEngine
         return 0;
     }
 
-    private static void DropGoneFromHeap(Queue queue)
+    /// <summary>Drops what has gone from the top of a heap of messages that came back, and gives what stands there then; 0: nothing.</summary>
+    private ulong FirstIn(Queue queue, NativeHeap<ulong> heap)
     {
-        while (queue.Returned.Count > 0)
+        for (; heap.Count > 0; heap.Pop())
         {
-            ulong tag = queue.Returned.Top;
+            ulong tag = heap.Top;
             ref IndexEntry entry = ref queue.Index.Find(tag);
-            if (!Unsafe.IsNullRef(ref entry) && entry.State == EntryState.Returned && !queue.IsVoid(tag, entry))
+            bool isHere = !Unsafe.IsNullRef(ref entry) && entry.State == EntryState.Returned && (heap == queue.Lasts) == (queue.IsLast(entry) && queue.MostDeliveries > 1);
+            if (isHere && !queue.IsVoid(tag, entry) && !HasExpired(queue, tag))
             {
-                return;
+                return tag;
             }
-
-            queue.Returned.Pop();
         }
+
+        return 0;
     }
+
+    private void DropGone(Queue queue)
+    {
+        _ = FirstIn(queue, queue.Returned);
+        _ = FirstIn(queue, queue.Lasts);
+    }
+
+    /// <summary>May it go in a run with its neighbours?</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private bool IsPlain(Queue queue, ulong tag, in IndexEntry entry, bool cameBack) =>
+        entry.State == (cameBack ? EntryState.Returned : EntryState.Ready) && !queue.IsVoid(tag, entry) && !(cameBack && queue.IsLast(entry)) && !HasExpired(queue, tag);
 }

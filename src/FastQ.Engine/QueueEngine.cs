@@ -6,18 +6,20 @@ namespace FastQ.Engine;
 
 // The queues: a deterministic state machine.
 //
-//   delayed --MessagesDue--> ready --Delivered--> in flight --accept, reject--> gone     every arrow is a record
+//   delayed --MessagesDue--> ready --Delivered--> in flight --accept--> gone             every arrow is a record
 //      |                       ^---- release, LeaseEnded, session's end ---'             decide judges, apply changes;
 //      ^---- release with a delay -------------------------------------'                 recovery is apply alone
+//   ready, delayed --MessagesExpired--> dying <--reject, a delivery too many-- in flight     (Deaths.cs)
 //
 // Live, a submission's own bytes in the open block are its record: decide judges that copy, completes it (tag, time), and hands it to
-// the same apply that a recovery uses. Counts always add up, per queue: published = accepted + rejected + purged + ready + delayed + in flight + damaged.
+// the same apply that a recovery uses. Counts always add up, per queue: published = accepted + rejected + exhausted + expired + purged
+// + ready + delayed + in flight + damaged; those that are dying have died already, by the counts.
 
 /// <summary>The engine of a namespace. One thread; no clock, no I/O. Room for records is the caller's and must be 8-byte aligned.</summary>
 public sealed partial class QueueEngine : IDisposable
 {
     /// <summary>Room that every method which writes a fact needs at most, in bytes (a name and attributes included).</summary>
-    public const int MaxFactBytes = 512;
+    public const int MaxFactBytes = 1024;
 
     /// <summary>Times beyond are not ours: sums of times must not overflow.</summary>
     private const long LatestMicros = long.MaxValue / 4;
@@ -62,7 +64,7 @@ public sealed partial class QueueEngine : IDisposable
 
     /// <summary>Memory outside the managed heap, in bytes: indexes, open deliveries, what came back. Its cost is that of all queues and subscriptions.</summary>
     public long MeasureNativeBytes() =>
-        _pages.UsedBytes + _queues.Values.Sum(queue => queue.Index.TableBytes + queue.Returned.Bytes) + _subscriptions.Values.Sum(subscription => subscription.Window.Bytes);
+        _pages.UsedBytes + _queues.Values.Sum(queue => queue.Index.TableBytes + queue.Returned.Bytes + queue.Lasts.Bytes + queue.DyingTags.Bytes) + _subscriptions.Values.Sum(subscription => subscription.Window.Bytes);
 
     /// <summary>For repair: records whose ground is lost are counted in <see cref="Lost"/> instead of being contradictions.</summary>
     public bool IsLenient { get; set; }
@@ -84,13 +86,13 @@ public sealed partial class QueueEngine : IDisposable
         RecordKind kind = (RecordKind)record[4];
         int least = kind switch
         {
-            RecordKind.Message or RecordKind.MovedMessage => MessageHeader.SizeBytes,
+            RecordKind.Message or RecordKind.MovedMessage or RecordKind.DeadLetter => MessageHeader.SizeBytes,
             RecordKind.Settle or RecordKind.Extend => SettleRecord.SizeBytes,
             RecordKind.Source => SourceRecord.SizeBytes,
             RecordKind.Delivered => DeliveredRecord.SizeBytes,
             RecordKind.LeaseEnded or RecordKind.NumberRefused or RecordKind.QueueDeclared or RecordKind.QueueDeleted or RecordKind.QueuePurged or RecordKind.PurgeSlice
                 or RecordKind.Subscribed or RecordKind.Unsubscribed or RecordKind.ProducerOpened or RecordKind.ProducerForgotten or RecordKind.RefusalFloor
-                or RecordKind.MessageDamaged or RecordKind.SubscriptionResumed or RecordKind.CommandDone or RecordKind.MessagesDue => FactRecord.SizeBytes,
+                or RecordKind.MessageDamaged or RecordKind.SubscriptionResumed or RecordKind.CommandDone or RecordKind.MessagesDue or RecordKind.MessagesExpired or RecordKind.DeathStopped => FactRecord.SizeBytes,
             _ => 0,
         };
         if (least == 0)
@@ -107,7 +109,8 @@ public sealed partial class QueueEngine : IDisposable
         {
             RecordKind.Message => ApplyMessage(record, place),
             RecordKind.MovedMessage => ApplyMoved(record, place, block),
-            RecordKind.Settle => ApplySettle(MemoryMarshal.Read<SettleRecord>(record), block),
+            RecordKind.DeadLetter => ApplyDeadLetter(record, place, block),
+            RecordKind.Settle => ApplySettle(MemoryMarshal.Read<SettleRecord>(record), record[SettleRecord.SizeBytes..], block),
             RecordKind.Extend => ApplyExtend(MemoryMarshal.Read<SettleRecord>(record)),
             RecordKind.Source => ApplySource(MemoryMarshal.Read<SourceRecord>(record)),
             RecordKind.Delivered => ApplyDelivered(record),
@@ -143,7 +146,7 @@ public sealed partial class QueueEngine : IDisposable
     }
 
     /// <summary>Judges a message whose copy stands in the open block, completes it with tag and time, and applies it.</summary>
-    /// <param name="record">The whole record; its lengths were judged: header and properties fit.</param>
+    /// <param name="record">The whole record; its lengths were judged: header and properties fit. What the properties say is judged here.</param>
     /// <param name="place">Where the copy lies.</param>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public Decision Publish(Span<byte> record, Place place)
@@ -166,13 +169,13 @@ public sealed partial class QueueEngine : IDisposable
             return Decision.Refuse(RefusalCode.TooLarge, (ulong)_limits.MaxMessageBytes);
         }
 
-        long due = 0;
-        if (IsTimed(queue, header) && !TryDueOf(queue, record, header, out due))
+        MessageDates dates = default;
+        if (IsTimed(queue, header) && !TryDatesOf(queue, record, header, out dates))
         {
             return Decision.Refuse(RefusalCode.BadArgument);
         }
 
-        if ((queue.Index.NeedsMemory || due != 0) && !_pages.HasRoom)
+        if ((queue.Index.NeedsMemory || dates != default) && !_pages.HasRoom)
         {
             return Decision.Refuse(RefusalCode.LimitReached, (ulong)_limits.IndexBytes);
         }
@@ -182,11 +185,11 @@ public sealed partial class QueueEngine : IDisposable
         header.Tag = queue.Index.NextTag;
         header.Flags = 0; // Who waits for which confirm is the session's business.
         CountNumber();
-        Enqueue(queue, header.Tag, header.LengthBytes, place, due);
+        Enqueue(queue, header.Tag, header.LengthBytes, place, dates);
         return Decision.Taken;
     }
 
-    /// <summary>Judges a settle or an extension whose copy stands in the open block, and applies it to what is open in its range. The rest is in <see cref="LateRanges"/>.</summary>
+    /// <summary>Judges a settle or an extension whose copy stands in the open block, with the words behind it, and applies it to what is open in its range. The rest is in <see cref="LateRanges"/>.</summary>
     public Decision Settle(Span<byte> record, ulong block)
     {
         _late.Clear();
@@ -204,13 +207,13 @@ public sealed partial class QueueEngine : IDisposable
 
         bool isExtension = settle.Kind == RecordKind.Extend;
         bool isValid = settle.Count > 0 && IsRange(subscription, settle.FirstDelivery, settle.Count)
-            && (isExtension ? settle.Milliseconds is >= Limits.MinLeaseMilliseconds and <= Limits.MaxLeaseMilliseconds : IsOutcome(settle));
+            && (isExtension ? settle.Milliseconds is >= Limits.MinLeaseMilliseconds and <= Limits.MaxLeaseMilliseconds : IsOutcome(settle, record.Length - SettleRecord.SizeBytes));
         if (!isValid)
         {
             return Decision.Refuse(RefusalCode.BadArgument);
         }
 
-        bool fits = isExtension ? ApplyExtend(settle) : ApplySettle(settle, block);
+        bool fits = isExtension ? ApplyExtend(settle) : ApplySettle(settle, record[SettleRecord.SizeBytes..], block);
         Invariant.Holds(fits);
         LookIfDone(subscription);
         return Decision.Taken;

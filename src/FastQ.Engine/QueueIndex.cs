@@ -36,6 +36,9 @@ internal enum EntryState : uint
 
     /// <summary>Waits for its time.</summary>
     Delayed = 5,
+
+    /// <summary>Died, and is to leave for the dead letters.</summary>
+    Dying = 6,
 }
 
 /// <summary>One message. The three low bits of the offset, a multiple of 8, hold the state.</summary>
@@ -49,8 +52,15 @@ internal struct IndexEntry
     [FieldOffset(8)] public uint LengthBytes;
     [FieldOffset(12)] public ushort Deliveries;
 
-    /// <summary>Of a message that came back, or is delayed: the queue's purge generation then. An older one is purged by the newest purge.</summary>
+    /// <summary>Of a message that came back, or is delayed: the queue's purge generation then; an older one is purged by the newest purge. Of one that is dying: why, with <see cref="Stopped"/>.</summary>
     [FieldOffset(14)] public ushort Generation;
+
+    /// <summary>Added to the reason of a death: it went in a circle, and stays.</summary>
+    public const ushort Stopped = 0x8000;
+
+    public readonly DeathReason Reason => (DeathReason)(byte)Generation;
+
+    public readonly bool IsStopped => State == EntryState.Dying && (Generation & Stopped) != 0;
 
     public readonly uint Offset => _offsetAndState & ~7u;
 
@@ -169,9 +179,6 @@ internal sealed unsafe class QueueIndex(PageAllocator pages, WarmTails warm) : I
 
     /// <summary>The next message's tag. Tags start at 1.</summary>
     public ulong NextTag { get; private set; } = 1;
-
-    /// <summary>No tag below this one is there.</summary>
-    public ulong FirstTag => _table.Live == 0 ? NextTag : Math.Max(1, _table.First * EntriesAPage);
 
     public long TableBytes => _table.Bytes;
 

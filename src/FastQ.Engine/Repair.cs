@@ -46,7 +46,7 @@ public sealed partial class QueueEngine
                 {
                     entry.State = EntryState.Returned;
                     entry.Generation = queue.PurgeGeneration;
-                    queue.Returned.Push(tag);
+                    Line(queue, tag, entry);
                 }
             }
         }
@@ -78,19 +78,18 @@ public sealed partial class QueueEngine
                 found.Damaged--;
                 found.HeldBytes -= bytes;
                 break;
-            case EntryState.Delayed:
-                found.Delayed--;
-                found.WaitingBytes -= bytes;
+            case EntryState.Dying:
+                Revive(found, tag, entry);
+                found.HeldBytes -= bytes;
                 break;
             default:
-                found.Ready--;
-                found.WaitingBytes -= bytes;
+                Unline(found, tag, entry);
                 break;
         }
 
         found.Purged++;
         Free(found, tag, ref entry, block);
-        DropGoneFromHeap(found);
+        DropGone(found);
         return true;
     }
 

@@ -10,11 +10,11 @@ namespace FastQ.Engine;
 // The persistent state as bytes, and back. A snapshot is as hostile as any file: every count, link and length is checked, and what can
 // be counted again is counted again.
 //
-//   | version, clocks, next ids | producers | queues: attributes, counts, entries, times of the delayed | subscriptions: open deliveries | slots | end mark |
+//   | version, clocks, next ids | producers | queues: attributes, counts, entries, times of the delayed, expiries, words of the dying | subscriptions: open deliveries | slots | end mark |
 
 public sealed partial class QueueEngine
 {
-    private const ulong SnapshotVersion = 3;
+    private const ulong SnapshotVersion = 4;
     private const ulong EndMark = 0x444E452051455441;
 
     /// <summary>Tags, delivery numbers and tokens never come near: sums of them must not overflow.</summary>
@@ -109,11 +109,11 @@ public sealed partial class QueueEngine
 
         foreach (Queue q in _queues.Values.OrderBy(q => q.Id))
         {
-            to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"queue {q.Id} {Encoding.UTF8.GetString(q.Name)} {q.Attributes} next {q.Index.NextTag} cursor {q.Cursor} ready {q.Ready} inflight {q.InFlight} delayed {q.Delayed} damaged {q.Damaged} bytes {q.WaitingBytes}+{q.HeldBytes} published {q.Published} accepted {q.Accepted} rejected {q.Rejected} purged {q.Purged} redelivered {q.Redelivered} purge {q.PurgeGeneration}: {q.PurgeNext}..{q.PurgeEnd} deleted {q.IsDeleted}"));
+            to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"queue {q.Id} {Encoding.UTF8.GetString(q.Name)} {q.Attributes} next {q.Index.NextTag} cursor {q.Cursor} ready {q.Ready} inflight {q.InFlight} delayed {q.Delayed} damaged {q.Damaged} dying {q.Dying} bytes {q.WaitingBytes}+{q.HeldBytes} published {q.Published} accepted {q.Accepted} rejected {q.Rejected} exhausted {q.Exhausted} expired {q.Expired} deadlettered {q.DeadLettered} purged {q.Purged} redelivered {q.Redelivered} purge {q.PurgeGeneration}: {q.PurgeNext}..{q.PurgeEnd} deleted {q.IsDeleted}"));
             for (ulong tag = q.Index.Next(0, q.Index.NextTag); tag < q.Index.NextTag; tag = q.Index.Next(tag + 1, q.Index.NextTag))
             {
                 IndexEntry e = q.Index.Find(tag);
-                to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"  {tag} {e.State} at {e.Slot}:{e.Offset} length {e.LengthBytes} deliveries {e.Deliveries} generation {e.Generation}{(q.Due.TryFind(tag, out long due) ? $" due {due}" : "")}"));
+                to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"  {tag} {e.State} at {e.Slot}:{e.Offset} length {e.LengthBytes} deliveries {e.Deliveries} generation {e.Generation}{(q.Due.TryFind(tag, out long due) ? $" due {due}" : "")}{(q.Expiry.TryFind(tag, out long expiry) ? $" expires {expiry}" : "")}{(q.Words is not null && q.Words.TryGetValue(tag, out byte[]? words) ? $" words {Convert.ToHexString(words)}" : "")}"));
             }
         }
 
@@ -171,13 +171,19 @@ public sealed partial class QueueEngine
         Number(to, (ulong)queue.InFlight);
         Number(to, (ulong)queue.Delayed);
         Number(to, (ulong)queue.Damaged);
+        Number(to, (ulong)queue.Dying);
         Number(to, queue.Published);
         Number(to, queue.Accepted);
         Number(to, queue.Rejected);
+        Number(to, queue.Exhausted);
+        Number(to, queue.Expired);
+        Number(to, queue.DeadLettered);
         Number(to, queue.Purged);
         Number(to, queue.Redelivered);
         SaveEntries(to, queue.Index);
         SaveTimes(to, queue);
+        SaveExpiries(to, queue);
+        SaveWords(to, queue);
     }
 
     /// <summary>| length | fields |</summary>
@@ -203,6 +209,35 @@ public sealed partial class QueueEngine
                 Number(to, (ulong)due);
             }
         }
+    }
+
+    /// <summary>| tag, when it expires | ... | 0 |, the tags rising.</summary>
+    private static void SaveExpiries(IBufferWriter<byte> to, Queue queue)
+    {
+        ulong end = queue.Index.NextTag;
+        for (ulong tag = queue.Index.Next(0, end); tag < end && queue.Expiry.Count > 0; tag = queue.Index.Next(tag + 1, end))
+        {
+            if (queue.Expiry.TryFind(tag, out long at))
+            {
+                Number(to, tag);
+                Number(to, (ulong)at);
+            }
+        }
+
+        Number(to, 0);
+    }
+
+    /// <summary>| tag, length, what was said of it | ... | 0 |, the tags rising.</summary>
+    private static void SaveWords(IBufferWriter<byte> to, Queue queue)
+    {
+        foreach ((ulong tag, byte[] words) in queue.Words?.OrderBy(pair => pair.Key) ?? Enumerable.Empty<KeyValuePair<ulong, byte[]>>())
+        {
+            Number(to, tag);
+            Number(to, (ulong)words.Length);
+            to.Write(words);
+        }
+
+        Number(to, 0);
     }
 
     /// <summary>| tag, 16 bytes of the entry | ... | 0 |, the tags rising.</summary>
@@ -304,8 +339,9 @@ public sealed partial class QueueEngine
 
             byte[] fields = new byte[attributeBytes];
             loader.Bytes(fields);
-            Queue queue = new(id, name, QueueAttributes.From(fields), _pages, _warm);
-            if (!Names.IsValid(name) || queue.Attributes.Fault().Length > 0 || !_queues.TryAdd(id, queue) || !LoadQueue(loader, queue))
+            string text = Encoding.UTF8.GetString(name);
+            Queue queue = new(id, name, QueueAttributes.From(fields).For(text), _pages, _warm);
+            if (!Names.IsValid(name) || queue.Attributes.Fault(text).Length > 0 || !_queues.TryAdd(id, queue) || !LoadQueue(loader, queue))
             {
                 return false;
             }
@@ -314,7 +350,7 @@ public sealed partial class QueueEngine
             {
                 _purging.Add(id);
             }
-            else if (!_byName.TryAdd(Encoding.UTF8.GetString(name), queue))
+            else if (!_byName.TryAdd(text, queue))
             {
                 return false;
             }
@@ -328,7 +364,7 @@ public sealed partial class QueueEngine
         return !loader.HasFailed;
     }
 
-    private static bool LoadQueue(Loader loader, Queue queue)
+    private bool LoadQueue(Loader loader, Queue queue)
     {
         ulong nextTag = loader.Number();
         queue.Cursor = loader.Number();
@@ -342,9 +378,13 @@ public sealed partial class QueueEngine
         queue.InFlight = (long)loader.Number();
         queue.Delayed = (long)loader.Number();
         queue.Damaged = (long)loader.Number();
+        queue.Dying = (long)loader.Number();
         queue.Published = loader.Number();
         queue.Accepted = loader.Number();
         queue.Rejected = loader.Number();
+        queue.Exhausted = loader.Number();
+        queue.Expired = loader.Number();
+        queue.DeadLettered = loader.Number();
         queue.Purged = loader.Number();
         queue.Redelivered = loader.Number();
         if (loader.HasFailed || nextTag is 0 or > MostTag || queue.Cursor == 0 || queue.Cursor > nextTag || generation > ushort.MaxValue || isDeleted > 1 || (queue.IsDeleted ? queue.PurgeEnd != nextTag : queue.PurgeEnd > queue.Cursor) || queue.PurgeNext > queue.PurgeEnd)
@@ -357,7 +397,7 @@ public sealed partial class QueueEngine
         {
             loader.Bytes(bytes);
             IndexEntry entry = MemoryMarshal.Read<IndexEntry>(bytes);
-            if (loader.HasFailed || tag < queue.Index.NextTag || tag >= nextTag || entry.State is < EntryState.Ready or > EntryState.Delayed || entry.LengthBytes < MessageHeader.SizeBytes || (entry.State is EntryState.InFlight && entry.Deliveries == 0))
+            if (loader.HasFailed || tag < queue.Index.NextTag || tag >= nextTag || !IsEntry(queue, entry) || entry.LengthBytes < MessageHeader.SizeBytes || (entry.State is EntryState.InFlight && entry.Deliveries == 0))
             {
                 return false;
             }
@@ -367,7 +407,52 @@ public sealed partial class QueueEngine
 
         // A deletion frees entries in their order: one that it has passed over would never be freed, nor its slot.
         queue.Index.SetNextTag(nextTag);
-        return !loader.HasFailed && !(queue.IsDeleted && queue.Index.Next(0, queue.PurgeNext) < queue.PurgeNext) && LoadTimes(loader, queue);
+        return !loader.HasFailed && !(queue.IsDeleted && queue.Index.Next(0, queue.PurgeNext) < queue.PurgeNext) && LoadTimes(loader, queue) && LoadExpiries(loader, queue) && LoadWords(loader, queue);
+    }
+
+    /// <summary>Is it a state that there is; and can what is dying leave?</summary>
+    private static bool IsEntry(Queue queue, in IndexEntry entry) => entry.State == EntryState.Dying
+        ? queue.DeadLetter.Length > 0 && (entry.Generation & ~IndexEntry.Stopped) is >= (int)DeathReason.MaxDeliveries and <= (int)DeathReason.Expired
+        : entry.State is >= EntryState.Ready and <= EntryState.Delayed;
+
+    private static bool LoadExpiries(Loader loader, Queue queue)
+    {
+        ulong last = 0;
+        for (ulong tag = loader.Number(); tag != 0; tag = loader.Number())
+        {
+            ulong at = loader.Number();
+            ref IndexEntry entry = ref queue.Index.Find(tag);
+            if (loader.HasFailed || tag <= last || at is 0 or > LatestMicros || queue.IsDeleted || Unsafe.IsNullRef(ref entry) || entry.State is EntryState.Damaged or EntryState.Dying)
+            {
+                return false;
+            }
+
+            queue.Expiry.Set(tag, (long)at);
+            last = tag;
+        }
+
+        return !loader.HasFailed;
+    }
+
+    private bool LoadWords(Loader loader, Queue queue)
+    {
+        ulong last = 0;
+        for (ulong tag = loader.Number(); tag != 0; tag = loader.Number())
+        {
+            ulong length = loader.Number();
+            ref IndexEntry entry = ref queue.Index.Find(tag);
+            if (loader.HasFailed || tag <= last || length is 0 or > Limits.MaxWordsBytes || queue.IsDeleted || Unsafe.IsNullRef(ref entry) || entry.State != EntryState.Dying)
+            {
+                return false;
+            }
+
+            byte[] words = new byte[length];
+            loader.Bytes(words);
+            KeepWords(queue, tag, words);
+            last = tag;
+        }
+
+        return !loader.HasFailed;
     }
 
     private static bool LoadTimes(Loader loader, Queue queue)
@@ -428,6 +513,7 @@ public sealed partial class QueueEngine
 
                 subscription.Window.Append(delivery, one);
                 subscription.OpenBytes += entry.LengthBytes;
+                subscription.HoldsLast = entry.Deliveries >= queue.MostDeliveries;
                 last = delivery;
             }
 
@@ -459,7 +545,7 @@ public sealed partial class QueueEngine
     {
         foreach (Queue queue in _queues.Values)
         {
-            (long ready, long inFlight, long delayed, long damaged) = (0, 0, 0, 0);
+            (long ready, long inFlight, long delayed, long damaged, long dying) = (0, 0, 0, 0, 0);
             ulong end = queue.Index.NextTag;
             for (ulong tag = queue.Index.Next(0, end); tag < end; tag = queue.Index.Next(tag + 1, end))
             {
@@ -490,6 +576,11 @@ public sealed partial class QueueEngine
                         delayed++;
                         queue.WaitingBytes += bytes;
                         break;
+                    case EntryState.Dying:
+                        dying++;
+                        queue.HeldBytes += bytes;
+                        ListAsDying(queue, tag);
+                        break;
                     default:
                         // What is ready and not in the heap lies from the cursor on: else dispatch would pass it by.
                         if (entry.State == EntryState.Ready && tag < queue.Cursor)
@@ -501,15 +592,15 @@ public sealed partial class QueueEngine
                         queue.WaitingBytes += bytes;
                         if (entry.State != EntryState.Ready)
                         {
-                            queue.Returned.Push(tag);
+                            Line(queue, tag, entry);
                         }
 
                         break;
                 }
             }
 
-            bool adds = queue.Published == queue.Accepted + queue.Rejected + queue.Purged + (ulong)(queue.Ready + queue.InFlight + queue.Delayed + queue.Damaged);
-            if (ready != queue.Ready || inFlight != queue.InFlight || delayed != queue.Delayed || damaged != queue.Damaged || (!queue.IsDeleted && !adds))
+            bool adds = queue.Published == queue.Accepted + queue.Deaths + queue.Purged + (ulong)(queue.Ready + queue.InFlight + queue.Delayed + queue.Damaged);
+            if (ready != queue.Ready || inFlight != queue.InFlight || delayed != queue.Delayed || damaged != queue.Damaged || dying != queue.Dying || (!queue.IsDeleted && !(adds && queue.Deaths >= queue.DeadLettered + (ulong)dying)))
             {
                 return false;
             }

@@ -19,6 +19,9 @@ internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, Pa
     /// <summary>When the delayed ones are due, by interval time.</summary>
     public MessageTimes Due { get; } = new(pages);
 
+    /// <summary>When messages expire, by interval time: of those in flight, too, that they do when they come back.</summary>
+    public MessageTimes Expiry { get; } = new(pages);
+
     /// <summary>No message that is ready and not in the heap has a lower tag: dispatch takes the lowest first.</summary>
     public ulong Cursor { get; set; } = 1;
 
@@ -42,22 +45,50 @@ internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, Pa
 
     public long Damaged { get; set; }
 
+    /// <summary>Died, and have not left yet.</summary>
+    public long Dying { get; set; }
+
     /// <summary>Of messages ready or delayed.</summary>
     public long WaitingBytes { get; set; }
 
-    /// <summary>Of messages in flight or damaged.</summary>
+    /// <summary>Of messages in flight, damaged or dying.</summary>
     public long HeldBytes { get; set; }
 
     public ulong Published { get; set; }
 
     public ulong Accepted { get; set; }
 
+    /// <summary>Died of a reject. The others likewise: whether they left for the dead letters or were gone at once.</summary>
     public ulong Rejected { get; set; }
+
+    public ulong Exhausted { get; set; }
+
+    public ulong Expired { get; set; }
+
+    /// <summary>Of whatever reason.</summary>
+    public ulong Deaths => Rejected + Exhausted + Expired;
+
+    /// <summary>Left for the dead letters.</summary>
+    public ulong DeadLettered { get; set; }
 
     public ulong Purged { get; set; }
 
     /// <summary>Deliveries that were not a message's first.</summary>
     public ulong Redelivered { get; set; }
+
+    /// <summary>What consumers said of rejects, of those that are dying; null: nothing.</summary>
+    public Dictionary<ulong, byte[]>? Words { get; set; }
+
+    /// <summary>Delivered so often, a message that is not accepted dies.</summary>
+    public int MostDeliveries { get; } = attributes.MaxDeliveries is long most and > 0 ? (int)most : int.MaxValue;
+
+    public string DeadLetter => attributes.DeadLetter ?? "";
+
+    /// <summary>May a message have a time from its queue?</summary>
+    public bool GivesTimes { get; } = attributes.DelayMilliseconds != 0 || attributes.TtlMilliseconds != 0;
+
+    /// <summary>The next delivery is the last that is allowed.</summary>
+    public bool IsLast(in IndexEntry entry) => entry.Deliveries + 1 >= MostDeliveries;
 
     /// <summary>Purged already by the counts; its entry waits for a slice to free it.</summary>
     public bool IsVoid(ulong tag, in IndexEntry entry) => tag < PurgeEnd && tag >= PurgeNext && (entry.State == EntryState.Ready || (entry.State is EntryState.Returned or EntryState.Delayed && entry.Generation != PurgeGeneration));
@@ -68,7 +99,24 @@ internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, Pa
     public ulong Search { get; set; } = 1;
 
     /// <summary>Tags of messages that came back, or whose delay is over, with leftovers of those that have gone since.</summary>
-    public NativeHeap Returned { get; } = new();
+    public NativeHeap<ulong> Returned { get; } = new();
+
+    /// <summary>As <see cref="Returned"/>, of those whose next delivery is the last that is allowed, where that is not the first.</summary>
+    public NativeHeap<ulong> Lasts { get; } = new();
+
+    /// <summary>Gets nothing more until it holds nothing: then it gets a message's last delivery.</summary>
+    public Subscription? Drained { get; set; }
+
+    /// <summary>Tags of those that are dying, with leftovers.</summary>
+    public NativeHeap<ulong> DyingTags { get; } = new();
+
+    public bool IsListedAsDying { get; set; }
+
+    /// <summary>The block in which a message of it died last.</summary>
+    public ulong DiedInBlock { get; set; }
+
+    /// <summary>Its dead letters could not leave: not before then.</summary>
+    public long DeadLettersFromMicros { get; set; }
 
     public List<Subscription> Subscriptions { get; } = [];
 
@@ -83,7 +131,10 @@ internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, Pa
     {
         Index.Dispose();
         Due.Dispose();
+        Expiry.Dispose();
         Returned.Dispose();
+        Lasts.Dispose();
+        DyingTags.Dispose();
     }
 }
 
@@ -146,7 +197,10 @@ internal sealed class Subscription(uint id, Queue queue, ulong producer, long le
     /// <summary>Numbers whose lease ended and whose client has not said a word of them since.</summary>
     public HashSet<ulong> Lost { get; } = [];
 
-    public bool HasCredit => !IsHeld && Open < CreditMessages && (ulong)OpenBytes < CreditBytes;
+    /// <summary>What it holds, if anything, is a message at its last delivery: nothing comes beside it.</summary>
+    public bool HoldsLast { get; set; }
+
+    public bool HasCredit => !IsHeld && !(HoldsLast && Open > 0) && Open < CreditMessages && (ulong)OpenBytes < CreditBytes;
 
     public void Dispose() => Window.Dispose();
 }
@@ -265,9 +319,9 @@ public readonly record struct EndedSubscription(uint Subscription, RefusalCode C
 public readonly record struct DispatchedRun(uint Subscription, uint Queue, ulong FirstDelivery, ulong FirstTag, ulong FirstToken, int Count, long LeaseEndMicros);
 
 /// <summary>A queue as shown to people.</summary>
-public readonly record struct QueueView(uint Id, string Name, QueueAttributes Attributes, long Ready, long InFlight, long Delayed, long Damaged, long Bytes, int Consumers, ulong Published, ulong Accepted, ulong Rejected, ulong Redelivered, ulong Purged)
+public readonly record struct QueueView(uint Id, string Name, QueueAttributes Attributes, long Ready, long InFlight, long Delayed, long Damaged, long Dying, long Bytes, int Consumers, ulong Published, ulong Accepted, ulong Rejected, ulong Exhausted, ulong Expired, ulong DeadLettered, ulong Redelivered, ulong Purged)
 {
-    public long Messages => Ready + InFlight + Delayed + Damaged;
+    public long Messages => Ready + InFlight + Delayed + Damaged + Dying;
 }
 
 /// <summary>A producer as shown to its session.</summary>

@@ -6,7 +6,7 @@ namespace FastQ.Engine;
 // Each is one record. What is due is found without looking at what is not:
 //
 //   leases: a heap of (a time not after the first lease end, subscription) --due--> a walk over its open deliveries, a record per run
-//   delays: a heap of (a time not after the first that is due, queue) --due--> so many of its messages, a record
+//   dates:  a heap of (a time not after the first that is due or expires, queue) --due--> so many of its messages, a record
 //   purges: their queues, lowest id first        producers: once an hour a walk over their ids, some thousands a call
 
 public sealed partial class QueueEngine
@@ -44,7 +44,7 @@ public sealed partial class QueueEngine
         }
     }
 
-    /// <summary>Does one piece of what is due at the batch's time: a slice of a purge, delays that are over, an ended lease, a subscription that nobody speaks for, a forgotten producer.</summary>
+    /// <summary>Does one piece of what is due at the batch's time: a slice of a purge, delays that are over, messages that have expired, an ended lease, a subscription that nobody speaks for, a forgotten producer.</summary>
     /// <param name="room">At least <see cref="MaxFactBytes"/>.</param>
     /// <param name="block">The open block.</param>
     /// <returns>Bytes written, of one record; 0: nothing more is due now.</returns>
@@ -57,7 +57,7 @@ public sealed partial class QueueEngine
             return Write(new FactRecord { Kind = RecordKind.PurgeSlice, Subject = queue.Id, Count = (uint)Math.Min(tags, uint.MaxValue) }, default, room, block);
         }
 
-        int written = RunDelays(room, block);
+        int written = RunDates(room, block);
         if (written > 0 || IntervalMicros < GraceUntilMicros)
         {
             return written;
@@ -77,8 +77,8 @@ public sealed partial class QueueEngine
         }
     }
 
-    /// <summary>So many messages of the queue that is due first are ready, a slice at a time: a flood holds nobody up. Entries of the heap that a later one replaced are dropped.</summary>
-    private int RunDelays(Span<byte> room, ulong block)
+    /// <summary>So many messages of the queue that is due first expire, or are ready: a slice at a time, so that a flood holds nobody up. Entries of the heap that a later one replaced are dropped.</summary>
+    private int RunDates(Span<byte> room, ulong block)
     {
         while (_queueTimers.TryPeek(out uint id, out long at) && at <= IntervalMicros)
         {
@@ -89,12 +89,14 @@ public sealed partial class QueueEngine
             }
 
             queue.LookAtMicros = long.MaxValue;
-            if (queue.Due.TryPeek(out TimedTag earliest) && earliest.AtMicros <= IntervalMicros)
+            bool expires = TryPeekExpiry(queue, out TimedTag oldest) && oldest.AtMicros <= IntervalMicros;
+            if (expires || (queue.Due.TryPeek(out TimedTag first) && first.AtMicros <= IntervalMicros))
             {
-                return Write(new FactRecord { Kind = RecordKind.MessagesDue, Subject = id, Count = SliceTags, First = (ulong)IntervalMicros }, default, room, block);
+                RecordKind kind = expires ? RecordKind.MessagesExpired : RecordKind.MessagesDue;
+                return Write(new FactRecord { Kind = kind, Subject = id, Count = SliceTags, First = (ulong)IntervalMicros }, default, room, block);
             }
 
-            NoteQueueTimer(queue, queue.Due.Count > 0 ? earliest.AtMicros : long.MaxValue);
+            NoteQueueTimer(queue, NextDate(queue));
         }
 
         return 0;
@@ -131,7 +133,7 @@ public sealed partial class QueueEngine
 
         foreach (Queue queue in _queues.Values)
         {
-            NoteQueueTimer(queue, queue.Due.TryPeek(out TimedTag earliest) ? earliest.AtMicros : long.MaxValue);
+            NoteQueueTimer(queue, NextDate(queue));
         }
     }
 

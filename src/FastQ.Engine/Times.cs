@@ -3,7 +3,7 @@ using System.Runtime.InteropServices;
 
 namespace FastQ.Engine;
 
-// Times of messages, by tag, outside the managed heap: when a delayed one is due.
+// Times of messages, by tag, outside the managed heap: when a delayed one is due, when one expires.
 //
 //   rows  [ tag, time | - | tag, time | ... ]     open addressing, a power of two, at most two thirds full: the truth
 //   heap  [ (time, tag), the earliest first ]     with leftovers: one is true when the row of its tag says the same time
@@ -23,14 +23,13 @@ internal sealed unsafe class MessageTimes(PageAllocator pages) : IDisposable
     private const int FewLeftovers = 64;
     private Row* _rows;
     private int _capacity;
-    private TimedTag* _heap;
-    private int _heapCapacity;
-    private int _heapCount;
+    private readonly NativeHeap<TimedTag> _heap = new();
+    private long _charged;
 
     /// <summary>How many messages have a time.</summary>
     public int Count { get; private set; }
 
-    public long Bytes => (long)_capacity * sizeof(Row) + (long)_heapCapacity * sizeof(TimedTag);
+    public long Bytes => (long)_capacity * sizeof(Row) + _heap.Bytes;
 
     /// <summary>The time of a message.</summary>
     public bool TryFind(ulong tag, out long atMicros)
@@ -52,11 +51,13 @@ internal sealed unsafe class MessageTimes(PageAllocator pages) : IDisposable
         int at = Find(tag);
         Count += _rows[at].Tag == tag ? 0 : 1;
         _rows[at] = new Row { Tag = tag, AtMicros = atMicros };
-        Push(new TimedTag(atMicros, tag));
-        if (_heapCount > 2 * Count + FewLeftovers)
+        _heap.Push(new TimedTag(atMicros, tag));
+        if (_heap.Count > 2 * Count + FewLeftovers)
         {
             DropLeftovers();
         }
+
+        Charge();
     }
 
     /// <summary>A message has no time any more; nothing happens when it had none.</summary>
@@ -89,35 +90,44 @@ internal sealed unsafe class MessageTimes(PageAllocator pages) : IDisposable
         {
             Resize(_capacity / 2);
             DropLeftovers();
+            Charge();
         }
     }
 
     /// <summary>The earliest, the lowest tag first among equals.</summary>
     public bool TryPeek(out TimedTag earliest)
     {
-        while (_heapCount > 0)
+        while (_heap.Count > 0)
         {
-            earliest = _heap[0];
+            earliest = _heap.Top;
             if (TryFind(earliest.Tag, out long at) && at == earliest.AtMicros)
             {
                 return true;
             }
 
-            Pop();
+            _heap.Pop();
         }
 
         earliest = default;
         return false;
     }
 
+    /// <summary>The one that <see cref="TryPeek"/> gave keeps its time, but is not looked for again before it is set anew.</summary>
+    public void Pass() => _heap.Pop();
+
     public void Dispose()
     {
-        pages.Charge(-Bytes);
         NativeMemory.Free(_rows);
-        NativeMemory.Free(_heap);
+        _heap.Dispose();
         _rows = null;
-        _heap = null;
-        (_capacity, _heapCapacity, _heapCount, Count) = (0, 0, 0, 0);
+        (_capacity, Count) = (0, 0);
+        Charge();
+    }
+
+    private void Charge()
+    {
+        pages.Charge(Bytes - _charged);
+        _charged = Bytes;
     }
 
     /// <summary>Where the tag stands, or the free row where it would.</summary>
@@ -139,7 +149,6 @@ internal sealed unsafe class MessageTimes(PageAllocator pages) : IDisposable
     {
         Row* old = _rows;
         int oldCapacity = _capacity;
-        pages.Charge((long)(capacity - oldCapacity) * sizeof(Row));
         _rows = (Row*)NativeMemory.AllocZeroed((nuint)capacity, (nuint)sizeof(Row));
         _capacity = capacity;
         for (int i = 0; i < oldCapacity; i++)
@@ -156,59 +165,14 @@ internal sealed unsafe class MessageTimes(PageAllocator pages) : IDisposable
     /// <summary>Makes the heap anew from the rows.</summary>
     private void DropLeftovers()
     {
-        _heapCount = 0;
-        ResizeHeap(Math.Max(LeastCapacity, Count * 3 / 2));
+        _heap.Clear(Count * 3 / 2);
         for (int i = 0; i < _capacity; i++)
         {
             if (_rows[i].Tag != 0)
             {
-                Push(new TimedTag(_rows[i].AtMicros, _rows[i].Tag));
+                _heap.Push(new TimedTag(_rows[i].AtMicros, _rows[i].Tag));
             }
         }
-    }
-
-    private void ResizeHeap(int capacity)
-    {
-        pages.Charge((long)(capacity - _heapCapacity) * sizeof(TimedTag));
-        _heap = (TimedTag*)NativeMemory.Realloc(_heap, (nuint)capacity * (nuint)sizeof(TimedTag));
-        _heapCapacity = capacity;
-    }
-
-    private void Push(TimedTag item)
-    {
-        if (_heapCount == _heapCapacity)
-        {
-            ResizeHeap(Math.Max(LeastCapacity, _heapCapacity * 2));
-        }
-
-        int at = _heapCount++;
-        while (at > 0 && _heap[(at - 1) / 2].CompareTo(item) > 0)
-        {
-            _heap[at] = _heap[(at - 1) / 2];
-            at = (at - 1) / 2;
-        }
-
-        _heap[at] = item;
-    }
-
-    private void Pop()
-    {
-        TimedTag last = _heap[--_heapCount];
-        int at = 0;
-        while (2 * at + 1 < _heapCount)
-        {
-            int child = 2 * at + 1;
-            child += child + 1 < _heapCount && _heap[child + 1].CompareTo(_heap[child]) < 0 ? 1 : 0;
-            if (_heap[child].CompareTo(last) >= 0)
-            {
-                break;
-            }
-
-            _heap[at] = _heap[child];
-            at = child;
-        }
-
-        _heap[at] = last;
     }
 
     [StructLayout(LayoutKind.Sequential)]

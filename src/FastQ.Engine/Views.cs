@@ -11,7 +11,7 @@ public sealed partial class QueueEngine
     public int QueueCount => _byName.Count;
 
     /// <summary>Messages in all queues, in whatever state.</summary>
-    public long MessageCount => _byName.Values.Sum(queue => queue.Ready + queue.InFlight + queue.Delayed + queue.Damaged);
+    public long MessageCount => _byName.Values.Sum(queue => queue.Ready + queue.InFlight + queue.Delayed + queue.Damaged + queue.Dying);
 
     public long LiveBytes => _slots.Values.Sum(slot => slot.LiveBytes);
 
@@ -32,7 +32,7 @@ public sealed partial class QueueEngine
     {
         Queue q = _queues[queue];
         int consumers = q.Subscriptions.Count(subscription => subscription.IsAttached);
-        return new QueueView(q.Id, Encoding.UTF8.GetString(q.Name), q.Attributes, q.Ready, q.InFlight, q.Delayed, q.Damaged, q.WaitingBytes + q.HeldBytes, consumers, q.Published, q.Accepted, q.Rejected, q.Redelivered, q.Purged);
+        return new QueueView(q.Id, Encoding.UTF8.GetString(q.Name), q.Attributes, q.Ready, q.InFlight, q.Delayed, q.Damaged, q.Dying, q.WaitingBytes + q.HeldBytes, consumers, q.Published, q.Accepted, q.Rejected, q.Exhausted, q.Expired, q.DeadLettered, q.Redelivered, q.Purged);
     }
 
     public bool IsSubscription(uint subscription) => _subscriptions.ContainsKey(subscription);
@@ -72,7 +72,7 @@ public sealed partial class QueueEngine
         Dictionary<uint, (long Live, long Bytes)> slots = [];
         foreach (Queue queue in _queues.Values)
         {
-            (long ready, long inFlight, long delayed, long damaged, long bytes) = (0, 0, 0, 0, 0);
+            (long ready, long inFlight, long delayed, long damaged, long dying, long bytes) = (0, 0, 0, 0, 0, 0);
             ulong end = queue.Index.NextTag;
             for (ulong tag = queue.Index.Next(0, end); tag < end; tag = queue.Index.Next(tag + 1, end))
             {
@@ -89,12 +89,14 @@ public sealed partial class QueueEngine
                 inFlight += entry.State == EntryState.InFlight ? 1 : 0;
                 delayed += entry.State == EntryState.Delayed && queue.Due.TryFind(tag, out _) ? 1 : 0;
                 damaged += entry.State == EntryState.Damaged ? 1 : 0;
+                dying += entry.State == EntryState.Dying ? 1 : 0;
             }
 
             if (!queue.IsDeleted)
             {
-                Invariant.Holds(ready == queue.Ready && inFlight == queue.InFlight && delayed == queue.Delayed && damaged == queue.Damaged && bytes == queue.WaitingBytes + queue.HeldBytes);
-                Invariant.Holds(queue.Published == queue.Accepted + queue.Rejected + queue.Purged + (ulong)(ready + inFlight + delayed + damaged));
+                Invariant.Holds(ready == queue.Ready && inFlight == queue.InFlight && delayed == queue.Delayed && damaged == queue.Damaged && dying == queue.Dying && bytes == queue.WaitingBytes + queue.HeldBytes);
+                Invariant.Holds(queue.Published == queue.Accepted + queue.Deaths + queue.Purged + (ulong)(ready + inFlight + delayed + damaged));
+                Invariant.Holds(queue.Deaths >= queue.DeadLettered + (ulong)dying);
                 Invariant.Holds(queue.Subscriptions.Sum(subscription => subscription.Open) == inFlight);
             }
         }

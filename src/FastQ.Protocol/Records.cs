@@ -71,6 +71,9 @@ public static class RecordKinds
 {
     /// <summary>Is this, in a block, a message with header, properties and body?</summary>
     public static bool IsStoredMessage(this RecordKind kind) => kind is RecordKind.Message or RecordKind.MovedMessage or RecordKind.DeadLetter;
+
+    /// <summary>May it stand in a block?</summary>
+    public static bool IsJournaled(this RecordKind kind) => kind is RecordKind.Message or RecordKind.Settle or RecordKind.Extend or (>= RecordKind.Source and <= RecordKind.DeathStopped);
 }
 
 /// <summary>The first 8 bytes of every record.</summary>

@@ -1,0 +1,151 @@
+using System.Runtime.InteropServices;
+using System.Text;
+using FastQ.Engine;
+using FastQ.Journal;
+using FastQ.Protocol;
+
+namespace FastQ.Broker;
+
+// Messages that died go to their dead-letter queue, some each turn. One record is the message there and its end here; the queue, where
+// it is not there yet, is made in the same block. What cannot go now (no room, too many queues) stays where it is, and is tried again.
+
+public sealed partial class Broker
+{
+    private const int DeadLettersATurn = 64;
+    private const int DeadLetterBytesATurn = 256 * 1024;
+    private const int KeptLetterBytes = 1024 * 1024;
+    private const long DeadLettersAgainMicros = 100_000;
+    private readonly byte[] _story = new byte[Limits.MaxStoredPropertyBytes];
+    private byte[] _letter = new byte[16 * 1024];
+
+    private bool MoveDeadLetters()
+    {
+        int bytes = 0;
+        int moved = 0;
+        while (moved < DeadLettersATurn && bytes < DeadLetterBytesATurn && _engine.HasDying && _journal.Room == JournalRoom.Plenty && _engine.TryNextDying(_now.IntervalMicros, out DyingMessage message))
+        {
+            bytes += (int)message.Place.LengthBytes;
+            if (!TryBury(message))
+            {
+                break;
+            }
+
+            moved++;
+        }
+
+        return moved > 0;
+    }
+
+    /// <summary>Moves a message on its way. False: not now.</summary>
+    private bool TryBury(in DyingMessage message)
+    {
+        Span<byte> letter = LetterOf((int)message.Place.LengthBytes);
+        if (!TryReadRecord(message.Place, message.Queue, message.Tag, letter) && !TryReadRecord(message.Place, message.Queue, message.Tag, letter))
+        {
+            // What is not written yet cannot be read; what is, and fails twice, is rotten.
+            return message.Block <= _journal.WrittenBlock && TryKeepDamaged(message);
+        }
+
+        MessageHeader header = MemoryMarshal.Read<MessageHeader>(letter);
+        ReadOnlySpan<byte> properties = letter.Slice(MessageHeader.SizeBytes, header.PropertyBytes);
+        if (Obituary.IsCircle(properties, message))
+        {
+            return TryStop(message);
+        }
+
+        int propertyBytes = Obituary.Write(properties, message, _now.WallMicros, _story);
+        return TryMove(message, header, _story.AsSpan(0, propertyBytes), letter[(MessageHeader.SizeBytes + header.PropertyBytes)..]);
+    }
+
+    private Span<byte> LetterOf(int bytes)
+    {
+        if (bytes > KeptLetterBytes)
+        {
+            return new byte[bytes];
+        }
+
+        if (bytes > _letter.Length)
+        {
+            _letter = new byte[Math.Min(KeptLetterBytes, bytes * 2)];
+        }
+
+        return _letter.AsSpan(0, bytes);
+    }
+
+    private bool TryMove(in DyingMessage message, MessageHeader header, ReadOnlySpan<byte> properties, ReadOnlySpan<byte> body)
+    {
+        int length = MessageHeader.SizeBytes + properties.Length + body.Length;
+        if (!_journal.TryReserve(SourceRecord.SizeBytes + QueueEngine.MaxFactBytes + Limits.Align(length), out Span<byte> room, out Place place))
+        {
+            _isBlocked = true;
+            return false;
+        }
+
+        int source = BeginSource(0, room);
+        Facts facts = new(room, source);
+        Decision decision = FindOrMakeQueue(message.Target, ref facts, out uint target);
+        if (decision.IsTaken)
+        {
+            Span<byte> record = facts.Rest[..Limits.Align(length)];
+            MemoryMarshal.Write(record[^Limits.RecordAlignment..], 0ul); // The padding.
+            properties.CopyTo(record[MessageHeader.SizeBytes..]);
+            body.CopyTo(record[(MessageHeader.SizeBytes + properties.Length)..]);
+            header.LengthBytes = (uint)length;
+            (header.Kind, header.PropertyBytes, header.Queue) = (RecordKind.DeadLetter, (ushort)properties.Length, target);
+            header.Check = RecordCheck.Of(record[MessageHeader.SizeBytes..length]);
+            MemoryMarshal.Write(record, header);
+            decision = _engine.DeadLetter(record[..length], new Place(place.Slot, place.Offset + (uint)facts.Bytes), _journal.OpenBlock);
+            facts.Add(decision.IsTaken ? Limits.Align(length) : 0);
+        }
+
+        if (!decision.IsTaken)
+        {
+            _engine.PauseDeadLetters(message.Queue, _now.IntervalMicros + DeadLettersAgainMicros);
+        }
+
+        Commit(facts.Bytes, facts.Records + (source > 0 ? 1u : 0u));
+        return true;
+    }
+
+    private Decision FindOrMakeQueue(string name, ref Facts facts, out uint queue)
+    {
+        byte[] bytes = Encoding.UTF8.GetBytes(name);
+        if (_engine.TryFindQueue(bytes, out queue))
+        {
+            return Decision.Taken;
+        }
+
+        Decision decision = _engine.DeclareQueue(bytes, QueueAttributes.OfDeadLetters, facts.Rest, _journal.OpenBlock, out int written, out queue, out _, out _);
+        facts.Add(written);
+        return decision;
+    }
+
+    private bool TryStop(in DyingMessage message)
+    {
+        if (!_journal.TryReserve(SourceRecord.SizeBytes + FactRecord.SizeBytes, out Span<byte> room, out _))
+        {
+            _isBlocked = true;
+            return false;
+        }
+
+        int source = BeginSource(0, room);
+        int stopped = _engine.StopDeath(message.Queue, message.Tag, room[source..], _journal.OpenBlock);
+        Commit(source + stopped, source > 0 ? 2u : 1u);
+        return true;
+    }
+
+    private bool TryKeepDamaged(in DyingMessage message)
+    {
+        if (!_journal.TryReserve(SourceRecord.SizeBytes + FactRecord.SizeBytes, out Span<byte> room, out _))
+        {
+            _isBlocked = true;
+            return false;
+        }
+
+        int source = BeginSource(0, room);
+        bool isMarked = _engine.TryMarkDamaged(message.Queue, message.Tag, room[source..], _journal.OpenBlock, out int marked);
+        Invariant.Holds(isMarked);
+        Commit(source + marked, source > 0 ? 2u : 1u);
+        return true;
+    }
+}

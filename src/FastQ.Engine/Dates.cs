@@ -1,0 +1,186 @@
+using System.Runtime.CompilerServices;
+using FastQ.Protocol;
+
+namespace FastQ.Engine;
+
+// When messages may be delivered, and when they expire. Both stand beside the index, by tag (Times.cs); one record makes up to some
+// thousands of them ready, or lets them die. What is in flight does not expire: it does when it comes back.
+
+/// <summary>Dates of a message, by interval time. 0: none.</summary>
+internal readonly record struct MessageDates(long DueMicros, long ExpiryMicros);
+
+public sealed partial class QueueEngine
+{
+    /// <summary>May this message have dates of its own, or from its queue?</summary>
+    private static bool IsTimed(Queue queue, in MessageHeader header) => header.PropertyBytes != 0 || queue.GivesTimes;
+
+    /// <summary>Reads when a message is due and when it expires. False: its properties are cut short, contradict themselves, or are not its sender's to write.</summary>
+    private bool TryDatesOf(Queue queue, ReadOnlySpan<byte> record, in MessageHeader header, out MessageDates dates)
+    {
+        dates = default;
+        if (header.PropertyBytes > record.Length - MessageHeader.SizeBytes)
+        {
+            return false;
+        }
+
+        Wish wish = default;
+        PropertyReader reader = new(record.Slice(MessageHeader.SizeBytes, header.PropertyBytes));
+        while (reader.Next())
+        {
+            bool isGood = reader.Tag switch
+            {
+                PropertyTag.Delay => TryOnce(reader, PropertyType.Int64, 0, Limits.MaxDelayMilliseconds, ref wish.Delay),
+                PropertyTag.DeliverAt => TryOnce(reader, PropertyType.Timestamp, 0, Limits.MaxDelayMilliseconds * 1000, ref wish.At),
+                PropertyTag.Ttl => TryOnce(reader, PropertyType.Int64, 1, Limits.MaxDelayMilliseconds, ref wish.Ttl),
+                PropertyTag.Death => header.Kind != RecordKind.Message,
+                _ => true,
+            };
+            if (!isGood)
+            {
+                return false;
+            }
+        }
+
+        dates = DatesFrom(queue, wish);
+        return !reader.IsMalformed && (wish.Delay is null || wish.At is null);
+    }
+
+    /// <summary>What a message says of its times.</summary>
+    private ref struct Wish
+    {
+        public long? Delay;
+        public long? At;
+        public long? Ttl;
+    }
+
+    private static bool TryOnce(in PropertyReader reader, PropertyType type, long least, long most, ref long? value)
+    {
+        if (value is not null || !reader.TryNumber(type, out long number) || number < least || number > most)
+        {
+            return false;
+        }
+
+        value = number;
+        return true;
+    }
+
+    private MessageDates DatesFrom(Queue queue, in Wish wish)
+    {
+        long waits = Math.Min(wish.At is long moment ? moment - WallMicros : (wish.Delay ?? queue.Attributes.DelayMilliseconds) * 1000, Limits.MaxDelayMilliseconds * 1000); // A journal's wall clock may say anything.
+        long due = waits > 0 ? IntervalMicros + waits : 0;
+        long ofQueue = queue.Attributes.TtlMilliseconds;
+        long lives = Math.Min(wish.Ttl ?? long.MaxValue, ofQueue == 0 ? long.MaxValue : ofQueue);
+        return new MessageDates(due, lives == long.MaxValue ? 0 : Math.Max(due, IntervalMicros) + lives * 1000);
+    }
+
+    /// <summary>A message waits for its time. It is counted nowhere else.</summary>
+    private void Delay(Queue queue, ulong tag, ref IndexEntry entry, long dueMicros)
+    {
+        entry.State = EntryState.Delayed;
+        entry.Generation = queue.PurgeGeneration;
+        queue.Delayed++;
+        queue.Due.Set(tag, dueMicros);
+        NoteQueueTimer(queue, dueMicros);
+    }
+
+    private void SetExpiry(Queue queue, ulong tag, long atMicros)
+    {
+        queue.Expiry.Set(tag, atMicros);
+        NoteQueueTimer(queue, atMicros);
+    }
+
+    /// <summary>Is its time over? It may still be counted as ready, for a turn.</summary>
+    private bool HasExpired(Queue queue, ulong tag) => queue.Expiry.Count > 0 && queue.Expiry.TryFind(tag, out long at) && at <= IntervalMicros;
+
+    /// <summary>The delays of the first so many messages are over.</summary>
+    private bool ApplyDue(Queue queue, in FactRecord fact)
+    {
+        if (fact.First > (ulong)IntervalMicros)
+        {
+            return false;
+        }
+
+        for (uint left = fact.Count; left > 0 && queue.Due.TryPeek(out TimedTag earliest) && earliest.AtMicros <= (long)fact.First;)
+        {
+            queue.Due.Remove(earliest.Tag);
+            ref IndexEntry entry = ref queue.Index.Find(earliest.Tag);
+            Invariant.Holds(!Unsafe.IsNullRef(ref entry) && entry.State == EntryState.Delayed);
+            if (!queue.IsVoid(earliest.Tag, entry))
+            {
+                queue.Delayed--;
+                MakeReady(queue, earliest.Tag, ref entry);
+                left--;
+            }
+        }
+
+        NoteQueueTimer(queue, NextDate(queue));
+        List(queue);
+        return true;
+    }
+
+    /// <summary>The first so many messages that have expired die.</summary>
+    private bool ApplyExpired(Queue queue, in FactRecord fact, ulong block)
+    {
+        if (fact.First > (ulong)IntervalMicros)
+        {
+            return false;
+        }
+
+        for (uint left = fact.Count; left > 0 && TryPeekExpiry(queue, out TimedTag earliest) && earliest.AtMicros <= (long)fact.First;)
+        {
+            queue.Expiry.Remove(earliest.Tag);
+            ref IndexEntry entry = ref queue.Index.Find(earliest.Tag);
+            Invariant.Holds(!Unsafe.IsNullRef(ref entry) && (entry.IsReady || entry.State == EntryState.Delayed));
+            if (queue.IsVoid(earliest.Tag, entry))
+            {
+                continue;
+            }
+
+            Unline(queue, earliest.Tag, entry);
+            Die(queue, earliest.Tag, ref entry, DeathReason.Expired, default, block);
+            left--;
+        }
+
+        NoteQueueTimer(queue, NextDate(queue));
+        return true;
+    }
+
+    /// <summary>A message that waits counts as waiting no more.</summary>
+    private static void Unline(Queue queue, ulong tag, in IndexEntry entry)
+    {
+        queue.WaitingBytes -= entry.LengthBytes - MessageHeader.SizeBytes;
+        if (entry.State == EntryState.Delayed)
+        {
+            queue.Due.Remove(tag);
+            queue.Delayed--;
+        }
+        else
+        {
+            queue.Ready--;
+        }
+    }
+
+    /// <summary>The message that expires first, of those that are not in flight.</summary>
+    private static bool TryPeekExpiry(Queue queue, out TimedTag earliest)
+    {
+        while (queue.Expiry.TryPeek(out earliest))
+        {
+            ref IndexEntry entry = ref queue.Index.Find(earliest.Tag);
+            if (Unsafe.IsNullRef(ref entry) || entry.State != EntryState.InFlight)
+            {
+                return true;
+            }
+
+            queue.Expiry.Pass();
+        }
+
+        return false;
+    }
+
+    /// <summary>When something of this queue falls due next.</summary>
+    private static long NextDate(Queue queue)
+    {
+        long due = queue.Due.TryPeek(out TimedTag first) ? first.AtMicros : long.MaxValue;
+        return TryPeekExpiry(queue, out TimedTag oldest) ? Math.Min(due, oldest.AtMicros) : due;
+    }
+}

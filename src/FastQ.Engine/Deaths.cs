@@ -1,0 +1,248 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
+using System.Text;
+using FastQ.Protocol;
+
+namespace FastQ.Engine;
+
+// Messages that die: rejected, delivered too often, or expired.
+//
+//   ready, delayed, in flight --> dying --DeadLetter (one record, which is the message in its new queue)--> gone here, ready there
+//                            '--> gone, where the queue has no dead letters
+//
+// Who reads the bytes and writes that record is the broker: a message is nowhere but in the journal. Till then it stays, counted as
+// dying; it is in one queue or in the other at every moment, for the record that adds it there takes it away here.
+
+/// <summary>A message that is to leave for the dead letters.</summary>
+/// <param name="Queue">Where it is.</param>
+/// <param name="QueueName">The same, for its story.</param>
+/// <param name="Tag">Its place there.</param>
+/// <param name="Place">Where its record lies, and how often it was delivered.</param>
+/// <param name="Reason">Why it died.</param>
+/// <param name="Words">What a consumer said of it, as fields; or nothing.</param>
+/// <param name="Target">Name of the queue that it goes to.</param>
+/// <param name="Block">No message of its queue died in a later block.</param>
+public readonly record struct DyingMessage(uint Queue, string QueueName, ulong Tag, DeliveryEntry Place, DeathReason Reason, ReadOnlyMemory<byte> Words, string Target, ulong Block);
+
+public sealed partial class QueueEngine
+{
+    private const int WordsOverhead = 64;
+    private readonly Queue<Queue> _dying = new();
+
+    /// <summary>Messages are to leave for dead letters, or wait to be tried again.</summary>
+    public bool HasDying => _dying.Count > 0;
+
+    /// <summary>The next message that is to leave for the dead letters, queue by queue. It stays until <see cref="DeadLetter"/>, <see cref="StopDeath"/> or <see cref="TryMarkDamaged"/>.</summary>
+    /// <param name="nowMicros">Interval time.</param>
+    /// <param name="message">It.</param>
+    public bool TryNextDying(long nowMicros, out DyingMessage message)
+    {
+        for (int left = _dying.Count; left > 0; left--)
+        {
+            Queue queue = _dying.Dequeue();
+            if (!TryFirstDying(queue, out ulong tag))
+            {
+                queue.IsListedAsDying = false;
+                continue;
+            }
+
+            _dying.Enqueue(queue);
+            if (queue.DeadLettersFromMicros > nowMicros)
+            {
+                continue;
+            }
+
+            ref IndexEntry entry = ref queue.Index.Find(tag);
+            byte[]? words = queue.Words?.GetValueOrDefault(tag);
+            DeliveryEntry place = new() { Slot = entry.Slot, Offset = entry.Offset, LengthBytes = entry.LengthBytes, DeliveryCount = entry.Deliveries };
+            message = new DyingMessage(queue.Id, Encoding.UTF8.GetString(queue.Name), tag, place, entry.Reason, words, queue.DeadLetter, queue.DiedInBlock);
+            return true;
+        }
+
+        message = default;
+        return false;
+    }
+
+    /// <summary>Takes a dead letter in: its record, complete but for the tag, stands in the open block; its first property is its death. Refused where there is no memory for it.</summary>
+    public Decision DeadLetter(Span<byte> record, Place place, ulong block)
+    {
+        ref MessageHeader header = ref MemoryMarshal.AsRef<MessageHeader>(record);
+        Queue target = _queues[header.Queue];
+        if ((target.Index.NeedsMemory || target.GivesTimes) && !_pages.HasRoom)
+        {
+            return Decision.Refuse(RefusalCode.LimitReached, (ulong)_limits.IndexBytes);
+        }
+
+        header.Tag = target.Index.NextTag;
+        bool fits = ApplyDeadLetter(record, place, block);
+        Invariant.Holds(fits);
+        return Decision.Taken;
+    }
+
+    /// <summary>A message has gone in a circle: it stays where it died. Bytes written.</summary>
+    public int StopDeath(uint queue, ulong tag, Span<byte> room, ulong block) => Write(new FactRecord { Kind = RecordKind.DeathStopped, Subject = queue, First = tag }, default, room, block);
+
+    /// <summary>The dead letters of a queue cannot leave now: they are tried again later.</summary>
+    public void PauseDeadLetters(uint queue, long untilMicros) => _queues[queue].DeadLettersFromMicros = untilMicros;
+
+    /// <summary>A message dies: it is to leave for the dead letters, or is gone where there are none. What it was counted as before is the caller's.</summary>
+    private void Die(Queue queue, ulong tag, ref IndexEntry entry, DeathReason reason, ReadOnlySpan<byte> words, ulong block)
+    {
+        CountDeath(queue, reason, 1);
+        if (queue.DeadLetter.Length == 0)
+        {
+            Free(queue, tag, ref entry, block);
+            return;
+        }
+
+        queue.Expiry.Remove(tag);
+        entry.State = EntryState.Dying;
+        entry.Generation = (ushort)reason;
+        queue.Dying++;
+        queue.HeldBytes += entry.LengthBytes - MessageHeader.SizeBytes;
+        queue.DiedInBlock = block;
+        KeepWords(queue, tag, words);
+        ListAsDying(queue, tag);
+    }
+
+    private void ListAsDying(Queue queue, ulong tag)
+    {
+        queue.DyingTags.Push(tag);
+        if (!queue.IsListedAsDying)
+        {
+            queue.IsListedAsDying = true;
+            _dying.Enqueue(queue);
+        }
+    }
+
+    private static void CountDeath(Queue queue, DeathReason reason, int change)
+    {
+        switch (reason)
+        {
+            case DeathReason.Rejected:
+                queue.Rejected += (ulong)change;
+                break;
+            case DeathReason.MaxDeliveries:
+                queue.Exhausted += (ulong)change;
+                break;
+            default:
+                queue.Expired += (ulong)change;
+                break;
+        }
+    }
+
+    /// <summary>A dying message is not: neither its death nor it is counted any more.</summary>
+    private void Revive(Queue queue, ulong tag, in IndexEntry entry)
+    {
+        CountDeath(queue, entry.Reason, -1);
+        queue.Dying--;
+        ForgetWords(queue, tag);
+    }
+
+    private bool ApplyDeadLetter(ReadOnlySpan<byte> record, Place place, ulong block)
+    {
+        MessageHeader header = MemoryMarshal.Read<MessageHeader>(record);
+        if (FindQueue(header.Queue) is not Queue target || !IsNext(target, header, place) || !TryDatesOf(target, record, header, out MessageDates dates) || !TryOriginOf(record, header, out uint id, out ulong tag))
+        {
+            return false;
+        }
+
+        if (!TryDepart(id, tag, block) && !IsLenient)
+        {
+            return false;
+        }
+
+        Enqueue(target, header.Tag, header.LengthBytes, place, dates);
+        return true;
+    }
+
+    /// <summary>Where the message died last: in its first property.</summary>
+    private static bool TryOriginOf(ReadOnlySpan<byte> record, in MessageHeader header, out uint queue, out ulong tag)
+    {
+        (queue, tag) = (0, 0);
+        PropertyReader reader = new(record.Slice(MessageHeader.SizeBytes, header.PropertyBytes));
+        if (!reader.Next() || reader.Tag != PropertyTag.Death || !FieldReader.TryNumber(reader.Value, FieldTag.Queue, out ulong id) || id > uint.MaxValue)
+        {
+            return false;
+        }
+
+        queue = (uint)id;
+        return FieldReader.TryNumber(reader.Value, FieldTag.Tag, out tag);
+    }
+
+    /// <summary>A dying message is gone from here. False: there is none.</summary>
+    private bool TryDepart(uint id, ulong tag, ulong block)
+    {
+        if (FindQueue(id) is not Queue queue)
+        {
+            return false;
+        }
+
+        ref IndexEntry entry = ref queue.Index.Find(tag);
+        if (Unsafe.IsNullRef(ref entry) || entry.State != EntryState.Dying || entry.IsStopped)
+        {
+            return false;
+        }
+
+        queue.Dying--;
+        queue.HeldBytes -= entry.LengthBytes - MessageHeader.SizeBytes;
+        queue.DeadLettered++;
+        ForgetWords(queue, tag);
+        Free(queue, tag, ref entry, block);
+        return true;
+    }
+
+    private static bool ApplyStopped(Queue queue, ulong tag)
+    {
+        ref IndexEntry entry = ref queue.Index.Find(tag);
+        if (Unsafe.IsNullRef(ref entry) || entry.State != EntryState.Dying || entry.IsStopped)
+        {
+            return false;
+        }
+
+        entry.Generation |= IndexEntry.Stopped;
+        return true;
+    }
+
+    private static bool TryFirstDying(Queue queue, out ulong tag)
+    {
+        for (; queue.DyingTags.Count > 0; queue.DyingTags.Pop())
+        {
+            tag = queue.DyingTags.Top;
+            ref IndexEntry entry = ref queue.Index.Find(tag);
+            if (!Unsafe.IsNullRef(ref entry) && entry.State == EntryState.Dying && !entry.IsStopped)
+            {
+                return true;
+            }
+        }
+
+        tag = 0;
+        return false;
+    }
+
+    private void KeepWords(Queue queue, ulong tag, ReadOnlySpan<byte> words)
+    {
+        if (words.Length > 0)
+        {
+            (queue.Words ??= [])[tag] = words.ToArray();
+            _pages.Charge(words.Length + WordsOverhead);
+        }
+    }
+
+    private void ForgetWords(Queue queue, ulong tag)
+    {
+        if (queue.Words is not null && queue.Words.Remove(tag, out byte[]? words))
+        {
+            _pages.Charge(-(words.Length + WordsOverhead));
+            queue.Words = queue.Words.Count > 0 ? queue.Words : null;
+        }
+    }
+
+    private void ForgetAllWords(Queue queue)
+    {
+        foreach (ulong tag in queue.Words?.Keys.ToArray() ?? [])
+        {
+            ForgetWords(queue, tag);
+        }
+    }
+}
