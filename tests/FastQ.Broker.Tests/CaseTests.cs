@@ -132,7 +132,7 @@ public sealed class CaseTests
     {
         using RunningBroker broker = SmallSlots.Start(); // CASES B74
         using RawClient client = broker.Connect();
-        uint queue = client.Declare("released");
+        uint queue = client.Declare("released", maxDeliveries: 0);
         uint subscription = client.Subscribe(queue, credit: 10);
         for (int i = 0; i < 10; i++)
         {

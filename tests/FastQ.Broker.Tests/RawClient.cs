@@ -398,7 +398,7 @@ public sealed unsafe class RawClient : IDisposable
         return Ask(command, fields.Written);
     }
 
-    public RawAnswer DeclareNamed(ReadOnlySpan<byte> name, ulong? lease = null)
+    public RawAnswer DeclareNamed(ReadOnlySpan<byte> name, ulong? lease = null, ulong? maxDeliveries = null)
     {
         byte[] room = new byte[1024];
         FieldWriter fields = new(room);
@@ -408,12 +408,17 @@ public sealed unsafe class RawClient : IDisposable
             fields.Number(FieldTag.LeaseMilliseconds, milliseconds);
         }
 
+        if (maxDeliveries is not null)
+        {
+            fields.Number(FieldTag.MaxDeliveries, maxDeliveries.Value);
+        }
+
         return Ask(CommandKind.DeclareQueue, fields.Written);
     }
 
-    public uint Declare(string name)
+    public uint Declare(string name, ulong? maxDeliveries = null)
     {
-        RawAnswer answer = DeclareNamed(Encoding.UTF8.GetBytes(name));
+        RawAnswer answer = DeclareNamed(Encoding.UTF8.GetBytes(name), maxDeliveries: maxDeliveries);
         Assert.Equal(RefusalCode.None, answer.Code);
         return (uint)answer.Number(FieldTag.Queue);
     }

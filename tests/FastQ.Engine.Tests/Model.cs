@@ -11,6 +11,7 @@ internal enum ModelState
     InFlight,
     Delayed,
     Damaged,
+    Dying,
 }
 
 internal sealed class ModelMessage
@@ -31,11 +32,18 @@ internal sealed class ModelMessage
 
     public long DueMicros { get; set; }
 
+    /// <summary>0: never.</summary>
+    public long ExpiryMicros { get; set; }
+
+    public DeathReason Reason { get; set; }
+
     public ulong Token { get; set; }
 }
 
-internal sealed class ModelQueue
+internal sealed class ModelQueue(QueueAttributes attributes)
 {
+    public QueueAttributes Attributes => attributes;
+
     public List<ModelMessage> Messages { get; } = [];
 
     public ulong NextTag { get; set; } = 1;
@@ -44,9 +52,13 @@ internal sealed class ModelQueue
 
     public ulong Accepted { get; set; }
 
-    public ulong Rejected { get; set; }
+    public Dictionary<DeathReason, ulong> Deaths { get; } = new() { [DeathReason.Rejected] = 0, [DeathReason.MaxDeliveries] = 0, [DeathReason.Expired] = 0 };
+
+    public ulong DeadLettered { get; set; }
 
     public ulong Purged { get; set; }
+
+    public bool IsLast(ModelMessage message) => attributes.MaxDeliveries > 0 && message.Deliveries + 1 >= attributes.MaxDeliveries;
 
     public IEnumerable<ModelMessage> Ready => Messages.Where(message => message.State == ModelState.Ready);
 }
@@ -81,12 +93,71 @@ internal sealed class Model
 
     /// <param name="queue">Where to.</param>
     /// <param name="bodyBytes">Properties counted in.</param>
+    /// <param name="nowMicros">Now.</param>
     /// <param name="dueMicros">0: at once.</param>
-    public void Publish(uint queue, int bodyBytes, long dueMicros = 0)
+    /// <param name="ttlMilliseconds">The message's own; 0: none.</param>
+    public void Publish(uint queue, int bodyBytes, long nowMicros, long dueMicros = 0, long ttlMilliseconds = 0)
     {
         ModelQueue q = Queues[queue];
-        q.Messages.Add(new ModelMessage { Tag = q.NextTag++, BodyBytes = bodyBytes, State = dueMicros > 0 ? ModelState.Delayed : ModelState.Ready, DueMicros = dueMicros });
+        long[] lives = [.. new[] { ttlMilliseconds, q.Attributes.TtlMilliseconds }.Where(life => life > 0)];
+        long expiry = lives.Length > 0 ? Math.Max(nowMicros, dueMicros) + lives.Min() * 1000 : 0;
+        q.Messages.Add(new ModelMessage { Tag = q.NextTag++, BodyBytes = bodyBytes, State = dueMicros > 0 ? ModelState.Delayed : ModelState.Ready, DueMicros = dueMicros, ExpiryMicros = expiry });
         q.Published++;
+    }
+
+    /// <summary>What has expired and is not in flight dies.</summary>
+    public void Expire(long nowMicros)
+    {
+        foreach (ModelQueue queue in Queues.Values)
+        {
+            foreach (ModelMessage message in queue.Messages.Where(message => message.State is ModelState.Ready or ModelState.Delayed && message.ExpiryMicros != 0 && message.ExpiryMicros <= nowMicros).ToArray())
+            {
+                Die(queue, message, DeathReason.Expired);
+            }
+        }
+    }
+
+    private static void Die(ModelQueue queue, ModelMessage message, DeathReason reason)
+    {
+        queue.Deaths[reason]++;
+        (message.State, message.Reason) = (ModelState.Dying, reason);
+        if (queue.Attributes.DeadLetter!.Length == 0)
+        {
+            queue.Messages.Remove(message);
+        }
+    }
+
+    /// <summary>A delivery that has ended otherwise than by an accept or a reject.</summary>
+    private static void Return(ModelQueue queue, ModelMessage message, bool isCounted, long nowMicros, long dueMicros = 0)
+    {
+        message.Deliveries -= isCounted ? 0 : 1;
+        if (isCounted && queue.Attributes.MaxDeliveries > 0 && message.Deliveries >= queue.Attributes.MaxDeliveries)
+        {
+            Die(queue, message, DeathReason.MaxDeliveries);
+        }
+        else if (message.ExpiryMicros != 0 && message.ExpiryMicros <= nowMicros)
+        {
+            Die(queue, message, DeathReason.Expired);
+        }
+        else
+        {
+            long backoff = isCounted && dueMicros == 0 ? queue.Attributes.BackoffAfter(message.Tag, message.Deliveries) * 1000 : 0;
+            message.DueMicros = backoff > 0 ? nowMicros + backoff : dueMicros;
+            message.State = message.DueMicros > 0 ? ModelState.Delayed : ModelState.Ready;
+        }
+    }
+
+    /// <summary>A message that died is in another queue.</summary>
+    public void Bury(DyingMessage dying, uint target, ulong tag, int bytes, long nowMicros)
+    {
+        ModelQueue source = Queues[dying.Queue];
+        ModelMessage message = source.Messages.Single(message => message.Tag == dying.Tag);
+        Assert.Equal((ModelState.Dying, dying.Reason, dying.Target), (message.State, message.Reason, source.Attributes.DeadLetter));
+        source.Messages.Remove(message);
+        source.DeadLettered++;
+        long delay = Queues[target].Attributes.DelayMilliseconds;
+        Publish(target, bytes, nowMicros, delay > 0 ? nowMicros + delay * 1000 : 0);
+        Assert.Equal(tag, Queues[target].Messages[^1].Tag);
     }
 
     public void EndDelays(long nowMicros)
@@ -102,9 +173,14 @@ internal sealed class Model
     {
         ModelSubscription subscription = Subscriptions[delivered.Subscription];
         Assert.Equal(subscription.Queue, delivered.Queue);
-        Assert.True(HeldBy(delivered.Subscription).Count() < subscription.Credit, "no credit");
-        ModelMessage first = Queues[delivered.Queue].Ready.MinBy(message => message.Tag)!;
-        Assert.Equal(first.Tag, delivered.Tag);
+        ModelQueue queue = Queues[delivered.Queue];
+        ModelMessage[] held = [.. HeldBy(delivered.Subscription)];
+        Assert.True(held.Length < subscription.Credit, "no credit");
+        Assert.False(held.Any(message => message.Deliveries >= queue.Attributes.MaxDeliveries && queue.Attributes.MaxDeliveries > 0), "beside a message at its last delivery");
+        ModelMessage first = queue.Ready.Single(message => message.Tag == delivered.Tag);
+        Assert.True(!queue.IsLast(first) || held.Length == 0, "a message at its last delivery, beside others");
+        Assert.Equal(queue.Ready.Where(message => queue.IsLast(message) == queue.IsLast(first)).MinBy(message => message.Tag), first);
+        Assert.True(first.ExpiryMicros == 0 || first.ExpiryMicros > nowMicros, "an expired message");
         Assert.Equal(subscription.NextDelivery++, delivered.Delivery);
         Assert.True(delivered.Token > _lastToken && delivered.Token > first.Token, "a token does not rise");
         Assert.Equal(first.Deliveries + 1, delivered.Count);
@@ -115,7 +191,7 @@ internal sealed class Model
     }
 
     /// <summary>The delivery numbers that are not open.</summary>
-    public List<ulong> Settle(uint subscription, ulong first, uint count, Outcome outcome, long dueMicros = 0, bool isCounted = true)
+    public List<ulong> Settle(uint subscription, ulong first, uint count, Outcome outcome, long nowMicros, long dueMicros = 0, bool isCounted = true)
     {
         List<ulong> late = [];
         ModelQueue queue = Queues[Subscriptions[subscription].Queue];
@@ -129,31 +205,30 @@ internal sealed class Model
 
             if (outcome == Outcome.Release)
             {
-                message.Deliveries -= isCounted ? 0 : 1;
-                (message.State, message.DueMicros) = (dueMicros > 0 ? ModelState.Delayed : ModelState.Ready, dueMicros);
+                Return(queue, message, isCounted, nowMicros, dueMicros);
+                continue;
+            }
+
+            if (outcome == Outcome.Reject)
+            {
+                Die(queue, message, DeathReason.Rejected);
                 continue;
             }
 
             queue.Messages.Remove(message);
-            queue.Accepted += outcome == Outcome.Accept ? 1u : 0u;
-            queue.Rejected += outcome == Outcome.Reject ? 1u : 0u;
+            queue.Accepted++;
         }
 
         return late;
     }
 
-    public void GiveBack(uint subscription, ulong firstNotTaken, bool onlyNotTaken)
+    public void GiveBack(uint subscription, ulong firstNotTaken, bool onlyNotTaken, long nowMicros)
     {
         foreach (ModelMessage message in HeldBy(subscription).ToArray())
         {
-            if (message.Delivery >= firstNotTaken)
+            if (message.Delivery >= firstNotTaken || !onlyNotTaken)
             {
-                message.Deliveries--;
-                message.State = ModelState.Ready;
-            }
-            else if (!onlyNotTaken)
-            {
-                message.State = ModelState.Ready;
+                Return(Queues[Subscriptions[subscription].Queue], message, message.Delivery < firstNotTaken, nowMicros);
             }
         }
     }
@@ -164,7 +239,7 @@ internal sealed class Model
         {
             foreach (ModelMessage message in HeldBy(id).Where(message => message.LeaseEndMicros <= nowMicros).ToArray())
             {
-                message.State = ModelState.Ready;
+                Return(Queues[Subscriptions[id].Queue], message, isCounted: true, nowMicros);
             }
 
             if (!Subscriptions[id].IsAttached && !HeldBy(id).Any())
@@ -190,7 +265,9 @@ internal sealed class Model
             Assert.Equal(queue.Messages.LongCount(message => message.State == ModelState.InFlight), view.InFlight);
             Assert.Equal(queue.Messages.LongCount(message => message.State == ModelState.Delayed), view.Delayed);
             Assert.Equal(queue.Messages.LongCount(message => message.State == ModelState.Damaged), view.Damaged);
-            Assert.Equal((queue.Published, queue.Accepted, queue.Rejected, queue.Purged), (view.Published, view.Accepted, view.Rejected, view.Purged));
+            Assert.Equal(queue.Messages.LongCount(message => message.State == ModelState.Dying), view.Dying);
+            Assert.Equal((queue.Published, queue.Accepted, queue.Purged, queue.DeadLettered), (view.Published, view.Accepted, view.Purged, view.DeadLettered));
+            Assert.Equal((queue.Deaths[DeathReason.Rejected], queue.Deaths[DeathReason.MaxDeliveries], queue.Deaths[DeathReason.Expired]), (view.Rejected, view.Exhausted, view.Expired));
             Assert.Equal(queue.Messages.Sum(message => (long)message.BodyBytes), view.Bytes);
         }
 

@@ -119,11 +119,19 @@ public sealed class ModelTests
         private void Declare()
         {
             int name = _names++ % 5;
-            uint queue = _world.Declare($"q{name}", QueueAttributes.Default with { LeaseMilliseconds = 1000, DelayMilliseconds = DelayOf(name) });
-            _model.Queues.TryAdd(queue, new ModelQueue());
+            QueueAttributes attributes = AttributesOf(name) with { LeaseMilliseconds = 1000 };
+            uint queue = _world.Declare($"q{name}", attributes);
+            _model.Queues.TryAdd(queue, new ModelQueue(attributes.For($"q{name}")));
         }
 
-        private static long DelayOf(int name) => name == 3 ? 700 : 0;
+        private static QueueAttributes AttributesOf(int name) => name switch
+        {
+            0 => QueueAttributes.Default with { MaxDeliveries = 3 },
+            1 => QueueAttributes.Default with { DeadLetter = "" },
+            2 => QueueAttributes.Default with { TtlMilliseconds = 1500, DeadLetter = "letters" },
+            3 => QueueAttributes.Default with { DelayMilliseconds = 700, MaxDeliveries = 2, BackoffFirstMilliseconds = 200, BackoffMostMilliseconds = 1000, DeadLetter = "" },
+            _ => QueueAttributes.Default with { MaxDeliveries = 1 },
+        };
 
         private void Do(Step step)
         {
@@ -170,6 +178,9 @@ public sealed class ModelTests
                 case 29 when queue != 0:
                     DamageOrMove(queue, step);
                     break;
+                case 30 when step.A > 3:
+                    Bury(step.B);
+                    break;
                 case 30:
                     // A few slices only: what a purge or deletion has not reached yet must not show.
                     _world.Advance(0, mostRecords: step.A % 3);
@@ -192,11 +203,12 @@ public sealed class ModelTests
                 {
                     5 => World.Property(PropertyTag.Delay, step.B * 100),
                     6 => World.Property(PropertyTag.DeliverAt, _world.WallMicros + (step.B - 4) * 200_000),
+                    7 => World.Property(PropertyTag.Ttl, 1 + step.B * 150),
                     _ => [],
                 };
                 long waits = step.A switch { 5 => step.B * 100_000, 6 => (step.B - 4) * 200_000, _ => _world.Engine.View(queue).Attributes.DelayMilliseconds * 1000 };
                 Assert.True(_world.Publish(producer, queue, step.C, properties: properties).IsTaken);
-                _model.Publish(queue, step.C + properties.Length, waits > 0 ? _world.IntervalMicros + waits : 0);
+                _model.Publish(queue, step.C + properties.Length, _world.IntervalMicros, waits > 0 ? _world.IntervalMicros + waits : 0, step.A == 7 ? 1 + step.B * 150 : 0);
                 _model.LastNumbers[producer]++;
             }
 
@@ -216,9 +228,28 @@ public sealed class ModelTests
                 _model.Deliver(delivered, _world.IntervalMicros);
             }
 
-            foreach ((uint id, ModelSubscription subscription) in _model.Subscriptions)
+            foreach ((uint id, ModelQueue queue) in _model.Queues)
             {
-                Assert.False(_model.HeldBy(id).Count() < subscription.Credit && _model.Queues[subscription.Queue].Ready.Any(), "somebody waits for nothing");
+                int[] takers = [.. _model.Subscriptions.Where(pair => pair.Value.Queue == id && Takes(pair.Key, queue)).Select(pair => _model.HeldBy(pair.Key).Count())];
+                bool hasLast = queue.Ready.Any(queue.IsLast), hasPlain = queue.Ready.Any(message => !queue.IsLast(message));
+                Assert.False(hasLast && takers.Contains(0), "a message at its last delivery waits for nothing");
+                Assert.False(hasPlain && takers.Length > (hasLast ? 1 : 0), "somebody waits for nothing");
+            }
+        }
+
+        /// <summary>Has it credit, and does it hold no message at its last delivery?</summary>
+        private bool Takes(uint subscription, ModelQueue queue)
+        {
+            ModelMessage[] held = [.. _model.HeldBy(subscription)];
+            return held.Length < _model.Subscriptions[subscription].Credit && !held.Any(message => queue.Attributes.MaxDeliveries > 0 && message.Deliveries >= queue.Attributes.MaxDeliveries);
+        }
+
+        private void Bury(int most)
+        {
+            foreach ((DyingMessage message, uint target, ulong tag, int bytes) in _world.Bury(most))
+            {
+                _model.Queues.TryAdd(target, new ModelQueue(QueueAttributes.OfDeadLetters.For("")));
+                _model.Bury(message, target, tag, bytes, _world.IntervalMicros);
             }
         }
 
@@ -238,7 +269,7 @@ public sealed class ModelTests
             Decision decision = outcome == Outcome.Release ? _world.Release(who.Producer, subscription, first, count, delay, isCounted) : _world.Settle(who.Producer, subscription, first, count, outcome);
             Assert.True(decision.IsTaken);
             _model.LastNumbers[who.Producer]++;
-            List<ulong> late = _model.Settle(subscription, first, count, outcome, delay > 0 ? _world.IntervalMicros + delay * 1000 : 0, isCounted);
+            List<ulong> late = _model.Settle(subscription, first, count, outcome, _world.IntervalMicros, delay > 0 ? _world.IntervalMicros + delay * 1000 : 0, isCounted);
             Assert.Equal(late, Expand(_world.Engine.LateRanges));
         }
 
@@ -278,6 +309,7 @@ public sealed class ModelTests
         {
             _world.Advance(milliseconds);
             uint[] before = [.. _model.Subscriptions.Keys];
+            _model.Expire(_world.IntervalMicros);
             _model.EndDelays(_world.IntervalMicros);
             _model.EndLeases(_world.IntervalMicros);
             Assert.All(before, id => Assert.Equal(_model.Subscriptions.ContainsKey(id), _world.Engine.IsSubscription(id)));
@@ -318,13 +350,13 @@ public sealed class ModelTests
             if (step.A < 5)
             {
                 _world.Unsubscribe(subscription, who.Producer, notTaken);
-                _model.GiveBack(subscription, notTaken, onlyNotTaken: false);
+                _model.GiveBack(subscription, notTaken, onlyNotTaken: false, _world.IntervalMicros);
                 _model.Subscriptions.Remove(subscription);
                 return;
             }
 
             _world.Detach(subscription, notTaken);
-            _model.GiveBack(subscription, notTaken, onlyNotTaken: true);
+            _model.GiveBack(subscription, notTaken, onlyNotTaken: true, _world.IntervalMicros);
             (who.IsAttached, who.Credit) = (false, 0);
         }
 
@@ -334,7 +366,7 @@ public sealed class ModelTests
             ulong notTaken = who.NextDelivery - Math.Min(who.NextDelivery, (ulong)step.C);
             Assert.True(_world.Resume(subscription, who.Producer, notTaken).IsTaken);
             _world.Engine.SetCredit(subscription, 20, ulong.MaxValue);
-            _model.GiveBack(subscription, notTaken, onlyNotTaken: true);
+            _model.GiveBack(subscription, notTaken, onlyNotTaken: true, _world.IntervalMicros);
             (who.IsAttached, who.Credit) = (true, 20);
         }
 
@@ -347,8 +379,13 @@ public sealed class ModelTests
 
             if (step.A == 0)
             {
-                Assert.Equal(message.State == ModelState.Ready, _world.MarkDamaged(queue, message.Tag));
-                message.State = message.State == ModelState.Ready ? ModelState.Damaged : message.State;
+                Assert.Equal(message.State is ModelState.Ready or ModelState.Dying, _world.MarkDamaged(queue, message.Tag));
+                if (message.State is ModelState.Ready or ModelState.Dying)
+                {
+                    _ = message.State == ModelState.Dying ? _model.Queues[queue].Deaths[message.Reason]-- : 0;
+                    message.State = ModelState.Damaged;
+                }
+
                 return;
             }
 

@@ -84,7 +84,7 @@ public sealed class SnapshotTests
         Dictionary<string, int> places = PlacesOf(saved);
         (string Where, ulong[] Beyond)[] table =
         [
-            ("state version", [2, 4]),
+            ("state version", [3, 5]),
             ("state interval", [Negative, Latest + 1]),
             ("state next queue", [0, MoreThanUint]),
             ("state next subscription", [0, MoreThanUint]),
@@ -100,6 +100,11 @@ public sealed class SnapshotTests
             ("queue attribute bytes", [QueueEngine.MaxFactBytes + 1]),
             ("queue lease", [ShortLease, LongLease]),
             ("queue delay", [Limits.MaxDelayMilliseconds + 1, Negative]),
+            ("queue ttl", [Limits.MaxDelayMilliseconds + 1, Negative]),
+            ("queue max deliveries", [Limits.MostMaxDeliveries + 1, Negative]),
+            ("queue backoff first", [Limits.MaxDelayMilliseconds, Negative]), // Above the longest.
+            ("queue backoff factor", [999, 100_001]),
+            ("queue backoff most", [0, Limits.MaxDelayMilliseconds + 1]),
             ("queue next tag", [0, Most + 1]),
             ("queue cursor", [0, 32, Most]),
             ("queue purge next", [1]),
@@ -108,7 +113,13 @@ public sealed class SnapshotTests
             ("queue deleted", [2]),
             ("queue ready", [0, Negative]),
             ("queue delayed", [0, Negative]),
+            ("queue dying", [1, Negative]),
+            ("queue dead lettered", [77, Most]),
             ("queue published", [0, Most]),
+            ("expiry tag", [Most]),
+            ("expiry at", [0, Latest + 1, Negative]),
+            ("words tag", [1, Most]),
+            ("words length", [0, Limits.MaxWordsBytes + 1]),
             ("due", [0, Latest + 1, Negative]),
             ("entry tag", [Most]),
             ("subscription id", [0, 2]),
@@ -160,10 +171,15 @@ public sealed class SnapshotTests
             int nameBytes = (int)Next("queue name bytes");
             at += nameBytes;
             int attributeBytes = (int)Next("queue attribute bytes");
-            places.TryAdd("queue lease", at + 4); // Behind the tag and the length of its field; so the next one.
-            places.TryAdd("queue delay", at + 16);
+            places.TryAdd("queue lease", at + 4); // Behind the tag and the length of its field; so the next ones.
+            string[] attributes = ["delay", "ttl", "max deliveries", "backoff first", "backoff factor", "backoff most"];
+            for (int i = 0; i < attributes.Length; i++)
+            {
+                places.TryAdd($"queue {attributes[i]}", at + 16 + i * 12);
+            }
+
             at += attributeBytes;
-            All("queue", "next tag", "cursor", "purge next", "purge end", "generation", "deleted", "ready", "in flight", "delayed", "damaged", "published", "accepted", "rejected", "purged", "redelivered");
+            All("queue", "next tag", "cursor", "purge next", "purge end", "generation", "deleted", "ready", "in flight", "delayed", "damaged", "dying", "published", "accepted", "rejected", "exhausted", "expired", "dead lettered", "purged", "redelivered");
             int delayed = 0;
             while (Next("entry tag") != 0)
             {
@@ -174,6 +190,16 @@ public sealed class SnapshotTests
             for (; delayed > 0; delayed--)
             {
                 Next("due");
+            }
+
+            while (Next("expiry tag") != 0)
+            {
+                Next("expiry at");
+            }
+
+            while (Next("words tag") != 0)
+            {
+                at += (int)Next("words length");
             }
         }
 

@@ -82,7 +82,26 @@ internal sealed class World : IDisposable
         world.Publish(producer, b, properties: Property(PropertyTag.DeliverAt, world.WallMicros + 7_000_000));
         world.Delete(gone);
         world.PublishMany(producer, b, 2);
+        world.Engine.Hold(sub, true); // What came back of "a" stays there.
+        world.AddDeaths(producer, other);
+        world.Engine.Hold(sub, false);
         return world;
+    }
+
+    /// <summary>Messages that expire, that came back at their last delivery and wait by a back-off, that die with words, that died elsewhere.</summary>
+    private void AddDeaths(ulong producer, ulong consumer)
+    {
+        uint mortal = Declare("mortal", QueueAttributes.Default with { TtlMilliseconds = 50_000, MaxDeliveries = 2, BackoffFirstMilliseconds = 2000 });
+        uint sub = Subscribe(mortal, consumer, credit: 9);
+        PublishMany(producer, mortal, 8);
+        Publish(producer, mortal, properties: Property(PropertyTag.Ttl, 40_000));
+        DispatchAll();
+        Assert.True(Reject(consumer, sub, 1, 1, "gone"u8.ToArray()).IsTaken);
+        Bury();
+        Assert.True(Reject(consumer, sub, 2, 1, "no such customer"u8.ToArray()).IsTaken);
+        Settle(consumer, sub, 3, 2, Outcome.Reject);
+        StopDeath(mortal, 4);
+        Settle(consumer, sub, 5, 2, Outcome.Release);
     }
 
     /// <summary>A state that was believed must bear work: nothing throws, the counts add up.</summary>
@@ -247,6 +266,9 @@ internal sealed class World : IDisposable
     public Decision Release(ulong producer, uint subscription, ulong first, uint count, long delayMilliseconds, bool isCounted = true) =>
         SettleOrExtend(producer, new SettleRecord { Kind = RecordKind.Settle, Flags = (byte)(SettleRecord.FlagsOf(Outcome.Release, ConfirmLevel.None) | (isCounted ? 0 : SettleRecord.Uncounted)), Subscription = subscription, FirstDelivery = first, Count = count, Milliseconds = delayMilliseconds });
 
+    public Decision Reject(ulong producer, uint subscription, ulong first, uint count, byte[] words, Outcome outcome = Outcome.Reject) =>
+        SettleOrExtend(producer, new SettleRecord { Kind = RecordKind.Settle, Flags = SettleRecord.FlagsOf(outcome, ConfirmLevel.None), Subscription = subscription, FirstDelivery = first, Count = count }, words);
+
     public Decision Extend(ulong producer, uint subscription, ulong first, uint count, long leaseMilliseconds) =>
         SettleOrExtend(producer, new SettleRecord { Kind = RecordKind.Extend, Subscription = subscription, FirstDelivery = first, Count = count, Milliseconds = leaseMilliseconds });
 
@@ -358,6 +380,55 @@ internal sealed class World : IDisposable
         Keep(Engine.FinishCommand(Engine.ViewProducer(producer).LastNumber + 1, _room, Block));
     }
 
+    /// <summary>Moves up to so many messages that died to their dead-letter queues, as the broker does; their story is that of the last death alone.</summary>
+    public List<(DyingMessage Message, uint Target, ulong Tag, int Bytes)> Bury(int most = int.MaxValue)
+    {
+        Begin(0);
+        List<(DyingMessage, uint, ulong, int)> buried = [];
+        while (buried.Count < most && Engine.TryNextDying(IntervalMicros, out DyingMessage message))
+        {
+            byte[] name = Encoding.UTF8.GetBytes(message.Target);
+            if (!Engine.TryFindQueue(name, out uint target))
+            {
+                target = Declare(message.Target, QueueAttributes.OfDeadLetters);
+            }
+
+            byte[] record = LetterOf(message, target);
+            Place place = NextPlace(record.Length);
+            Assert.True(Engine.DeadLetter(record, place, Block).IsTaken);
+            if (IsLogging)
+            {
+                Log.Add(new Logged(record, place, Block));
+            }
+
+            buried.Add((message, target, MemoryMarshal.Read<MessageHeader>(record).Tag, record.Length - MessageHeader.SizeBytes));
+        }
+
+        return buried;
+    }
+
+    /// <summary>A dead letter whose story is where it died last.</summary>
+    public static byte[] LetterOf(in DyingMessage message, uint target)
+    {
+        FieldWriter death = new(new byte[64]);
+        death.Number(FieldTag.Queue, message.Queue);
+        death.Number(FieldTag.Tag, message.Tag);
+        PropertyWriter properties = new(new byte[128]);
+        properties.Bytes(PropertyTag.Death, death.Written);
+        byte[] record = new byte[MessageHeader.SizeBytes + properties.Length + 10];
+        MemoryMarshal.Write(record, new MessageHeader { LengthBytes = (uint)record.Length, Kind = RecordKind.DeadLetter, PropertyBytes = (ushort)properties.Length, Queue = target });
+        properties.Written.CopyTo(record.AsSpan(MessageHeader.SizeBytes));
+        return record;
+    }
+
+    public int StopDeath(uint queue, ulong tag)
+    {
+        Begin(0);
+        int written = Engine.StopDeath(queue, tag, _room, Block);
+        Keep(written);
+        return written;
+    }
+
     /// <summary>Compaction writes a message again elsewhere.</summary>
     public Place Move(uint queue, ulong tag, int bodyBytes)
     {
@@ -369,13 +440,14 @@ internal sealed class World : IDisposable
         return place;
     }
 
-    private Decision SettleOrExtend(ulong producer, SettleRecord settle)
+    private Decision SettleOrExtend(ulong producer, SettleRecord settle, byte[]? words = null)
     {
         Begin(producer);
-        settle.LengthBytes = SettleRecord.SizeBytes;
+        settle.LengthBytes = (uint)(SettleRecord.SizeBytes + (words?.Length ?? 0));
         settle.Number = settle.Number == 0 ? Engine.ViewProducer(producer).LastNumber + 1 : settle.Number;
-        byte[] record = new byte[SettleRecord.SizeBytes];
+        byte[] record = new byte[settle.LengthBytes];
         MemoryMarshal.Write(record, settle);
+        words?.CopyTo(record, SettleRecord.SizeBytes);
         Decision decision = Engine.Settle(record, Block);
         KeepOrRefuse(decision, settle.Number, record, NextPlace(record.Length));
         return decision;
