@@ -77,7 +77,7 @@ internal sealed class JournalExamination : IDisposable
     public static RecordVerdict Judge(ReadOnlySpan<byte> record)
     {
         RecordKind kind = (RecordKind)record[4];
-        if (kind is RecordKind.Message or RecordKind.MovedMessage)
+        if (kind.IsStoredMessage())
         {
             if (record.Length < MessageHeader.SizeBytes)
             {
@@ -87,7 +87,7 @@ internal sealed class JournalExamination : IDisposable
             return RecordCheck.Holds(record) ? RecordVerdict.Sound : RecordVerdict.Unsound;
         }
 
-        return kind is RecordKind.Settle or RecordKind.Extend or (>= RecordKind.Source and <= RecordKind.CommandDone) ? RecordVerdict.Unchecked : RecordVerdict.NoRecord;
+        return kind is RecordKind.Settle or RecordKind.Extend or (>= RecordKind.Source and <= RecordKind.DeathStopped) ? RecordVerdict.Unchecked : RecordVerdict.NoRecord;
     }
 
     /// <summary>All damage with the queues and messages that it touches, and messages that are not what the state says.</summary>
@@ -101,7 +101,7 @@ internal sealed class JournalExamination : IDisposable
             {
                 Inspection.Walk(block, Judge, (_, record, verdict) =>
                 {
-                    if ((RecordKind)record[4] is RecordKind.Message or RecordKind.MovedMessage)
+                    if (((RecordKind)record[4]).IsStoredMessage())
                     {
                         MessageHeader header = MemoryMarshal.Read<MessageHeader>(record);
                         queues[damage].Add(header.Queue);
