@@ -157,6 +157,7 @@ public class CommandLineTests
     [InlineData("'5 parsecs' is no duration", 2, "consume", "work", "--wait", "5 parsecs")]
     [InlineData("--credit is 1 to", 2, "consume", "work", "--credit", "0")]
     [InlineData("--max-deliveries is 0 to 60000", 2, "queue", "create", "work", "--max-deliveries", "60001")]
+    [InlineData("--max-deliveries is 0 to 60000", 2, "queue", "create", "work", "--max-deliveries", "many")]
     [InlineData("'1s,2' is no back-off", 2, "queue", "create", "work", "--backoff", "1s,2")]
     [InlineData("'1s,0.5,5m' is no back-off", 2, "queue", "create", "work", "--backoff", "1s,0.5,5m")]
     [InlineData("'5m,2,1s' is no back-off", 2, "queue", "create", "work", "--backoff", "5m,2,1s")]
