@@ -89,12 +89,12 @@ public sealed class Message
     /// <exception cref="FastQException">Its lease had ended, or it was settled before: it is, or was, somebody else's.</exception>
     public ValueTask AcceptAsync(ConfirmLevel confirm = ConfirmLevel.Written, CancellationToken cancellation = default) => _subscriber.SettleAsync(this, Outcome.Accept, confirm, cancellation);
 
-    /// <summary>Again, to anybody, at its place in the queue.</summary>
+    /// <summary>Again, to anybody, at its place in the queue, after the queue's back-off if it has one.</summary>
     /// <inheritdoc cref="AcceptAsync"/>
     public ValueTask ReleaseAsync(ConfirmLevel confirm = ConfirmLevel.Written, CancellationToken cancellation = default) => _subscriber.SettleAsync(this, Outcome.Release, confirm, cancellation);
 
     /// <summary>Again, to anybody, at its place in the queue, after a while.</summary>
-    /// <param name="delay">Not before so long, up to <see cref="Limits.MaxDelayMilliseconds"/>; a part of a millisecond is a whole one.</param>
+    /// <param name="delay">Not before so long, whatever the queue's back-off, up to <see cref="Limits.MaxDelayMilliseconds"/>; a part of a millisecond is a whole one. Zero: as the queue has it.</param>
     /// <param name="isCounted">False: the delivery is as if it had not been.</param>
     /// <param name="confirm">What to wait for.</param>
     /// <param name="cancellation">Ends the waiting; the settlement may happen all the same, unless it had not been sent.</param>

@@ -84,12 +84,12 @@ public sealed class Subscription
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public void Accept(in Delivery delivery, ConfirmLevel level = ConfirmLevel.None) => Settle(delivery, Outcome.Accept, level);
 
-    /// <summary>Again, to anybody, at its place.</summary>
+    /// <summary>Again, to anybody, at its place, after the queue's back-off if it has one.</summary>
     public void Release(in Delivery delivery, ConfirmLevel level = ConfirmLevel.None) => Settle(delivery, Outcome.Release, level);
 
     /// <summary>Again, to anybody, at its place.</summary>
     /// <param name="delivery">In hand.</param>
-    /// <param name="delay">Not before so long, up to <see cref="Limits.MaxDelayMilliseconds"/>; a part of a millisecond is a whole one.</param>
+    /// <param name="delay">Not before so long, whatever the queue's back-off, up to <see cref="Limits.MaxDelayMilliseconds"/>; a part of a millisecond is a whole one. Zero: as the queue has it.</param>
     /// <param name="isCounted">False: the delivery is as if it had not been; its token stays spent.</param>
     /// <param name="level">What the session's counters are to reach.</param>
     /// <exception cref="FastQException">It is not in hand, or the delay is out of range.</exception>

@@ -131,7 +131,7 @@ internal static class BrowseCommand
         }
 
         Death last = deaths[0];
-        string when = last.Count > 1 ? string.Create(CultureInfo.InvariantCulture, $"{last.Count} times of this, last at") : "at";
+        string when = last.Count > 1 ? string.Create(CultureInfo.InvariantCulture, $"{last.Count} times for the same reason, last at") : "at";
         string words = last.Text is string text ? $", and said: {OnOneLine(text).TrimEnd('.')}" : "";
         return string.Create(CultureInfo.InvariantCulture, $" It died in queue {last.Queue} {when} {last.Last.UtcDateTime:yyyy-MM-ddTHH:mm:ss.fffZ}: {Cause(last.Reason)}{words}.");
     }
