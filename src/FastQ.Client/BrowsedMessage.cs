@@ -16,6 +16,15 @@ namespace FastQ.Client;
 /// <param name="PropertyBytes">The properties as they stand in the message; empty when they are larger than 8 KiB.</param>
 public sealed record BrowsedMessage(ulong Tag, MessageState State, int Deliveries, string? Owner, TimeSpan? LeaseLeft, DateTimeOffset? Due, DateTimeOffset? Timestamp, long BodyBytes, ReadOnlyMemory<byte> Body, ReadOnlyMemory<byte> PropertyBytes)
 {
+    /// <summary>Dead-lettering: why it is to leave. Else null.</summary>
+    public DeathReason? Reason { get; init; }
+
+    /// <summary>Dead-lettering: it has gone in a circle, and stays.</summary>
+    public bool IsStopped { get; init; }
+
+    /// <summary>In a dead-letter queue: where and why it died, the latest first; empty elsewhere, and when the properties are larger than 8 KiB. Made anew at each call.</summary>
+    public IReadOnlyList<Death> Deaths => Death.ReadAll(PropertyBytes.Span);
+
     /// <summary>See <see cref="PublishOptions.MessageId"/>; null when it was not set.</summary>
     public string? MessageId
     {
@@ -51,6 +60,8 @@ public sealed record BrowsedMessage(ulong Tag, MessageState State, int Deliverie
                 FieldTag.Owner => message with { Owner = reader.Text },
                 FieldTag.LeaseLeftMilliseconds => message with { LeaseLeft = TimeSpan.FromMilliseconds(reader.Number) },
                 FieldTag.DueMicros => message with { Due = DateTimeOffset.UnixEpoch.AddMicroseconds(reader.Number) },
+                FieldTag.Reason => message with { Reason = (DeathReason)reader.Number },
+                FieldTag.Stopped => message with { IsStopped = reader.Number == 1 },
                 FieldTag.TimeMicros => message with { Timestamp = DateTimeOffset.UnixEpoch.AddMicroseconds(reader.Number) },
                 FieldTag.BodyBytes => message with { BodyBytes = (long)reader.Number },
                 FieldTag.Body => message with { Body = reader.Value.ToArray() },

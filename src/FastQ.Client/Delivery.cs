@@ -87,6 +87,9 @@ public readonly unsafe struct Delivery
         return null;
     }
 
+    /// <summary>In a dead-letter queue: where and why it died, the latest first. Elsewhere empty. Until it is settled. Allocates.</summary>
+    public IReadOnlyList<Death> Deaths() => Death.ReadAll(Properties);
+
     private ReadOnlySpan<byte> Record
     {
         [MethodImpl(MethodImplOptions.AggressiveInlining)]

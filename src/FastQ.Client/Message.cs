@@ -75,6 +75,9 @@ public sealed class Message
         }
     }
 
+    /// <summary>In a dead-letter queue: where and why it died, the latest first. Elsewhere empty. Made anew at each call.</summary>
+    public IReadOnlyList<Death> Deaths => Death.ReadAll(_properties);
+
     /// <summary>Delivery number, in the subscription's <see cref="Life"/>.</summary>
     internal ulong Handle { get; }
 
@@ -86,12 +89,12 @@ public sealed class Message
     /// <exception cref="FastQException">Its lease had ended, or it was settled before: it is, or was, somebody else's.</exception>
     public ValueTask AcceptAsync(ConfirmLevel confirm = ConfirmLevel.Written, CancellationToken cancellation = default) => _subscriber.SettleAsync(this, Outcome.Accept, confirm, cancellation);
 
-    /// <summary>Again, to anybody, at its place in the queue.</summary>
+    /// <summary>Again, to anybody, at its place in the queue, after the queue's back-off if it has one.</summary>
     /// <inheritdoc cref="AcceptAsync"/>
     public ValueTask ReleaseAsync(ConfirmLevel confirm = ConfirmLevel.Written, CancellationToken cancellation = default) => _subscriber.SettleAsync(this, Outcome.Release, confirm, cancellation);
 
     /// <summary>Again, to anybody, at its place in the queue, after a while.</summary>
-    /// <param name="delay">Not before so long, up to <see cref="Limits.MaxDelayMilliseconds"/>; a part of a millisecond is a whole one.</param>
+    /// <param name="delay">Not before so long, whatever the queue's back-off, up to <see cref="Limits.MaxDelayMilliseconds"/>; a part of a millisecond is a whole one. Zero: as the queue has it.</param>
     /// <param name="isCounted">False: the delivery is as if it had not been.</param>
     /// <param name="confirm">What to wait for.</param>
     /// <param name="cancellation">Ends the waiting; the settlement may happen all the same, unless it had not been sent.</param>
@@ -99,9 +102,18 @@ public sealed class Message
     public ValueTask ReleaseAsync(TimeSpan delay, bool isCounted = true, ConfirmLevel confirm = ConfirmLevel.Written, CancellationToken cancellation = default) =>
         _subscriber.ReleaseAsync(this, PublishOptions.Milliseconds(delay, "delay"), isCounted, confirm, cancellation);
 
-    /// <summary>Never again: it leaves the queue.</summary>
+    /// <summary>Never again: it goes to the dead letters. Where its queue has none, it is gone.</summary>
     /// <inheritdoc cref="AcceptAsync"/>
     public ValueTask RejectAsync(ConfirmLevel confirm = ConfirmLevel.Written, CancellationToken cancellation = default) => _subscriber.SettleAsync(this, Outcome.Reject, confirm, cancellation);
+
+    /// <summary>Never again: it goes to the dead letters with these words. Where its queue has none, it is gone.</summary>
+    /// <param name="reason">Why, in a sentence: at most <see cref="Subscription.MaxReasonBytes"/> of UTF-8. Null or empty: nothing is said.</param>
+    /// <param name="details">More, as a stack trace; it is cut so that both fit in <see cref="Limits.MaxWordsBytes"/>.</param>
+    /// <param name="confirm">What to wait for.</param>
+    /// <param name="cancellation">Ends the waiting; the settlement may happen all the same, unless it had not been sent.</param>
+    /// <exception cref="FastQException">Its lease had ended, it was settled before, or the reason is too long.</exception>
+    public ValueTask RejectAsync(string? reason, string? details = null, ConfirmLevel confirm = ConfirmLevel.Written, CancellationToken cancellation = default) =>
+        _subscriber.RejectAsync(this, RejectWords.ToBytes(reason, details), confirm, cancellation);
 
     /// <summary>The lease begins anew, with this length, when the broker takes this.</summary>
     /// <inheritdoc cref="AcceptAsync"/>

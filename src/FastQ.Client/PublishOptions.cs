@@ -32,14 +32,17 @@ public sealed record PublishOptions
     /// <summary>Nobody gets it before, by the broker's wall clock at its acceptance; a moment that has passed delays nothing. Not together with <see cref="Delay"/>.</summary>
     public DateTimeOffset? DeliverAt { get; init; }
 
+    /// <summary>It expires so long after it may first be delivered, if the queue's own time is not shorter: then nobody gets it, and it goes to the dead letters. At least 1 ms. Null: as the queue has it.</summary>
+    public TimeSpan? TimeToLive { get; init; }
+
     /// <summary>Headers: key (1 to 255 bytes of UTF-8) and text.</summary>
     public IReadOnlyDictionary<string, string>? Headers { get; init; }
 
     /// <summary>The properties as they stand in the record, as <see cref="Session.Publish"/> takes them; empty when there are none.</summary>
-    /// <exception cref="FastQException">A delay is negative, longer than <see cref="Limits.MaxDelayMilliseconds"/> or beside a moment; they do not fit in <see cref="Limits.MaxPropertyBytes"/>, or a header's key is empty or too long.</exception>
+    /// <exception cref="FastQException">A delay is negative, longer than <see cref="Limits.MaxDelayMilliseconds"/> or beside a moment; a time to live is out of its range; they do not fit in <see cref="Limits.MaxPropertyBytes"/>, or a header's key is empty or too long.</exception>
     public byte[] ToBytes()
     {
-        if (MessageId is null && CorrelationId is null && ReplyTo is null && ContentType is null && ContentEncoding is null && Type is null && Delay is null && DeliverAt is null && Headers is null)
+        if (MessageId is null && CorrelationId is null && ReplyTo is null && ContentType is null && ContentEncoding is null && Type is null && Delay is null && DeliverAt is null && TimeToLive is null && Headers is null)
         {
             return [];
         }
@@ -79,15 +82,20 @@ public sealed record PublishOptions
         {
             writer.Number(PropertyTag.DeliverAt, PropertyType.Timestamp, Math.Max(0, (at - DateTimeOffset.UnixEpoch).Ticks / TimeSpan.TicksPerMicrosecond));
         }
+
+        if (TimeToLive is TimeSpan life)
+        {
+            writer.Number(PropertyTag.Ttl, PropertyType.Int64, Milliseconds(life, "time to live", least: 1));
+        }
     }
 
     /// <summary>Whole milliseconds, a part of one as a whole one.</summary>
-    internal static long Milliseconds(TimeSpan span, string what)
+    internal static long Milliseconds(TimeSpan span, string what, long least = 0)
     {
         long milliseconds = (long)Math.Ceiling(span.TotalMilliseconds);
-        return milliseconds is >= 0 and <= Limits.MaxDelayMilliseconds
+        return milliseconds >= least && milliseconds <= Limits.MaxDelayMilliseconds
             ? milliseconds
-            : throw new FastQException(RefusalCode.BadArgument, $"A {what} is 0 to {Limits.MaxDelayMilliseconds} ms");
+            : throw new FastQException(RefusalCode.BadArgument, $"A {what} is {least} to {Limits.MaxDelayMilliseconds} ms");
     }
 
     private static void Write(ref PropertyWriter writer, PropertyTag tag, string? value)

@@ -2,7 +2,7 @@ using FastQ.Protocol;
 
 namespace FastQ.Client;
 
-/// <summary>Attributes of a queue that is declared. What is null is as by default.</summary>
+/// <summary>Attributes of a queue that is declared. What is null is as by default. Times are up to <see cref="Limits.MaxDelayMilliseconds"/>; a part of a millisecond is a whole one.</summary>
 public sealed record QueueOptions
 {
     /// <summary>How long a delivery is held. 30 s by default.</summary>
@@ -11,10 +11,31 @@ public sealed record QueueOptions
     /// <summary>How long a message that says nothing of it waits before it is delivered. Not at all by default.</summary>
     public TimeSpan? Delay { get; init; }
 
+    /// <summary>A message expires so long after it may first be delivered: then it is never delivered; in flight it is left alone. Zero, the default: it lives for ever. A message may say that it lives shorter.</summary>
+    public TimeSpan? TimeToLive { get; init; }
+
+    /// <summary>A message that was delivered so often and not accepted goes to the dead-letter queue. 0: no limit; 20 by default; at most <see cref="Limits.MostMaxDeliveries"/>.</summary>
+    /// <remarks>Its last allowed delivery goes alone, to a consumer that holds nothing else: a crash drags no neighbour along.</remarks>
+    public int? MaxDeliveries { get; init; }
+
+    /// <summary>How long a message waits after a release that counts, an ended lease, or the end of its consumer. A release with a delay of its own waits that instead. Not at all by default.</summary>
+    public Backoff? Backoff { get; init; }
+
+    /// <summary>Name of the queue where messages go that died: delivered too often, rejected or expired. It is made when first needed. Null: this queue's name with <c>.dead</c> behind it. Empty: there is none, and what would go there is gone.</summary>
+    public string? DeadLetter { get; init; }
+
+    /// <exception cref="FastQException">Something is out of range.</exception>
     internal void Write(ref FieldWriter to)
     {
         Write(ref to, FieldTag.LeaseMilliseconds, Lease, "lease");
         Write(ref to, FieldTag.DelayMilliseconds, Delay, "delay");
+        Write(ref to, FieldTag.TtlMilliseconds, TimeToLive, "time to live");
+        WriteMaxDeliveries(ref to);
+        Backoff?.Write(ref to);
+        if (DeadLetter is not null)
+        {
+            to.Text(FieldTag.DeadLetter, DeadLetter);
+        }
     }
 
     private static void Write(ref FieldWriter to, FieldTag tag, TimeSpan? span, string what)
@@ -22,6 +43,16 @@ public sealed record QueueOptions
         if (span is TimeSpan wanted)
         {
             to.Number(tag, (ulong)PublishOptions.Milliseconds(wanted, what));
+        }
+    }
+
+    private void WriteMaxDeliveries(ref FieldWriter to)
+    {
+        if (MaxDeliveries is int most)
+        {
+            to.Number(FieldTag.MaxDeliveries, most is >= 0 and <= Limits.MostMaxDeliveries
+                ? (ulong)most
+                : throw new FastQException(RefusalCode.BadArgument, $"A queue's most deliveries are 0 to {Limits.MostMaxDeliveries}"));
         }
     }
 }

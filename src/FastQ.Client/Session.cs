@@ -300,16 +300,19 @@ public sealed unsafe partial class Session : IDisposable
         }
     }
 
-    /// <summary>Sends a settle or an extension; the number is set here.</summary>
-    internal ulong SendSettle(SettleRecord record, ConfirmLevel level)
+    /// <summary>Sends a settle or an extension; length and number are set here.</summary>
+    internal ulong SendSettle(SettleRecord record, ConfirmLevel level, ReadOnlySpan<byte> words = default)
     {
-        EnsureRoom(SettleRecord.SizeBytes);
-        record.LengthBytes = SettleRecord.SizeBytes;
+        int length = SettleRecord.SizeBytes + words.Length;
+        EnsureRoom(length);
+        record.LengthBytes = (uint)length;
         record.Number = _nextNumber;
-        MemoryMarshal.Write(_outbox.Ring.Next(SettleRecord.SizeBytes), record);
+        Span<byte> room = _outbox.Ring.Next(length);
+        MemoryMarshal.Write(room, record);
+        words.CopyTo(room[SettleRecord.SizeBytes..]);
 
         // Nobody may wait for it, yet it must survive the broker's death: it is kept until it is written.
-        return Commit(SettleRecord.SizeBytes, level == ConfirmLevel.None ? ConfirmLevel.Written : level);
+        return Commit(length, level == ConfirmLevel.None ? ConfirmLevel.Written : level);
     }
 
     /// <summary>Sends an unnumbered record.</summary>

@@ -48,39 +48,3 @@ public sealed record SubscribeOptions
     /// <summary>Settles of consecutive deliveries are gathered up to this many before they are sent (always when the client waits or flushes).</summary>
     public int SettleBatch { get; init; } = 64;
 }
-
-/// <summary>A queue as the broker shows it.</summary>
-public readonly record struct QueueInfo(string Name, uint Id, bool IsNew, TimeSpan Lease, TimeSpan Delay, long Ready, long InFlight, long Delayed, long Damaged, long Messages, long Bytes, int Consumers, ulong Published, ulong Accepted, ulong Rejected, ulong Redelivered, ulong Purged)
-{
-    internal static QueueInfo From(ReadOnlySpan<byte> fields)
-    {
-        QueueInfo info = default;
-        FieldReader reader = new(fields);
-        while (reader.Next())
-        {
-            info = reader.Tag switch
-            {
-                FieldTag.Name => info with { Name = reader.Text },
-                FieldTag.Queue => info with { Id = (uint)reader.Number },
-                FieldTag.Created => info with { IsNew = reader.Number == 1 },
-                FieldTag.LeaseMilliseconds => info with { Lease = TimeSpan.FromMilliseconds(reader.Number) },
-                FieldTag.DelayMilliseconds => info with { Delay = TimeSpan.FromMilliseconds(reader.Number) },
-                FieldTag.Ready => info with { Ready = (long)reader.Number },
-                FieldTag.InFlight => info with { InFlight = (long)reader.Number },
-                FieldTag.Delayed => info with { Delayed = (long)reader.Number },
-                FieldTag.Damaged => info with { Damaged = (long)reader.Number },
-                FieldTag.Messages => info with { Messages = (long)reader.Number },
-                FieldTag.Bytes => info with { Bytes = (long)reader.Number },
-                FieldTag.Consumers => info with { Consumers = (int)reader.Number },
-                FieldTag.Published => info with { Published = reader.Number },
-                FieldTag.Accepted => info with { Accepted = reader.Number },
-                FieldTag.Rejected => info with { Rejected = reader.Number },
-                FieldTag.Redelivered => info with { Redelivered = reader.Number },
-                FieldTag.Purged => info with { Purged = reader.Number },
-                _ => info,
-            };
-        }
-
-        return info;
-    }
-}

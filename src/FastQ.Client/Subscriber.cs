@@ -83,6 +83,9 @@ public sealed class Subscriber : IAsyncEnumerable<Message>, IAsyncDisposable
     internal ValueTask ReleaseAsync(Message message, long delayMilliseconds, bool isCounted, ConfirmLevel level, CancellationToken cancellation) =>
         _connection.SubmitAsync(_ => Subscription.Settle(message.Handle, message.Life, Outcome.Release, level, delayMilliseconds, isCounted), level, cancellation);
 
+    internal ValueTask RejectAsync(Message message, byte[] words, ConfirmLevel level, CancellationToken cancellation) =>
+        _connection.SubmitAsync(_ => Subscription.Reject(message.Handle, message.Life, level, words), level, cancellation);
+
     internal ValueTask ExtendAsync(Message message, TimeSpan lease, ConfirmLevel level, CancellationToken cancellation) =>
         _connection.SubmitAsync(_ => Subscription.Extend(message.Handle, message.Life, lease, level), level, cancellation);
 

@@ -12,6 +12,9 @@ namespace FastQ.Client;
 /// <summary>A subscription of a session. For the session's thread.</summary>
 public sealed class Subscription
 {
+    /// <summary>Longest reason of a reject, in bytes of UTF-8.</summary>
+    public const int MaxReasonBytes = 512;
+
     private readonly Session _session;
     private byte[] _states = new byte[2048];
     private uint[] _slots = new uint[2048];
@@ -81,20 +84,29 @@ public sealed class Subscription
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public void Accept(in Delivery delivery, ConfirmLevel level = ConfirmLevel.None) => Settle(delivery, Outcome.Accept, level);
 
-    /// <summary>Again, to anybody, at its place.</summary>
+    /// <summary>Again, to anybody, at its place, after the queue's back-off if it has one.</summary>
     public void Release(in Delivery delivery, ConfirmLevel level = ConfirmLevel.None) => Settle(delivery, Outcome.Release, level);
 
     /// <summary>Again, to anybody, at its place.</summary>
     /// <param name="delivery">In hand.</param>
-    /// <param name="delay">Not before so long, up to <see cref="Limits.MaxDelayMilliseconds"/>; a part of a millisecond is a whole one.</param>
+    /// <param name="delay">Not before so long, whatever the queue's back-off, up to <see cref="Limits.MaxDelayMilliseconds"/>; a part of a millisecond is a whole one. Zero: as the queue has it.</param>
     /// <param name="isCounted">False: the delivery is as if it had not been; its token stays spent.</param>
     /// <param name="level">What the session's counters are to reach.</param>
     /// <exception cref="FastQException">It is not in hand, or the delay is out of range.</exception>
     public void Release(in Delivery delivery, TimeSpan delay, bool isCounted = true, ConfirmLevel level = ConfirmLevel.None) =>
         _ = Settle(delivery.Number, delivery.Life, Outcome.Release, level, PublishOptions.Milliseconds(delay, "delay"), isCounted);
 
-    /// <summary>Never again.</summary>
+    /// <summary>Never again: it goes to the dead letters. Where its queue has none, it is gone.</summary>
     public void Reject(in Delivery delivery, ConfirmLevel level = ConfirmLevel.None) => Settle(delivery, Outcome.Reject, level);
+
+    /// <summary>Never again: it goes to the dead letters with these words. Where its queue has none, it is gone. With words it is sent at once, by itself. Allocates.</summary>
+    /// <param name="delivery">In hand.</param>
+    /// <param name="reason">Why, in a sentence: at most <see cref="MaxReasonBytes"/>. Null or empty: nothing is said.</param>
+    /// <param name="details">More, as a stack trace; it is cut so that both fit in <see cref="Limits.MaxWordsBytes"/>.</param>
+    /// <param name="level">What the session's counters are to reach.</param>
+    /// <exception cref="FastQException">It is not in hand, or the reason is too long.</exception>
+    public void Reject(in Delivery delivery, string? reason, string? details = null, ConfirmLevel level = ConfirmLevel.None) =>
+        _ = Reject(delivery.Number, delivery.Life, level, RejectWords.ToBytes(reason, details));
 
     /// <summary>Settles one delivery. Gathered with its neighbours; sent at the latest when the session waits or flushes.</summary>
     /// <exception cref="FastQException">It is not in hand: settled before, or lost to others while the broker was away.</exception>
@@ -120,6 +132,20 @@ public sealed class Subscription
 
         _settleCount++;
         return _settleCount >= (uint)Options.SettleBatch ? FlushSettles() : 0;
+    }
+
+    /// <summary>As above. Nobody else's reject has the same words, so they are not gathered.</summary>
+    internal ulong Reject(ulong number, uint life, ConfirmLevel level, ReadOnlySpan<byte> words)
+    {
+        if (words.IsEmpty)
+        {
+            return Settle(number, life, Outcome.Reject, level);
+        }
+
+        _ = FlushSettles();
+        ThrowUnlessOpen(number, life); // Asked behind the flush: it may wait, and find that a restarted broker gave this to others.
+        Close(number);
+        return _session.SendSettle(new SettleRecord { Kind = RecordKind.Settle, Flags = SettleRecord.FlagsOf(Outcome.Reject, level), Subscription = Id, FirstDelivery = number, Count = 1 }, level, words);
     }
 
     /// <summary>The lease of a delivery begins anew with this length.</summary>

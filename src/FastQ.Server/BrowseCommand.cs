@@ -17,8 +17,8 @@ internal static class BrowseCommand
         (Argument<string> name, Option<string> socket, Option<TimeSpan> patience, Option<bool> json) = (Shared.Queue(), Shared.Socket(), Shared.Patience(), Shared.Json());
         Option<int> max = Shared.Within(new Option<int>("--max") { Description = "End after so many messages.", DefaultValueFactory = _ => 100, HelpName = "N" }, 1, int.MaxValue);
         Option<ulong> from = new("--from") { Description = "The first place to look at.", HelpName = "TAG" };
-        Option<string> state = new("--state") { Description = "Only those that are ready, in-flight, delayed or damaged." };
-        state.AcceptOnlyFromAmong("ready", "in-flight", "delayed", "damaged");
+        Option<string> state = new("--state") { Description = "Only those that are ready, in-flight, delayed, damaged or dead-lettering." };
+        state.AcceptOnlyFromAmong("ready", "in-flight", "delayed", "damaged", "dead-lettering");
         Command command = new("browse", "Look at the messages of a queue without taking them: nothing is delivered, counted or changed.\n\nExamples:\n  fastq browse work\n  fastq browse work --state in-flight --json | jq .owner")
         {
             name, max, from, state, socket, patience, json,
@@ -108,16 +108,44 @@ internal static class BrowseCommand
         string what = string.Create(CultureInfo.InvariantCulture, $"Message {message.MessageId ?? $"at place {message.Tag}"} of queue {queue.Name}");
         string times = message.Deliveries switch { 0 => "was never delivered", 1 => "was delivered once", _ => string.Create(CultureInfo.InvariantCulture, $"was delivered {message.Deliveries} times") };
         string before = readyBefore switch { 0 => "no other comes before it", 1 => "one that is ready comes before it", _ => string.Create(CultureInfo.InvariantCulture, $"{readyBefore} that are ready come before it") };
-        return message.State switch
+        string standing = message.State switch
         {
             MessageState.InFlight when message.Owner is { Length: > 0 } owner => string.Create(CultureInfo.InvariantCulture, $"{what} is with {owner}, whose lease runs for another {message.LeaseLeft!.Value.TotalSeconds:0.#} s; it {times}."),
             MessageState.InFlight => string.Create(CultureInfo.InvariantCulture, $"{what} is with a consumer that is away; its lease runs for another {message.LeaseLeft!.Value.TotalSeconds:0.#} s, then it goes to somebody else; it {times}."),
             MessageState.Delayed => string.Create(CultureInfo.InvariantCulture, $"{what} is delayed until {message.Due!.Value.UtcDateTime:yyyy-MM-ddTHH:mm:ss.fffZ}; it {times}."),
+            MessageState.DeadLettering when message.IsStopped => $"{what} has gone in a circle of dead-letter queues, and stays: {Cause(message.Reason)}; it {times}.",
+            MessageState.DeadLettering => $"{what} is on its way to queue {queue.DeadLetter}: {Cause(message.Reason)}; it {times}.",
             MessageState.Damaged => $"{what} has rotted on the disk: it is kept, and never delivered.",
             _ when queue.Consumers == 0 => $"{what} is ready, but the queue has no consumer; {before}; it {times}.",
             _ => string.Create(CultureInfo.InvariantCulture, $"{what} is ready and waits for its turn: {before}, and the queue's consumers ({queue.Consumers}) hold {queue.InFlight} and take more as their credit allows; it {times}."),
         };
+        return standing + Story(message.Deaths);
     }
+
+    /// <summary>Of a dead letter: why it came to its queue. Else nothing.</summary>
+    private static string Story(IReadOnlyList<Death> deaths)
+    {
+        if (deaths.Count == 0)
+        {
+            return "";
+        }
+
+        Death last = deaths[0];
+        string when = last.Count > 1 ? string.Create(CultureInfo.InvariantCulture, $"{last.Count} times for the same reason, last at") : "at";
+        string words = last.Text is string text ? $", and said: {OnOneLine(text).TrimEnd('.')}" : "";
+        return string.Create(CultureInfo.InvariantCulture, $" It died in queue {last.Queue} {when} {last.Last.UtcDateTime:yyyy-MM-ddTHH:mm:ss.fffZ}: {Cause(last.Reason)}{words}.");
+    }
+
+    private static string Cause(DeathReason? reason) => reason switch
+    {
+        DeathReason.MaxDeliveries => "it was delivered as often as its queue allows, and not accepted",
+        DeathReason.Rejected => "a consumer rejected it",
+        DeathReason.Expired => "its time to live was over",
+        _ => "this program does not know the reason",
+    };
+
+    /// <summary>A text of anybody's: what a terminal would act upon is a space.</summary>
+    private static string OnOneLine(IEnumerable<char> text) => new([.. text.Select(one => char.IsControl(one) ? ' ' : one)]);
 
     private static void PrintLines(IEnumerable<BrowsedMessage> messages, string queue)
     {
@@ -133,6 +161,7 @@ internal static class BrowseCommand
                 MessageJson.WriteBody(writer, message.Body.Span);
                 writer.WriteNumber("bodyBytes", message.BodyBytes);
                 MessageJson.WriteProperties(writer, message.PropertyBytes.Span);
+                MessageJson.WriteDeaths(writer, message.Deaths);
                 writer.WriteEndObject();
             }
 
@@ -158,6 +187,12 @@ internal static class BrowseCommand
             writer.WriteString("due", due.UtcDateTime);
         }
 
+        if (message.Reason is DeathReason reason)
+        {
+            writer.WriteString("reason", MessageJson.NameOf(reason));
+            writer.WriteBoolean("stopped", message.IsStopped);
+        }
+
         if (message.Timestamp is DateTimeOffset time)
         {
             writer.WriteString("timestamp", time.UtcDateTime);
@@ -167,17 +202,24 @@ internal static class BrowseCommand
     private static void PrintTable(IEnumerable<BrowsedMessage> messages)
     {
         const int ShownCharacters = 30;
-        Table table = new Table().AddColumn(new TableColumn("tag").RightAligned().NoWrap()).AddColumn(new TableColumn("state").NoWrap()).AddColumn(new TableColumn("times").RightAligned().NoWrap()).AddColumn("owner, or when it is due").AddColumn(new TableColumn("body").NoWrap());
+        Table table = new Table().AddColumn(new TableColumn("tag").RightAligned().NoWrap()).AddColumn(new TableColumn("state").NoWrap()).AddColumn(new TableColumn("times").RightAligned().NoWrap()).AddColumn("owner, when due, or why dead").AddColumn(new TableColumn("body").NoWrap());
         foreach (BrowsedMessage message in messages)
         {
-            string text = new([.. Encoding.UTF8.GetString(message.Body.Span).Take(ShownCharacters + 1).Select(one => char.IsControl(one) ? ' ' : one)]);
-            string owner = message.LeaseLeft is TimeSpan left ? string.Create(CultureInfo.InvariantCulture, $"{(message.Owner is { Length: > 0 } name ? name : "away")}, {left.TotalSeconds:0.#} s") : "";
-            owner = message.Due is DateTimeOffset due ? string.Create(CultureInfo.InvariantCulture, $"due {due.UtcDateTime:yyyy-MM-ddTHH:mm:ssZ}") : owner;
-            table.AddRow(message.Tag.ToString(CultureInfo.InvariantCulture), NameOf(message.State), message.Deliveries.ToString(CultureInfo.InvariantCulture), Markup.Escape(owner), Markup.Escape(text.Length > ShownCharacters ? text[..ShownCharacters] + "…" : text));
+            string text = OnOneLine(Encoding.UTF8.GetString(message.Body.Span).Take(ShownCharacters + 1));
+            table.AddRow(message.Tag.ToString(CultureInfo.InvariantCulture), NameOf(message.State), message.Deliveries.ToString(CultureInfo.InvariantCulture), Markup.Escape(Remark(message)), Markup.Escape(text.Length > ShownCharacters ? text[..ShownCharacters] + "…" : text));
         }
 
         AnsiConsole.Write(table);
     }
 
-    private static string NameOf(MessageState state) => state switch { MessageState.Ready => "ready", MessageState.InFlight => "in-flight", MessageState.Delayed => "delayed", _ => "damaged" };
+    /// <summary>What explains its state.</summary>
+    private static string Remark(BrowsedMessage message) => message switch
+    {
+        { LeaseLeft: TimeSpan left } => string.Create(CultureInfo.InvariantCulture, $"{(message.Owner is { Length: > 0 } name ? name : "away")}, {left.TotalSeconds:0.#} s"),
+        { Due: DateTimeOffset due } => string.Create(CultureInfo.InvariantCulture, $"due {due.UtcDateTime:yyyy-MM-ddTHH:mm:ssZ}"),
+        { Reason: DeathReason reason } => MessageJson.NameOf(reason) + (message.IsStopped ? ", stays" : ""),
+        _ => "",
+    };
+
+    private static string NameOf(MessageState state) => state switch { MessageState.Ready => "ready", MessageState.InFlight => "in-flight", MessageState.Delayed => "delayed", MessageState.DeadLettering => "dead-lettering", _ => "damaged" };
 }

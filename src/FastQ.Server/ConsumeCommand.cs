@@ -19,16 +19,29 @@ internal static class ConsumeCommand
         Option<TimeSpan> wait = Shared.Duration("--wait", "End when nothing came for this long.", TimeSpan.FromSeconds(1));
         Option<string> settle = new("--settle") { Description = "What to say of each message once it is printed: accept, release, reject, or none.", DefaultValueFactory = _ => "accept" };
         settle.AcceptOnlyFromAmong("accept", "release", "reject", "none");
+        Option<string?> reason = new("--reason") { Description = "Why they are rejected; each tells it among the dead letters. With --settle reject.", HelpName = "TEXT" };
         Option<TimeSpan?> lease = Shared.OptionalDuration("--lease", "How long this consumer holds a message (the queue's lease).");
         Option<int> credit = Shared.Within(new Option<int>("--credit") { Description = "Most messages in hand at once.", DefaultValueFactory = _ => 1000, HelpName = "N" }, 1, Limits.MaxCredit);
         Option<string> format = new("--format") { Description = "text: the body, a line each. json: an object a line. raw: bodies one after the other.", DefaultValueFactory = _ => "text" };
         format.AcceptOnlyFromAmong("text", "json", "raw");
         Option<bool> follow = new("--follow") { Description = "Never end because nothing comes." };
         (Option<string> socket, Option<TimeSpan> patience) = (Shared.Socket(), Shared.Patience());
-        Command command = new("consume", "Consume messages and print them; rides out restarts of the broker.\n\nExamples:\n  fastq consume work\n  fastq consume work --max 10 --format json --settle none\n  fastq consume logs --follow | grep ERROR")
+        Command command = new("consume", "Consume messages and print them; rides out restarts of the broker.\n\nExamples:\n  fastq consume work\n  fastq consume work --max 10 --format json --settle none\n  fastq consume work --max 1 --settle reject --reason 'no such customer'\n  fastq consume logs --follow | grep ERROR")
         {
-            queue, max, wait, settle, lease, credit, format, follow, socket, patience,
+            queue, max, wait, settle, reason, lease, credit, format, follow, socket, patience,
         };
+        command.Validators.Add(result =>
+        {
+            if (result.GetResult(reason) is not null && result.GetValue(settle) != "reject")
+            {
+                result.AddError("--reason needs --settle reject.");
+            }
+
+            if (result.GetValue(reason) is string words && Encoding.UTF8.GetByteCount(words) > Subscription.MaxReasonBytes)
+            {
+                result.AddError($"--reason has at most {Subscription.MaxReasonBytes} bytes of UTF-8.");
+            }
+        });
         command.SetAction(parsed =>
         {
             using StopSignal stop = new();
@@ -37,14 +50,14 @@ internal static class ConsumeCommand
             long most = parsed.GetValue(max);
             SubscribeOptions options = new() { Credit = (int)Math.Min(parsed.GetValue(credit), Math.Max(1, most)), Lease = parsed.GetValue(lease), SettleBatch = int.MaxValue };
             Subscription subscription = session.Subscribe(name, options);
-            Consuming consuming = new(session, subscription, name, parsed.GetRequiredValue(format), parsed.GetRequiredValue(settle), stop);
+            Consuming consuming = new(session, subscription, name, parsed.GetRequiredValue(format), parsed.GetRequiredValue(settle), parsed.GetValue(reason), stop);
             TimeSpan patienceForMessages = parsed.GetValue(follow) ? Timeout.InfiniteTimeSpan : parsed.GetValue(wait);
             return consuming.Run(most, patienceForMessages);
         });
         return command;
     }
 
-    private sealed class Consuming(Session session, Subscription subscription, string queue, string format, string settle, StopSignal stop)
+    private sealed class Consuming(Session session, Subscription subscription, string queue, string format, string settle, string? reason, StopSignal stop)
     {
         private const int MostGathered = 256;
         private const int FlushBytes = 1 << 18;
@@ -140,12 +153,11 @@ internal static class ConsumeCommand
 
             if (settle != "none")
             {
-                Outcome outcome = settle switch { "release" => Outcome.Release, "reject" => Outcome.Reject, _ => Outcome.Accept };
                 foreach (Delivery delivery in _printed)
                 {
                     if (subscription.Holds(delivery))
                     {
-                        subscription.Settle(delivery, outcome, ConfirmLevel.Written);
+                        Settle(delivery);
                     }
                 }
 
@@ -153,6 +165,22 @@ internal static class ConsumeCommand
             }
 
             _printed.Clear();
+        }
+
+        private void Settle(in Delivery delivery)
+        {
+            switch (settle)
+            {
+                case "release":
+                    subscription.Release(delivery, ConfirmLevel.Written);
+                    break;
+                case "reject":
+                    subscription.Reject(delivery, reason, level: ConfirmLevel.Written);
+                    break;
+                default:
+                    subscription.Accept(delivery, ConfirmLevel.Written);
+                    break;
+            }
         }
 
         private void PrintJson(in Delivery delivery)
@@ -169,6 +197,7 @@ internal static class ConsumeCommand
                 json.WriteString("timestamp", delivery.Timestamp.UtcDateTime);
                 json.WriteString("token", string.Create(CultureInfo.InvariantCulture, $"{subscription.Epoch}.{delivery.TokenNumber}"));
                 MessageJson.WriteProperties(json, delivery.Properties);
+                MessageJson.WriteDeaths(json, delivery.Deaths());
                 json.WriteEndObject();
             }
 

@@ -1,6 +1,7 @@
 using System.Text;
 using System.Text.Json;
 using System.Text.Unicode;
+using FastQ.Client;
 using FastQ.Protocol;
 
 namespace FastQ.Server;
@@ -26,7 +27,7 @@ internal static class MessageJson
         PropertyReader reader = new(properties);
         while (reader.Next())
         {
-            if (reader.Tag != PropertyTag.Header)
+            if (reader.Tag is not (PropertyTag.Header or PropertyTag.Death))
             {
                 WriteValue(json, reader.Tag.ToString() is { Length: > 0 } name ? char.ToLowerInvariant(name[0]) + name[1..] : "", reader);
             }
@@ -45,6 +46,35 @@ internal static class MessageJson
 
         json.WriteEndObject();
     }
+
+    /// <summary>The story of a dead letter; nothing where there is none.</summary>
+    public static void WriteDeaths(Utf8JsonWriter json, IReadOnlyList<Death> deaths)
+    {
+        if (deaths.Count == 0)
+        {
+            return;
+        }
+
+        json.WriteStartArray("deaths");
+        foreach (Death death in deaths)
+        {
+            json.WriteStartObject();
+            json.WriteString("queue", death.Queue);
+            json.WriteNumber("tag", death.Tag);
+            json.WriteString("reason", NameOf(death.Reason));
+            json.WriteNumber("deliveries", death.Deliveries);
+            json.WriteNumber("count", death.Count);
+            json.WriteString("first", death.First.UtcDateTime);
+            json.WriteString("last", death.Last.UtcDateTime);
+            json.WriteString("text", death.Text);
+            json.WriteString("details", death.Details);
+            json.WriteEndObject();
+        }
+
+        json.WriteEndArray();
+    }
+
+    public static string NameOf(DeathReason reason) => reason switch { DeathReason.MaxDeliveries => "max-deliveries", DeathReason.Rejected => "rejected", DeathReason.Expired => "expired", _ => "unknown" };
 
     private static void WriteValue(Utf8JsonWriter json, string key, PropertyReader reader)
     {

@@ -25,11 +25,12 @@ internal static class PublishCommand
         Option<string?> correlation = new("--correlation-id") { Description = "What it answers to.", HelpName = "C" };
         Option<string?> replyTo = new("--reply-to") { Description = "The queue where an answer is awaited.", HelpName = "Q" };
         Option<TimeSpan?> delay = Shared.OptionalDuration("--delay", "Nobody gets it before so long; 0s: at once, whatever the queue's delay.");
+        Option<TimeSpan?> life = Shared.OptionalDuration("--ttl", "It expires so long after it may first be delivered, and goes to the dead letters (as the queue has it).");
         Option<DateTimeOffset?> at = new("--at") { Description = "Nobody gets it before this moment, as 2030-01-31T08:00:00Z; without a zone it is local time.", HelpName = "TIME", CustomParser = ParseMoment };
         (Option<string> socket, Option<TimeSpan> patience, Option<bool> json) = (Shared.Socket(), Shared.Patience(), Shared.Json());
         Command command = new("publish", "Publish messages and wait until all are confirmed; rides out restarts of the broker.\n\nExamples:\n  fastq publish work --body hello\n  fastq publish work --file lines.txt --confirm written\n  tail -f app.log | fastq publish logs -")
         {
-            queue, input, body, file, count, confirm, header, id, type, correlation, replyTo, delay, at, socket, patience, json,
+            queue, input, body, file, count, confirm, header, id, type, correlation, replyTo, delay, life, at, socket, patience, json,
         };
         command.Validators.Add(result =>
         {
@@ -69,6 +70,7 @@ internal static class PublishCommand
                 ReplyTo = parsed.GetValue(replyTo),
                 Delay = parsed.GetValue(delay),
                 DeliverAt = parsed.GetValue(at),
+                TimeToLive = parsed.GetValue(life),
                 Headers = parsed.GetRequiredValue(header).Select(pair => pair.Split('=', 2)).ToDictionary(pair => pair[0], pair => pair[1]),
             };
             byte[] properties = options.ToBytes();

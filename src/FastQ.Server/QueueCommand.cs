@@ -1,7 +1,9 @@
 using System.CommandLine;
+using System.CommandLine.Parsing;
 using System.Globalization;
 using System.Text.Json;
 using FastQ.Client;
+using FastQ.Protocol;
 using Spectre.Console;
 
 namespace FastQ.Server;
@@ -9,7 +11,7 @@ namespace FastQ.Server;
 /// <summary>fastq queue create|list|show|purge|delete.</summary>
 internal static class QueueCommand
 {
-    public static Command Create() => new("queue", "Create, list, show, purge and delete queues.\n\nExamples:\n  fastq queue create work --lease 1m\n  fastq queue list --json")
+    public static Command Create() => new("queue", "Create, list, show, purge and delete queues.\n\nExamples:\n  fastq queue create work --lease 1m\n  fastq queue create mail --max-deliveries 5 --backoff 1s,2,5m --ttl 1d\n  fastq queue list --json")
     {
         CreateOne(), ListAll(), ShowOne(), Purge(), Delete(),
     };
@@ -19,10 +21,41 @@ internal static class QueueCommand
         (Argument<string> name, Option<string> socket, Option<TimeSpan> patience, Option<bool> json) = (Shared.Queue(), Shared.Socket(), Shared.Patience(), Shared.Json());
         Option<TimeSpan?> lease = Shared.OptionalDuration("--lease", "How long a delivery is held before it goes to somebody else (30s).");
         Option<TimeSpan?> delay = Shared.OptionalDuration("--delay", "How long each message waits before it is delivered, unless it says otherwise (not at all).");
-        Command command = new("create", "Create a queue. One that exists with the same attributes is fine; with others it is an error that names the difference.") { name, lease, delay, socket, patience, json };
+        Option<TimeSpan?> life = Shared.OptionalDuration("--ttl", "A message expires so long after it may first be delivered, unless it says sooner (never).");
+        Option<int> deliveries = Shared.Within(new Option<int>("--max-deliveries") { Description = "A message that was delivered so often and not accepted goes to the dead letters; 0: no limit.", DefaultValueFactory = _ => Limits.DefaultMaxDeliveries, HelpName = "N" }, 0, Limits.MostMaxDeliveries);
+        Option<Backoff?> backoff = new("--backoff") { Description = "How long a message waits after a delivery that failed: the first wait, by what each next one is multiplied, the longest. Like 1s,2,5m (not at all).", HelpName = "FIRST,FACTOR,MAX", CustomParser = ParseBackoff };
+        Option<string?> dead = new("--dead-letter") { Description = "The queue for messages that were delivered too often, rejected or expired; it is made when needed. '': they are gone (QUEUE.dead).", HelpName = "NAME" };
+        Command command = new("create", "Create a queue. One that exists with the same attributes is fine; with others it is an error that names the difference.") { name, lease, delay, life, deliveries, backoff, dead, socket, patience, json };
         command.SetAction(parsed => With(parsed.GetRequiredValue(socket), parsed.GetValue(patience), session =>
-            Print(session.DeclareQueue(parsed.GetRequiredValue(name), new QueueOptions { Lease = parsed.GetValue(lease), Delay = parsed.GetValue(delay) }), parsed.GetValue(json))));
+        {
+            QueueOptions options = new()
+            {
+                Lease = parsed.GetValue(lease),
+                Delay = parsed.GetValue(delay),
+                TimeToLive = parsed.GetValue(life),
+                MaxDeliveries = parsed.GetValue(deliveries),
+                Backoff = parsed.GetValue(backoff),
+                DeadLetter = parsed.GetValue(dead),
+            };
+            Print(session.DeclareQueue(parsed.GetRequiredValue(name), options), parsed.GetValue(json));
+        }));
         return command;
+    }
+
+    private static Backoff? ParseBackoff(ArgumentResult argument)
+    {
+        string text = argument.Tokens[0].Value;
+        string[] parts = text.Split(',');
+        if (parts.Length == 3
+            && Shared.TryParseDuration(parts[0], out TimeSpan first)
+            && double.TryParse(parts[1], NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out double factor) && factor is >= 1 and <= 100
+            && Shared.TryParseDuration(parts[2], out TimeSpan most) && most >= first)
+        {
+            return new Backoff(first, factor, most);
+        }
+
+        argument.AddError($"'{text}' is no back-off. Use first wait, factor (1 to 100) and longest wait, like 1s,2,5m.");
+        return null;
     }
 
     private static Command ListAll()
@@ -152,17 +185,28 @@ internal static class QueueCommand
         table.AddRow("in flight", Number(queue.InFlight));
         table.AddRow("delayed", Number(queue.Delayed));
         table.AddRow("damaged", Number(queue.Damaged));
+        table.AddRow("dead-lettering", Number(queue.DeadLettering));
         table.AddRow("bytes", Number(queue.Bytes));
         table.AddRow("consumers", Number(queue.Consumers));
-        table.AddRow("lease", string.Create(CultureInfo.InvariantCulture, $"{queue.Lease.TotalSeconds:0.###} s"));
-        table.AddRow("delay", string.Create(CultureInfo.InvariantCulture, $"{queue.Delay.TotalSeconds:0.###} s"));
+        table.AddRow("lease", Seconds(queue.Lease));
+        table.AddRow("delay", Seconds(queue.Delay));
+        table.AddRow("time to live", queue.TimeToLive == TimeSpan.Zero ? "for ever" : Seconds(queue.TimeToLive));
+        table.AddRow("max deliveries", queue.MaxDeliveries == 0 ? "no limit" : Number(queue.MaxDeliveries));
+        table.AddRow("back-off", queue.Backoff is Backoff backoff ? string.Create(CultureInfo.InvariantCulture, $"{Seconds(backoff.First)}, times {backoff.Factor:0.###}, up to {Seconds(backoff.Most)}") : "none");
+        table.AddRow("dead letters go to", queue.DeadLetter.Length == 0 ? "nowhere" : Markup.Escape(queue.DeadLetter));
         table.AddRow("published", Number((long)queue.Published));
         table.AddRow("accepted", Number((long)queue.Accepted));
         table.AddRow("rejected", Number((long)queue.Rejected));
+        table.AddRow("exhausted", Number((long)queue.Exhausted));
+        table.AddRow("expired", Number((long)queue.Expired));
+        table.AddRow("dead-lettered", Number((long)queue.DeadLettered));
+        table.AddRow("discarded", Number((long)queue.Discarded));
         table.AddRow("redelivered", Number((long)queue.Redelivered));
         table.AddRow("purged", Number((long)queue.Purged));
         AnsiConsole.Write(table);
     }
+
+    private static string Seconds(TimeSpan span) => string.Create(CultureInfo.InvariantCulture, $"{span.TotalSeconds:0.###} s");
 
     private static string Number(long value) => value.ToString("N0", CultureInfo.InvariantCulture);
 
@@ -174,16 +218,40 @@ internal static class QueueCommand
         writer.WriteNumber("inFlight", queue.InFlight);
         writer.WriteNumber("delayed", queue.Delayed);
         writer.WriteNumber("damaged", queue.Damaged);
+        writer.WriteNumber("deadLettering", queue.DeadLettering);
         writer.WriteNumber("messages", queue.Messages);
         writer.WriteNumber("bytes", queue.Bytes);
         writer.WriteNumber("consumers", queue.Consumers);
         writer.WriteNumber("leaseSeconds", queue.Lease.TotalSeconds);
         writer.WriteNumber("delaySeconds", queue.Delay.TotalSeconds);
+        writer.WriteNumber("ttlSeconds", queue.TimeToLive.TotalSeconds);
+        writer.WriteNumber("maxDeliveries", queue.MaxDeliveries);
+        WriteBackoff(writer, queue.Backoff);
+        writer.WriteString("deadLetter", queue.DeadLetter);
         writer.WriteNumber("published", queue.Published);
         writer.WriteNumber("accepted", queue.Accepted);
         writer.WriteNumber("rejected", queue.Rejected);
+        writer.WriteNumber("exhausted", queue.Exhausted);
+        writer.WriteNumber("expired", queue.Expired);
+        writer.WriteNumber("deadLettered", queue.DeadLettered);
+        writer.WriteNumber("discarded", queue.Discarded);
         writer.WriteNumber("redelivered", queue.Redelivered);
         writer.WriteNumber("purged", queue.Purged);
+        writer.WriteEndObject();
+    }
+
+    private static void WriteBackoff(Utf8JsonWriter writer, Backoff? backoff)
+    {
+        if (backoff is null)
+        {
+            writer.WriteNull("backoff");
+            return;
+        }
+
+        writer.WriteStartObject("backoff");
+        writer.WriteNumber("firstSeconds", backoff.First.TotalSeconds);
+        writer.WriteNumber("factor", backoff.Factor);
+        writer.WriteNumber("mostSeconds", backoff.Most.TotalSeconds);
         writer.WriteEndObject();
     }
 }

@@ -23,7 +23,7 @@ internal static class Shared
 
     /// <summary>An option whose number lies within bounds.</summary>
     public static Option<T> Within<T>(Option<T> option, T least, T most)
-        where T : IComparable<T>
+        where T : IComparable<T>, IParsable<T>
     {
         option.Validators.Add(result =>
         {
@@ -32,8 +32,9 @@ internal static class Shared
                 return; // The default needs no judging.
             }
 
-            T value = result.GetValueOrDefault<T>()!;
-            if (result.Errors.Any() || value.CompareTo(least) < 0 || value.CompareTo(most) > 0)
+            // By its text: asked for the value of what is no number, the result throws.
+            bool isWithin = result.Tokens is [Token token] && T.TryParse(token.Value, CultureInfo.InvariantCulture, out T? value) && value.CompareTo(least) >= 0 && value.CompareTo(most) <= 0;
+            if (!isWithin)
             {
                 result.AddError($"{option.Name} is {least} to {most}.");
             }

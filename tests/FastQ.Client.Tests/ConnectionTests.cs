@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Text;
 using FastQ.Protocol;
 using Xunit;
@@ -95,6 +96,137 @@ public sealed class ConnectionTests : IDisposable
         Assert.Equal((0L, 4ul, 1ul), (queue.Messages, queue.Accepted, queue.Redelivered));
         FastQException both = await Assert.ThrowsAsync<FastQException>(async () => await connection.PublishAsync("slow", default, new PublishOptions { Delay = TimeSpan.Zero, DeliverAt = DateTimeOffset.UtcNow }, Cancellation));
         Assert.Equal(RefusalCode.BadArgument, both.Code);
+    }
+
+    [Fact]
+    public async Task A_rejected_message_goes_to_the_dead_letters_and_tells_where_and_why_it_died()
+    {
+        await using Connection connection = await ConnectAsync();
+        await connection.DeclareQueueAsync("q", cancellation: Cancellation);
+        await connection.DeclareQueueAsync("q.dead", new QueueOptions { DeadLetter = "last" }, Cancellation);
+        await connection.PublishAsync("q", "hello"u8.ToArray(), new PublishOptions { MessageId = "m1", Headers = new Dictionary<string, string> { ["k"] = "v" } }, Cancellation);
+        Message living = await TakeAsync(connection, "q", message => message.RejectAsync("no such customer", "at Main()", cancellation: Cancellation));
+        Assert.Empty(living.Deaths);
+
+        Message dead = await TakeAsync(connection, "q.dead", message => message.RejectAsync(cancellation: Cancellation));
+        Assert.Equal(("hello", "m1", "v", living.Timestamp), (dead.Text, dead.MessageId, dead.Headers["k"], dead.Timestamp));
+        Death first = Assert.Single(dead.Deaths);
+        Assert.Equal(("q", 1ul, DeathReason.Rejected, 1, 1L, "no such customer", "at Main()"), (first.Queue, first.Tag, first.Reason, first.Deliveries, first.Count, first.Text, first.Details));
+        Assert.Equal(first.First, first.Last);
+        Assert.InRange(first.Last, living.Timestamp, living.Timestamp.AddMinutes(1));
+        QueueInfo queue = await connection.GetQueueAsync("q", Cancellation);
+        Assert.Equal((0L, 1ul, 1ul, 0ul, "q.dead"), (queue.Messages, queue.Rejected, queue.DeadLettered, queue.Discarded, queue.DeadLetter));
+
+        Message deader = await TakeAsync(connection, "last", message => message.AcceptAsync(cancellation: Cancellation));
+        Assert.Equal([("q.dead", null), ("q", "no such customer")], deader.Deaths.Select(death => (death.Queue, death.Text)));
+    }
+
+    [Fact]
+    public async Task A_second_death_in_a_queue_of_the_same_reason_takes_the_place_of_the_first_and_is_counted()
+    {
+        await using Connection connection = await ConnectAsync();
+        await connection.DeclareQueueAsync("q", new QueueOptions { DeadLetter = "other" }, Cancellation);
+        await connection.DeclareQueueAsync("other", new QueueOptions { DeadLetter = "q" }, Cancellation);
+        await connection.PublishAsync("q", new byte[1], cancellation: Cancellation);
+        foreach ((string queue, string reason) in ((string, string)[])[("q", "one"), ("other", "two"), ("q", "three")])
+        {
+            await TakeAsync(connection, queue, message => message.RejectAsync(reason, cancellation: Cancellation));
+        }
+
+        IReadOnlyList<Death> deaths = (await TakeAsync(connection, "other", message => message.AcceptAsync(cancellation: Cancellation))).Deaths;
+        Assert.Equal([("q", 2L, "three"), ("other", 1L, "two")], deaths.Select(death => (death.Queue, death.Count, death.Text!)));
+        Assert.True(deaths[0].First <= deaths[1].First && deaths[1].First <= deaths[0].Last);
+    }
+
+    [Fact]
+    public async Task A_message_that_was_delivered_too_often_goes_to_the_dead_letters_that_its_queue_names()
+    {
+        await using Connection connection = await ConnectAsync();
+        QueueInfo declared = await connection.DeclareQueueAsync("q", new QueueOptions { MaxDeliveries = 2, DeadLetter = "morgue" }, Cancellation);
+        Assert.Equal((2, "morgue", null, TimeSpan.Zero), (declared.MaxDeliveries, declared.DeadLetter, declared.Backoff, declared.TimeToLive));
+        FastQException differs = await Assert.ThrowsAsync<FastQException>(() => connection.DeclareQueueAsync("q", new QueueOptions { DeadLetter = "morgue" }, Cancellation));
+        Assert.Equal(RefusalCode.QueueExists, differs.Code);
+        Assert.Matches("deliveries is 2, not 20", differs.Message);
+        await connection.PublishAsync("q", new byte[1], cancellation: Cancellation);
+        foreach ((bool isCounted, int delivery) in ((bool, int)[])[(false, 1), (true, 1), (true, 2)])
+        {
+            Message message = await TakeAsync(connection, "q", message => message.ReleaseAsync(TimeSpan.Zero, isCounted, cancellation: Cancellation));
+            Assert.Equal(delivery, message.DeliveryCount);
+        }
+
+        Death death = Assert.Single((await TakeAsync(connection, "morgue", message => message.AcceptAsync(cancellation: Cancellation))).Deaths);
+        Assert.Equal((DeathReason.MaxDeliveries, 2, null), (death.Reason, death.Deliveries, death.Text));
+        QueueInfo queue = await connection.GetQueueAsync("q", Cancellation);
+        Assert.Equal((0L, 1ul, 0ul, 1ul), (queue.Messages, queue.Exhausted, queue.Rejected, queue.DeadLettered));
+    }
+
+    [Fact]
+    public async Task Where_a_queue_has_no_dead_letters_what_dies_is_gone_and_counted()
+    {
+        await using Connection connection = await ConnectAsync();
+        await connection.DeclareQueueAsync("q", new QueueOptions { MaxDeliveries = 1, DeadLetter = "" }, Cancellation);
+        await connection.PublishAsync("q", new byte[1], cancellation: Cancellation);
+        await connection.PublishAsync("q", new byte[1], cancellation: Cancellation);
+        await connection.PublishAsync("q", new byte[1], new PublishOptions { TimeToLive = TimeSpan.FromMilliseconds(1) }, Cancellation);
+        await TakeAsync(connection, "q", message => message.RejectAsync("nobody reads this", cancellation: Cancellation));
+        await TakeAsync(connection, "q", message => message.ReleaseAsync(cancellation: Cancellation));
+
+        QueueInfo queue = await AwaitQueueAsync(connection, "q", queue => queue.Messages == 0);
+        Assert.Equal((1ul, 1ul, 1ul, 0ul, 3ul, ""), (queue.Rejected, queue.Exhausted, queue.Expired, queue.DeadLettered, queue.Discarded, queue.DeadLetter));
+        Assert.Single(await connection.ListQueuesAsync(Cancellation));
+    }
+
+    [Fact]
+    public async Task A_message_expires_by_its_own_time_or_by_its_queues_whichever_is_shorter_and_not_in_the_hands_of_a_consumer()
+    {
+        await using Connection connection = await ConnectAsync();
+        QueueInfo shortLived = await connection.DeclareQueueAsync("short", new QueueOptions { TimeToLive = TimeSpan.FromMilliseconds(400) }, Cancellation);
+        Assert.Equal(TimeSpan.FromMilliseconds(400), shortLived.TimeToLive);
+        await connection.DeclareQueueAsync("long", new QueueOptions { TimeToLive = TimeSpan.FromHours(1) }, Cancellation);
+        await connection.PublishAsync("short", "held"u8.ToArray(), new PublishOptions { Confirm = ConfirmLevel.Written }, Cancellation);
+        await using Subscriber subscriber = await connection.SubscribeAsync("short", new SubscribeOptions { Credit = 1 }, Cancellation);
+        Message held = (await subscriber.ReceiveAsync(Soon, Cancellation))!;
+        await connection.PublishAsync("short", "by its queue"u8.ToArray(), new PublishOptions { TimeToLive = TimeSpan.FromHours(1) }, Cancellation);
+        await connection.PublishAsync("long", "by its own time"u8.ToArray(), new PublishOptions { TimeToLive = TimeSpan.FromMilliseconds(1) }, Cancellation);
+        await connection.PublishAsync("long", "lives"u8.ToArray(), cancellation: Cancellation);
+
+        foreach ((string queue, string body) in ((string, string)[])[("short", "by its queue"), ("long", "by its own time")])
+        {
+            Message dead = await TakeAsync(connection, queue + ".dead", message => message.AcceptAsync(cancellation: Cancellation));
+            Death death = Assert.Single(dead.Deaths);
+            Assert.Equal((body, queue, DeathReason.Expired, 0), (dead.Text, death.Queue, death.Reason, death.Deliveries));
+        }
+
+        await held.AcceptAsync(cancellation: Cancellation);
+        QueueInfo now = await connection.GetQueueAsync("short", Cancellation);
+        Assert.Equal((0L, 1ul, 1ul), (now.Messages, now.Accepted, now.Expired));
+        Assert.Equal("lives", (await TakeAsync(connection, "long", message => message.AcceptAsync(cancellation: Cancellation))).Text);
+    }
+
+    [Fact]
+    public async Task A_message_that_failed_waits_by_the_back_off_of_its_queue_unless_its_release_says_otherwise()
+    {
+        await using Connection connection = await ConnectAsync();
+        Backoff backoff = new(TimeSpan.FromHours(1), 2.5, TimeSpan.FromHours(4));
+        Assert.Equal(backoff, (await connection.DeclareQueueAsync("q", new QueueOptions { Backoff = backoff }, Cancellation)).Backoff);
+        for (int i = 0; i < 3; i++)
+        {
+            await connection.PublishAsync("q", new byte[1], cancellation: Cancellation);
+        }
+
+        await using (Subscriber subscriber = await connection.SubscribeAsync("q", cancellation: Cancellation))
+        {
+            await (await subscriber.ReceiveAsync(Soon, Cancellation))!.ReleaseAsync(cancellation: Cancellation);
+            await (await subscriber.ReceiveAsync(Soon, Cancellation))!.ReleaseAsync(TimeSpan.FromMinutes(1), cancellation: Cancellation);
+            Assert.NotNull(await subscriber.ReceiveAsync(Soon, Cancellation)); // It comes back with the subscriber's end.
+        }
+
+        IReadOnlyList<BrowsedMessage> waiting = await connection.BrowseAsync("q", 10, cancellation: Cancellation);
+        Assert.All(waiting, message => Assert.Equal((MessageState.Delayed, 1), (message.State, message.Deliveries)));
+        double[] minutes = [.. waiting.Select(message => (message.Due!.Value - DateTimeOffset.UtcNow).TotalMinutes)];
+        Assert.InRange(minutes[0], 46, 61);
+        Assert.InRange(minutes[1], 0, 2);
+        Assert.InRange(minutes[2], 46, 61);
     }
 
     [Fact]
@@ -471,6 +603,31 @@ public sealed class ConnectionTests : IDisposable
         Assert.Equal(RefusalCode.TooLarge, (await Assert.ThrowsAsync<FastQException>(() => connection.PublishAsync("q", new byte[(16 << 20) + 1], cancellation: Cancellation).AsTask())).Code);
         session.Flush();
         Assert.Equal(0, session.GetQueue("q").Messages);
+    }
+
+    /// <summary>Takes the next message of a queue that is there, or is being made, and settles it.</summary>
+    private static async Task<Message> TakeAsync(Connection connection, string queue, Func<Message, ValueTask> settle)
+    {
+        _ = await AwaitQueueAsync(connection, queue, found => found.Ready > 0);
+        await using Subscriber subscriber = await connection.SubscribeAsync(queue, new SubscribeOptions { Credit = 1 }, Cancellation);
+        Message message = (await subscriber.ReceiveAsync(Soon, Cancellation))!;
+        await settle(message);
+        return message;
+    }
+
+    /// <summary>Asks until the queue is there and as wanted.</summary>
+    private static async Task<QueueInfo> AwaitQueueAsync(Connection connection, string name, Func<QueueInfo, bool> isAsWanted)
+    {
+        for (Stopwatch waited = Stopwatch.StartNew(); ;)
+        {
+            QueueInfo? queue = (await connection.ListQueuesAsync(Cancellation)).SingleOrDefault(queue => queue.Name == name);
+            if (queue is not null && isAsWanted(queue))
+            {
+                return queue;
+            }
+
+            Assert.True(waited.Elapsed < Soon, $"Waited in vain: {queue}");
+        }
     }
 
     private Task<Connection> ConnectAsync(TimeSpan? patience = null) => Connection.ConnectAsync(new SessionOptions { Path = _broker.Socket, Patience = patience ?? TimeSpan.FromSeconds(20) }, cancellation: Cancellation);

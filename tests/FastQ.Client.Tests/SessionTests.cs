@@ -618,6 +618,55 @@ public class SessionTests
     }
 
     [Fact]
+    public void Words_of_a_reject_are_sent_between_gathered_settles_and_again_to_a_broker_that_was_away()
+    {
+        using RunningBroker broker = new();
+        using Session session = broker.Connect();
+        session.DeclareQueue("q");
+        session.DeclareQueue("q.dead");
+        QueueHandle queue = session.OpenQueue("q");
+        const int Messages = 5;
+        for (int i = 1; i <= Messages; i++)
+        {
+            session.Publish(queue, Encoding.UTF8.GetBytes($"{i}"));
+        }
+
+        session.Flush();
+        Subscription subscription = session.Subscribe("q"), dead = session.Subscribe("q.dead");
+        Delivery[] held = new Delivery[Messages];
+        for (int i = 0; i < Messages; i++)
+        {
+            Assert.True(subscription.Receive(Soon, out held[i]));
+        }
+
+        FastQException tooLong = Assert.Throws<FastQException>(() => subscription.Reject(held[1], new string('x', Subscription.MaxReasonBytes + 1)));
+        Assert.Equal(RefusalCode.BadArgument, tooLong.Code);
+        broker.Stop();
+        subscription.Accept(held[0]);
+        subscription.Reject(held[1], "two", new string('d', 10_000));
+        subscription.Reject(held[2]);
+        subscription.Reject(held[3], "four");
+        subscription.Accept(held[4]);
+        broker.Start();
+        session.Flush();
+
+        Assert.Equal((0, 1), (subscription.InHand, session.Reconnects));
+        string?[] texts = ["two", null, "four"];
+        for (int i = 0; i < texts.Length; i++)
+        {
+            Assert.True(dead.Receive(Soon, out Delivery letter));
+            Death death = Assert.Single(letter.Deaths());
+            Assert.Equal(($"{i + 2}", texts[i], i == 0), (Encoding.UTF8.GetString(letter.Body), death.Text, death.Details is not null));
+            Assert.Matches("^d*$", death.Details ?? "");
+            dead.Accept(letter);
+        }
+
+        Assert.Throws<FastQException>(() => subscription.Reject(held[1], "again"));
+        QueueInfo info = session.GetQueue("q");
+        Assert.Equal((0L, 2ul, 3ul), (info.Messages, info.Accepted, info.Rejected));
+    }
+
+    [Fact]
     public void A_deleted_queue_ends_its_subscriptions_with_the_reason()
     {
         using RunningBroker broker = new();

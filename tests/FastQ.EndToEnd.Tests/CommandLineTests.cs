@@ -156,6 +156,14 @@ public class CommandLineTests
     [InlineData("exactly one of", 2, "publish", "work")]
     [InlineData("'5 parsecs' is no duration", 2, "consume", "work", "--wait", "5 parsecs")]
     [InlineData("--credit is 1 to", 2, "consume", "work", "--credit", "0")]
+    [InlineData("--max-deliveries is 0 to 60000", 2, "queue", "create", "work", "--max-deliveries", "60001")]
+    [InlineData("--max-deliveries is 0 to 60000", 2, "queue", "create", "work", "--max-deliveries", "many")]
+    [InlineData("'1s,2' is no back-off", 2, "queue", "create", "work", "--backoff", "1s,2")]
+    [InlineData("'1s,0.5,5m' is no back-off", 2, "queue", "create", "work", "--backoff", "1s,0.5,5m")]
+    [InlineData("'5m,2,1s' is no back-off", 2, "queue", "create", "work", "--backoff", "5m,2,1s")]
+    [InlineData("bad-name", 2, "queue", "create", "work", "--dead-letter", "fastq.mine")]
+    [InlineData("time to live is 1 to", 2, "publish", "work", "--body", "x", "--ttl", "0s")]
+    [InlineData("--reason needs --settle reject", 2, "consume", "work", "--reason", "x")]
     public void Bad_input_gets_one_clear_line_and_its_exit_code(string said, int exitCode, params string[] arguments)
     {
         using TestBroker broker = new();
@@ -190,6 +198,105 @@ public class CommandLineTests
         Assert.Contains("not both", broker.Run("publish", "slow", "--body", "x", "--delay", "1s", "--at", "2100-01-01").Error, StringComparison.Ordinal);
         Assert.Contains("is no moment", broker.Run("publish", "slow", "--body", "x", "--at", "teatime").Error, StringComparison.Ordinal);
         Assert.Equal(2, broker.Run("queue", "purge", "slow", "--json").Json.GetProperty("purged").GetInt32());
+    }
+
+    [Fact]
+    public void A_rejected_message_is_found_among_the_dead_letters_with_its_story()
+    {
+        using TestBroker broker = new();
+        broker.Run("queue", "create", "work");
+        broker.Run("publish", "work", "--body", "hello", "--id", "order-1", "--type", "t", "--header", "k=v");
+        Assert.DoesNotContain("deaths", broker.Run("consume", "work", "--settle", "reject", "--reason", "no such\ncustomer.", "--format", "json").Output, StringComparison.Ordinal);
+        Await(broker, "work.dead", queue => queue.GetProperty("ready").GetInt32() == 1);
+        JsonElement work = broker.Queue("work");
+        Assert.Equal([0, 1, 1, 0, 0], ((string[])["messages", "rejected", "deadLettered", "deadLettering", "discarded"]).Select(name => work.GetProperty(name).GetInt32()));
+        Assert.Equal("work.dead", work.GetProperty("deadLetter").GetString());
+
+        JsonElement browsed = broker.Run("browse", "work.dead", "--json").Json, consumed = broker.Run("consume", "work.dead", "--format", "json", "--settle", "none").Json;
+        foreach (JsonElement message in (JsonElement[])[browsed, consumed])
+        {
+            JsonElement death = Assert.Single(message.GetProperty("deaths").EnumerateArray());
+            Assert.Equal(["work", "rejected", "no such\ncustomer.", null], ((string[])["queue", "reason", "text", "details"]).Select(name => death.GetProperty(name).GetString()));
+            Assert.Equal([1, 1, 1], ((string[])["tag", "deliveries", "count"]).Select(name => death.GetProperty(name).GetInt32()));
+            Assert.Equal(death.GetProperty("first").GetDateTimeOffset(), death.GetProperty("last").GetDateTimeOffset());
+            Assert.Equal(["messageId", "type"], message.GetProperty("properties").EnumerateObject().Select(property => property.Name).Order());
+            Assert.Equal("v", message.GetProperty("headers").GetProperty("k").GetString());
+        }
+
+        Assert.Matches("It died in queue work at 2.*Z: a consumer rejected it, and said: no such customer\\.$", broker.Run("why", "work.dead", "order-1").Output.Trim());
+    }
+
+    [Fact]
+    public void A_queue_says_how_often_and_how_soon_it_delivers_again_and_where_its_dead_go()
+    {
+        using TestBroker broker = new();
+        string[] create = ["queue", "create", "work", "--max-deliveries", "2", "--backoff", "1h,2.5,3h", "--dead-letter", "morgue", "--ttl", "2h", "--json"];
+        JsonElement queue = broker.Run(create).Json;
+        Assert.Equal((2, 7200.0, "morgue"), (queue.GetProperty("maxDeliveries").GetInt32(), queue.GetProperty("ttlSeconds").GetDouble(), queue.GetProperty("deadLetter").GetString()));
+        Assert.Equal([3600, 2.5, 10800], ((string[])["firstSeconds", "factor", "mostSeconds"]).Select(name => queue.GetProperty("backoff").GetProperty(name).GetDouble()));
+        Assert.Equal(0, broker.Run(create).ExitCode);
+        Ran other = broker.Run("queue", "create", "work", "--max-deliveries", "3", "--backoff", "1h,2.5,3h", "--dead-letter", "morgue", "--ttl", "2h");
+        Assert.Equal(1, other.ExitCode);
+        Assert.Contains("queue-exists", other.Error, StringComparison.Ordinal);
+        Assert.Matches("deliveries is 2, not 3", other.Error);
+
+        string shown = broker.Run("queue", "show", "work").Output;
+        foreach (string word in (string[])["3600 s, times 2.5, up to 10800 s", "7200 s", "morgue", "exhausted", "expired", "dead-lettered", "discarded", "dead-lettering"])
+        {
+            Assert.Contains(word, shown, StringComparison.Ordinal);
+        }
+
+        Assert.All(shown.Split('\n'), line => Assert.InRange(line.Length, 0, 80));
+        JsonElement plain = broker.Run("queue", "create", "plain", "--json").Json;
+        Assert.Equal((JsonValueKind.Null, 20, 0.0, "plain.dead"), (plain.GetProperty("backoff").ValueKind, plain.GetProperty("maxDeliveries").GetInt32(), plain.GetProperty("ttlSeconds").GetDouble(), plain.GetProperty("deadLetter").GetString()));
+
+        broker.Run("publish", "work", "--body", "x");
+        broker.Run("consume", "work", "--settle", "release", "--max", "1");
+        JsonElement waiting = broker.Run("browse", "work", "--json", "--state", "delayed").Json;
+        Assert.Equal(1, waiting.GetProperty("deliveries").GetInt32());
+        Assert.InRange(waiting.GetProperty("due").GetDateTimeOffset(), DateTimeOffset.UtcNow.AddMinutes(45), DateTimeOffset.UtcNow.AddMinutes(61));
+    }
+
+    [Fact]
+    public void What_was_delivered_too_often_or_lived_too_long_goes_where_its_queue_says_or_nowhere()
+    {
+        using TestBroker broker = new();
+        broker.Run("queue", "create", "work", "--max-deliveries", "2");
+        broker.Run("publish", "work", "--body", "often", "--id", "often");
+        broker.Run("publish", "work", "--body", "old", "--ttl", "1ms");
+        Await(broker, "work.dead", queue => queue.GetProperty("ready").GetInt32() == 1);
+        for (int delivery = 1; delivery <= 2; delivery++)
+        {
+            broker.Run("consume", "work", "--settle", "release", "--max", "1");
+        }
+
+        Await(broker, "work.dead", queue => queue.GetProperty("ready").GetInt32() == 2);
+        JsonElement[] dead = [.. broker.Run("browse", "work.dead", "--json", "--state", "ready").Output.Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(line => JsonDocument.Parse(line).RootElement)];
+        Assert.Equal([("old", "expired", 0), ("often", "max-deliveries", 2)], dead.Select(message => (message.GetProperty("body").GetString()!, message.GetProperty("deaths")[0].GetProperty("reason").GetString()!, message.GetProperty("deaths")[0].GetProperty("deliveries").GetInt32())));
+        Assert.DoesNotContain("ttl", dead[0].GetProperty("properties").EnumerateObject().Select(property => property.Name));
+        Assert.Contains("it was delivered as often as its queue allows, and not accepted.", broker.Run("why", "work.dead", "often").Output, StringComparison.Ordinal);
+        Assert.Empty(broker.Run("browse", "work", "--json", "--state", "dead-lettering").Output);
+
+        broker.Run("queue", "create", "gone", "--dead-letter", "", "--ttl", "1ms");
+        broker.Run("publish", "gone", "--body", "x");
+        JsonElement gone = Await(broker, "gone", queue => queue.GetProperty("messages").GetInt32() == 0);
+        Assert.Equal([1, 0, 1], ((string[])["expired", "deadLettered", "discarded"]).Select(name => gone.GetProperty(name).GetInt32()));
+        Assert.Equal(["gone", "work", "work.dead"], broker.Run("queue", "list", "--json").Json.EnumerateArray().Select(queue => queue.GetProperty("name").GetString()).Order());
+    }
+
+    /// <summary>Asks until a queue is there and as wanted.</summary>
+    private static JsonElement Await(TestBroker broker, string queue, Func<JsonElement, bool> isAsWanted)
+    {
+        for (Stopwatch waited = Stopwatch.StartNew(); ;)
+        {
+            Ran shown = broker.Run("queue", "show", queue, "--json");
+            if (shown.ExitCode == 0 && isAsWanted(shown.Json))
+            {
+                return shown.Json;
+            }
+
+            Assert.True(waited.Elapsed < TimeSpan.FromSeconds(30), $"Waited in vain: {shown}");
+        }
     }
 
     [Fact]

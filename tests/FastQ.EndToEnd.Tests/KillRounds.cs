@@ -205,8 +205,8 @@ internal sealed class KillRounds : IDisposable
     private QueueInfo LookAt(string name)
     {
         QueueInfo queue = _admin.GetQueue(name);
-        _ledger.Check(queue.Messages == queue.Ready + queue.InFlight + queue.Delayed + queue.Damaged, $"states do not add up: {queue}");
-        _ledger.Check((long)(queue.Published - queue.Accepted - queue.Rejected - queue.Purged) == queue.Messages, $"counts do not add up: {queue}");
+        _ledger.Check(queue.Messages == queue.Ready + queue.InFlight + queue.Delayed + queue.Damaged + queue.DeadLettering, $"states do not add up: {queue}");
+        _ledger.Check((long)(queue.Published - queue.Accepted - queue.DeadLettered - queue.Discarded - queue.Purged) == queue.Messages, $"counts do not add up: {queue}");
         _ledger.Check(queue.Damaged == 0 && queue.Rejected == 0, $"nothing was damaged, nothing rejected: {queue}");
         return queue;
     }

@@ -208,8 +208,8 @@ public class PowerTests
         public void Check(TestBroker broker, long now, string what)
         {
             using Session session = Connect(broker, TimeSpan.FromSeconds(30));
-            QueueInfo? info = session.ListQueues().Cast<QueueInfo?>().SingleOrDefault(queue => queue!.Value.Name == Queue);
-            List<string> found = info is null ? [] : Take(session, info.Value.Ready);
+            QueueInfo? info = session.ListQueues().SingleOrDefault(queue => queue.Name == Queue);
+            List<string> found = info is null ? [] : Take(session, info.Ready);
             Fate[] must = [.. _sent.Where(fate => fate.ConfirmedBefore <= now && fate.AcceptedAfter >= now)];
             Fate[] mayNot = [.. _sent.Where(fate => fate.GoneBefore <= now || fate.SentAfter >= now)];
             string[] missing = [.. must.Select(fate => fate.Body).Except(found)];

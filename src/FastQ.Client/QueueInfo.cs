@@ -1,0 +1,124 @@
+using FastQ.Protocol;
+
+namespace FastQ.Client;
+
+/// <summary>A queue as the broker shows it. A copy; any thread.</summary>
+public sealed record QueueInfo
+{
+    /// <summary>Its name.</summary>
+    public string Name { get; init; } = "";
+
+    /// <summary>The broker's number of it; never used again.</summary>
+    public uint Id { get; init; }
+
+    /// <summary>It was made by this declaration.</summary>
+    public bool IsNew { get; init; }
+
+    /// <summary>See <see cref="QueueOptions.Lease"/>.</summary>
+    public TimeSpan Lease { get; init; }
+
+    /// <summary>See <see cref="QueueOptions.Delay"/>.</summary>
+    public TimeSpan Delay { get; init; }
+
+    /// <summary>See <see cref="QueueOptions.TimeToLive"/>; zero: for ever.</summary>
+    public TimeSpan TimeToLive { get; init; }
+
+    /// <summary>See <see cref="QueueOptions.MaxDeliveries"/>; 0: no limit.</summary>
+    public int MaxDeliveries { get; init; }
+
+    /// <summary>See <see cref="QueueOptions.Backoff"/>; null: none.</summary>
+    public Backoff? Backoff { get; init; }
+
+    /// <summary>Name of the queue where messages go that died; empty: there is none.</summary>
+    public string DeadLetter { get; init; } = "";
+
+    /// <summary>Messages that wait for a consumer.</summary>
+    public long Ready { get; init; }
+
+    /// <summary>Messages with a consumer.</summary>
+    public long InFlight { get; init; }
+
+    /// <summary>Messages that wait for their time.</summary>
+    public long Delayed { get; init; }
+
+    /// <summary>Messages whose bytes have rotted.</summary>
+    public long Damaged { get; init; }
+
+    /// <summary>Messages that have died and are still here: on their way to the dead letters, or there for good, as they have gone in a circle.</summary>
+    public long DeadLettering { get; init; }
+
+    /// <summary>All of the five before.</summary>
+    public long Messages { get; init; }
+
+    /// <summary>Properties and bodies of all of them.</summary>
+    public long Bytes { get; init; }
+
+    /// <summary>Subscriptions.</summary>
+    public int Consumers { get; init; }
+
+    /// <summary>Messages that it ever took.</summary>
+    public ulong Published { get; init; }
+
+    /// <summary>Messages that consumers ever accepted.</summary>
+    public ulong Accepted { get; init; }
+
+    /// <summary>Messages that ever died as a consumer rejected them.</summary>
+    public ulong Rejected { get; init; }
+
+    /// <summary>Messages that ever died as they were delivered <see cref="MaxDeliveries"/> times and not accepted.</summary>
+    public ulong Exhausted { get; init; }
+
+    /// <summary>Messages that ever died as their time to live was over.</summary>
+    public ulong Expired { get; init; }
+
+    /// <summary>Messages that ever went to the dead letters.</summary>
+    public ulong DeadLettered { get; init; }
+
+    /// <summary>Messages that ever died where there was no queue for dead letters: they are gone.</summary>
+    public ulong Discarded => Rejected + Exhausted + Expired - DeadLettered - (ulong)DeadLettering;
+
+    /// <summary>Deliveries that were not the first of their message.</summary>
+    public ulong Redelivered { get; init; }
+
+    /// <summary>Messages that were ever purged.</summary>
+    public ulong Purged { get; init; }
+
+    internal static QueueInfo From(ReadOnlySpan<byte> fields)
+    {
+        QueueInfo info = new() { Backoff = Backoff.From(fields) };
+        FieldReader reader = new(fields);
+        while (reader.Next())
+        {
+            info = reader.Tag switch
+            {
+                FieldTag.Name => info with { Name = reader.Text },
+                FieldTag.Queue => info with { Id = (uint)reader.Number },
+                FieldTag.Created => info with { IsNew = reader.Number == 1 },
+                FieldTag.LeaseMilliseconds => info with { Lease = TimeSpan.FromMilliseconds(reader.Number) },
+                FieldTag.DelayMilliseconds => info with { Delay = TimeSpan.FromMilliseconds(reader.Number) },
+                FieldTag.TtlMilliseconds => info with { TimeToLive = TimeSpan.FromMilliseconds(reader.Number) },
+                FieldTag.MaxDeliveries => info with { MaxDeliveries = (int)reader.Number },
+                FieldTag.DeadLetter => info with { DeadLetter = reader.Text },
+                FieldTag.Ready => info with { Ready = (long)reader.Number },
+                FieldTag.InFlight => info with { InFlight = (long)reader.Number },
+                FieldTag.Delayed => info with { Delayed = (long)reader.Number },
+                FieldTag.Damaged => info with { Damaged = (long)reader.Number },
+                FieldTag.DeadLettering => info with { DeadLettering = (long)reader.Number },
+                FieldTag.Messages => info with { Messages = (long)reader.Number },
+                FieldTag.Bytes => info with { Bytes = (long)reader.Number },
+                FieldTag.Consumers => info with { Consumers = (int)reader.Number },
+                FieldTag.Published => info with { Published = reader.Number },
+                FieldTag.Accepted => info with { Accepted = reader.Number },
+                FieldTag.Rejected => info with { Rejected = reader.Number },
+                FieldTag.Exhausted => info with { Exhausted = reader.Number },
+                FieldTag.Expired => info with { Expired = reader.Number },
+                FieldTag.DeadLettered => info with { DeadLettered = reader.Number },
+                FieldTag.Redelivered => info with { Redelivered = reader.Number },
+                FieldTag.Purged => info with { Purged = reader.Number },
+                _ => info,
+            };
+        }
+
+        return info;
+    }
+}
