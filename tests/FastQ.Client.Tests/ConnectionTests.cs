@@ -59,7 +59,7 @@ public sealed class ConnectionTests : IDisposable
         await connection.PublishAsync("slow", "by its delay"u8.ToArray(), new PublishOptions { Delay = TimeSpan.FromMilliseconds(900) }, Cancellation);
         IReadOnlyList<BrowsedMessage> waiting = await connection.BrowseAsync("slow", 10, cancellation: Cancellation);
         Assert.Equal([MessageState.Delayed, MessageState.Ready, MessageState.Delayed, MessageState.Delayed], waiting.Select(message => message.State));
-        Assert.All(waiting.Where(message => message.Tag != 2), message => Assert.InRange((message.Due!.Value - message.Timestamp!.Value).TotalMilliseconds, 200, 900));
+        Assert.All(waiting.Where(message => message.Tag != 2), message => Assert.InRange((message.Due!.Value - message.Timestamp!.Value).TotalMilliseconds, 200, 950)); // The broker reads its two clocks one after the other.
         Assert.Null(waiting[1].Due);
         await using Subscriber subscriber = await connection.SubscribeAsync("slow", cancellation: Cancellation);
         List<string> came = [];
