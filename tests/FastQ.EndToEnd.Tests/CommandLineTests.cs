@@ -161,7 +161,7 @@ public class CommandLineTests
     [InlineData("'1s,2' is no back-off", 2, "queue", "create", "work", "--backoff", "1s,2")]
     [InlineData("'1s,0.5,5m' is no back-off", 2, "queue", "create", "work", "--backoff", "1s,0.5,5m")]
     [InlineData("'5m,2,1s' is no back-off", 2, "queue", "create", "work", "--backoff", "5m,2,1s")]
-    [InlineData("bad-name", 2, "queue", "create", "work", "--dead-letter", "fastq.mine")]
+    [InlineData("dead-letter must be the name of a queue", 2, "queue", "create", "work", "--dead-letter", "fastq.mine")]
     [InlineData("time to live is 1 to", 2, "publish", "work", "--body", "x", "--ttl", "0s")]
     [InlineData("--reason needs --settle reject", 2, "consume", "work", "--reason", "x")]
     public void Bad_input_gets_one_clear_line_and_its_exit_code(string said, int exitCode, params string[] arguments)

@@ -119,7 +119,7 @@ internal sealed class JournalTarget : ITarget
 
     private static RecordVerdict Judge(ReadOnlySpan<byte> record)
     {
-        bool isMessage = record.Length >= MessageHeader.SizeBytes && (RecordKind)record[4] is RecordKind.Message or RecordKind.MovedMessage;
+        bool isMessage = record.Length >= MessageHeader.SizeBytes && ((RecordKind)record[4]).IsStoredMessage();
         return !isMessage ? RecordVerdict.Unchecked : RecordCheck.Holds(record) ? RecordVerdict.Sound : RecordVerdict.Unsound;
     }
 

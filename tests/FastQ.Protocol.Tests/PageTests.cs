@@ -98,6 +98,17 @@ public class PageTests
     }
 
     [Fact]
+    public void What_may_stand_in_a_block_is_what_the_page_says()
+    {
+        IEnumerable<string> journaled = Page.Table("enum RecordKind").Rows.Where(row => row[3].StartsWith("N, J.", StringComparison.Ordinal) || int.Parse(row[0], CultureInfo.InvariantCulture) >= 128).Select(row => row[1]);
+        IEnumerable<string> messages = Page.Table("enum RecordKind").Rows.Where(row => row[2] == nameof(MessageHeader)).Select(row => row[1]);
+        RecordKind[] kinds = Enum.GetValues<RecordKind>();
+        Assert.Equal(journaled, kinds.Where(kind => kind.IsJournaled()).Select(kind => kind.ToString()));
+        Assert.Equal(messages, kinds.Where(kind => kind.IsStoredMessage()).Select(kind => kind.ToString()));
+        Assert.False(((RecordKind)((int)kinds[^1] + 1)).IsJournaled());
+    }
+
+    [Fact]
     public void The_fields_that_messages_and_commands_carry_are_tags_of_the_table()
     {
         string[] tags = Enum.GetNames<FieldTag>(), codes = [.. Enum.GetNames<CommandKind>(), "More", "Answer", "Exists"];
