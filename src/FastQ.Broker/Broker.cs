@@ -8,7 +8,7 @@ namespace FastQ.Broker;
 
 // The turn (DESIGN section 8): one thread, everything bounded.
 //
-//   completions -> rings -> hang-ups -> timers -> dead letters -> dispatch -> seal, write, sync -> counters, doorbells -> nothing to do: yield, then sleep
+//   completions -> rings -> hang-ups -> timers -> what is too much -> dead letters -> dispatch -> seal, write, sync -> counters, doorbells -> nothing to do: yield, then sleep
 //
 // This is the only place where time and I/O meet the engine. Parts: Intake.cs (rings to records), Delivery.cs (records to rings),
 // Commands.cs, DeadLetters.cs, Handshakes.cs, Ending.cs (hang-ups, stop, failure), Upkeep.cs (snapshots, reclaim, compaction).
@@ -229,6 +229,7 @@ public sealed partial class Broker : IDisposable
         worked |= TakeLeaving();
         worked |= ReleaseLeft();
         worked |= RunTimers();
+        worked |= PushOut();
         worked |= MoveDeadLetters();
         worked |= DispatchAll();
         bool sealedNow = _journal.Seal();

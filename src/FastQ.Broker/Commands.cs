@@ -249,7 +249,7 @@ public sealed partial class Broker
         }
         else
         {
-            writer.Text(FieldTag.Text, text);
+            writer.Text(FieldTag.Text, text.Length > 0 ? text : decision.Limit);
         }
 
         Invariant.Holds(!writer.Overflowed);
@@ -296,6 +296,7 @@ public sealed partial class Broker
         writer.Number(FieldTag.Rejected, view.Rejected);
         writer.Number(FieldTag.Exhausted, view.Exhausted);
         writer.Number(FieldTag.Expired, view.Expired);
+        writer.Number(FieldTag.Overflowed, view.Overflowed);
         writer.Number(FieldTag.DeadLettered, view.DeadLettered);
         writer.Number(FieldTag.Redelivered, view.Redelivered);
         writer.Number(FieldTag.Purged, view.Purged);

@@ -18,6 +18,27 @@ public sealed partial class Broker
     private readonly byte[] _story = new byte[Limits.MaxStoredPropertyBytes];
     private byte[] _letter = new byte[16 * 1024];
 
+    /// <summary>Queues that hold more than they may let go of the oldest, before anybody is given one.</summary>
+    private bool PushOut()
+    {
+        bool worked = false;
+        while (_engine.HasOver)
+        {
+            if (!_journal.TryReserve(SourceRecord.SizeBytes + QueueEngine.MaxFactBytes, out Span<byte> room, out _))
+            {
+                _isBlocked = true;
+                break;
+            }
+
+            int source = BeginSource(0, room);
+            int written = _engine.PushOut(room[source..], _journal.OpenBlock);
+            Commit(source + written, (source > 0 ? 1u : 0u) + (written > 0 ? 1u : 0u));
+            worked |= written > 0;
+        }
+
+        return worked;
+    }
+
     private bool MoveDeadLetters()
     {
         int bytes = 0;

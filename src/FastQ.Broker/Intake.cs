@@ -378,7 +378,7 @@ public sealed partial class Broker
         int written = _engine.Refuse(number, decision.Code, room[source..], _journal.OpenBlock);
         _journal.Commit(written, 1);
         session.Decided = number;
-        Notice(session, new NoticeRecord { Kind = RecordKind.Refused, Code = decision.Code, Number = number, Count = 1, Value = decision.Value }, "");
+        Notice(session, new NoticeRecord { Kind = RecordKind.Refused, Code = decision.Code, Number = number, Count = 1, Value = decision.Value }, decision.Limit);
         session.RefusalHead = session.Rings.Deliveries.Head;
         Touch(session);
         return true;

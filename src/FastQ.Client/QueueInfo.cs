@@ -32,6 +32,18 @@ public sealed record QueueInfo
     /// <summary>Name of the queue where messages go that died; empty: there is none.</summary>
     public string DeadLetter { get; init; } = "";
 
+    /// <summary>See <see cref="QueueOptions.MaxLength"/>; 0: no limit.</summary>
+    public long MaxLength { get; init; }
+
+    /// <summary>See <see cref="QueueOptions.MaxBytes"/>; 0: no limit.</summary>
+    public long MaxBytes { get; init; }
+
+    /// <summary>See <see cref="QueueOptions.Overflow"/>.</summary>
+    public Overflow Overflow { get; init; }
+
+    /// <summary>See <see cref="QueueOptions.MaxMessageSize"/>; 0: as the broker has it.</summary>
+    public long MaxMessageSize { get; init; }
+
     /// <summary>Messages that wait for a consumer.</summary>
     public long Ready { get; init; }
 
@@ -71,11 +83,14 @@ public sealed record QueueInfo
     /// <summary>Messages that ever died as their time to live was over.</summary>
     public ulong Expired { get; init; }
 
+    /// <summary>Messages that were ever pushed out of the full queue.</summary>
+    public ulong Overflowed { get; init; }
+
     /// <summary>Messages that ever went to the dead letters.</summary>
     public ulong DeadLettered { get; init; }
 
-    /// <summary>Messages that ever died where there was no queue for dead letters: they are gone.</summary>
-    public ulong Discarded => Rejected + Exhausted + Expired - DeadLettered - (ulong)DeadLettering;
+    /// <summary>Messages that ever died where there was no queue for dead letters, or were dropped at the head: they are gone.</summary>
+    public ulong Discarded => Rejected + Exhausted + Expired + Overflowed - DeadLettered - (ulong)DeadLettering;
 
     /// <summary>Deliveries that were not the first of their message.</summary>
     public ulong Redelivered { get; init; }
@@ -112,6 +127,11 @@ public sealed record QueueInfo
                 FieldTag.Rejected => info with { Rejected = reader.Number },
                 FieldTag.Exhausted => info with { Exhausted = reader.Number },
                 FieldTag.Expired => info with { Expired = reader.Number },
+                FieldTag.Overflowed => info with { Overflowed = reader.Number },
+                FieldTag.MaxLength => info with { MaxLength = (long)reader.Number },
+                FieldTag.MaxBytes => info with { MaxBytes = (long)reader.Number },
+                FieldTag.Overflow => info with { Overflow = (Overflow)reader.Number },
+                FieldTag.MaxMessageSize => info with { MaxMessageSize = (long)reader.Number },
                 FieldTag.DeadLettered => info with { DeadLettered = reader.Number },
                 FieldTag.Redelivered => info with { Redelivered = reader.Number },
                 FieldTag.Purged => info with { Purged = reader.Number },

@@ -24,6 +24,18 @@ public sealed record QueueOptions
     /// <summary>Name of the queue where messages go that died: delivered too often, rejected or expired. It is made when first needed. Null: this queue's name with <c>.dead</c> behind it. Empty: there is none, and what would go there is gone.</summary>
     public string? DeadLetter { get; init; }
 
+    /// <summary>So many messages may wait, ready or delayed; what is in flight does not count, and what comes back is always taken. 0, the default: no limit.</summary>
+    public long? MaxLength { get; init; }
+
+    /// <summary>So many bytes of properties and bodies may wait. 0, the default: no limit.</summary>
+    public long? MaxBytes { get; init; }
+
+    /// <summary>What happens when <see cref="MaxLength"/> or <see cref="MaxBytes"/> is reached: the next message is refused (<see cref="RefusalCode.LimitReached"/>), the default, or the oldest that wait are let go.</summary>
+    public Overflow? Overflow { get; init; }
+
+    /// <summary>Largest body, in bytes. 0, the default: as the broker has it.</summary>
+    public long? MaxMessageSize { get; init; }
+
     /// <exception cref="FastQException">Something is out of range.</exception>
     internal void Write(ref FieldWriter to)
     {
@@ -35,6 +47,19 @@ public sealed record QueueOptions
         if (DeadLetter is not null)
         {
             to.Text(FieldTag.DeadLetter, DeadLetter);
+        }
+
+        Write(ref to, FieldTag.MaxLength, MaxLength, "max-length");
+        Write(ref to, FieldTag.MaxBytes, MaxBytes, "max-bytes");
+        Write(ref to, FieldTag.Overflow, (long?)Overflow, "overflow");
+        Write(ref to, FieldTag.MaxMessageSize, MaxMessageSize, "max-message-size");
+    }
+
+    private static void Write(ref FieldWriter to, FieldTag tag, long? number, string what)
+    {
+        if (number is long wanted)
+        {
+            to.Number(tag, wanted >= 0 ? (ulong)wanted : throw new FastQException(RefusalCode.BadArgument, $"A {what} is not below 0"));
         }
     }
 

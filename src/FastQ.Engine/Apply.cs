@@ -102,6 +102,11 @@ public sealed partial class QueueEngine
             SetExpiry(queue, tag, dates.ExpiryMicros);
         }
 
+        if (queue.HasLimits)
+        {
+            LookIfOver(queue);
+        }
+
         queue.Published++;
         Arrive(place.Slot, lengthBytes);
         if (!queue.IsListed)
@@ -362,6 +367,8 @@ public sealed partial class QueueEngine
                 return FindQueue(fact.Subject) is Queue aging && ApplyExpired(aging, fact, block);
             case RecordKind.DeathStopped:
                 return FindQueue(fact.Subject) is Queue circled && ApplyStopped(circled, fact.First);
+            case RecordKind.MessagesDropped:
+                return FindQueue(fact.Subject) is Queue full && ApplyDropped(full, fact.First, fact.Count, block);
             default:
                 return false;
         }
@@ -417,6 +424,7 @@ public sealed partial class QueueEngine
         queue.Ready = queue.InFlight = queue.Delayed = queue.Damaged = queue.Dying = queue.WaitingBytes = queue.HeldBytes = 0;
         queue.PurgeEnd = queue.Index.NextTag;
         queue.PurgeNext = queue.Index.Next(0, queue.PurgeEnd);
+        queue.Due.Dispose();
         queue.Expiry.Dispose();
         queue.DyingTags.Dispose();
         ForgetAllWords(queue);
@@ -446,6 +454,7 @@ public sealed partial class QueueEngine
         queue.PurgeNext = queue.Index.Next(0, end);
         queue.PurgeEnd = end;
         queue.Cursor = Math.Max(queue.Cursor, end);
+        queue.Due.Dispose();
         ForgetReturned(queue);
         _purging.Add(queue.Id);
         return true;
@@ -643,6 +652,7 @@ public sealed partial class QueueEngine
             MakeReady(queue, tag, ref entry);
         }
 
+        LookIfOver(queue);
         if (expires)
         {
             SetExpiry(queue, tag, expiry); // It may have been passed over meanwhile.

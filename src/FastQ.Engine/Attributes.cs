@@ -36,6 +36,18 @@ public sealed record QueueAttributes
     /// <summary>Name of the queue for dead letters; empty: what dies is gone. Null: <see cref="Names.DeadLetterOf"/>.</summary>
     public string? DeadLetter { get; init; }
 
+    /// <summary>So many messages may wait, ready or delayed. 0: no limit.</summary>
+    public long MaxLength { get; init; }
+
+    /// <summary>So many bytes of properties and bodies may wait. 0: no limit.</summary>
+    public long MaxBytes { get; init; }
+
+    /// <summary>What it does when one of the two is reached.</summary>
+    public Overflow Overflow { get; init; }
+
+    /// <summary>Largest body, in bytes. 0: as the broker has it.</summary>
+    public long MaxMessageSize { get; init; }
+
     /// <summary>Of the queue that dead letters of others go to, where nobody has declared it: what is in it stays until somebody takes it.</summary>
     public static QueueAttributes OfDeadLetters { get; } = new() { DeadLetter = "" };
 
@@ -56,6 +68,10 @@ public sealed record QueueAttributes
                 FieldTag.BackoffFactorPermille => attributes with { BackoffFactorPermille = NumberOf(reader) },
                 FieldTag.BackoffMostMilliseconds => attributes with { BackoffMostMilliseconds = NumberOf(reader) },
                 FieldTag.DeadLetter => attributes with { DeadLetter = reader.Text },
+                FieldTag.MaxLength => attributes with { MaxLength = NumberOf(reader) },
+                FieldTag.MaxBytes => attributes with { MaxBytes = NumberOf(reader) },
+                FieldTag.Overflow => attributes with { Overflow = (Overflow)Math.Clamp(NumberOf(reader), 0, byte.MaxValue) },
+                FieldTag.MaxMessageSize => attributes with { MaxMessageSize = NumberOf(reader) },
                 _ => attributes,
             };
         }
@@ -83,6 +99,10 @@ public sealed record QueueAttributes
         to.Number(FieldTag.BackoffFirstMilliseconds, (ulong)BackoffFirstMilliseconds);
         to.Number(FieldTag.BackoffFactorPermille, (ulong)BackoffFactorPermille);
         to.Number(FieldTag.BackoffMostMilliseconds, (ulong)BackoffMostMilliseconds);
+        to.Number(FieldTag.MaxLength, (ulong)MaxLength);
+        to.Number(FieldTag.MaxBytes, (ulong)MaxBytes);
+        to.Number(FieldTag.Overflow, (ulong)Overflow);
+        to.Number(FieldTag.MaxMessageSize, (ulong)MaxMessageSize);
         if (DeadLetter is not null)
         {
             to.Text(FieldTag.DeadLetter, DeadLetter);
@@ -101,6 +121,7 @@ public sealed record QueueAttributes
             ?? (BackoffFactorPermille is < 1000 or > 100_000 ? "the back-off's factor must be 1 to 100" : null)
             ?? (BackoffFirstMilliseconds > BackoffMostMilliseconds ? "the back-off's first wait is above its longest" : null)
             ?? (MaxDeliveries is < 0 or > Limits.MostMaxDeliveries ? $"max-deliveries must be 0 (no limit) to {Limits.MostMaxDeliveries}" : null)
+            ?? LimitFault()
             ?? DeadLetterFault(name);
     }
 
@@ -115,6 +136,14 @@ public sealed record QueueAttributes
         Compare(differences, "the back-off's first wait", BackoffFirstMilliseconds, other.BackoffFirstMilliseconds, " ms");
         Compare(differences, "the back-off's factor", BackoffFactorPermille, other.BackoffFactorPermille, " thousandths");
         Compare(differences, "the back-off's longest wait", BackoffMostMilliseconds, other.BackoffMostMilliseconds, " ms");
+        Compare(differences, "max-length", MaxLength, other.MaxLength, "");
+        Compare(differences, "max-bytes", MaxBytes, other.MaxBytes, "");
+        Compare(differences, "max-message-size", MaxMessageSize, other.MaxMessageSize, "");
+        if (Overflow != other.Overflow)
+        {
+            differences.Add($"overflow is {NameOf(Overflow)}, not {NameOf(other.Overflow)}");
+        }
+
         if (DeadLetter != other.DeadLetter)
         {
             differences.Add($"dead-letter is '{DeadLetter}', not '{other.DeadLetter}'");
@@ -136,8 +165,30 @@ public sealed record QueueAttributes
         return wait - (long)((Int128)wait * (long)(hash >> 44) / (5L << 20));
     }
 
+    private string? LimitFault()
+    {
+        if (MaxLength < 0 || MaxBytes < 0 || MaxMessageSize is < 0 or > Limits.MaxMessageBytes)
+        {
+            return $"max-length and max-bytes must be 0 (no limit) or more, max-message-size 0 to {Limits.MaxMessageBytes}";
+        }
+
+        if (Overflow > Overflow.DeadLetter)
+        {
+            return "overflow must be reject, drop-head or dead-letter";
+        }
+
+        return Overflow != Overflow.Reject && MaxLength == 0 && MaxBytes == 0 ? $"overflow {NameOf(Overflow)} needs a max-length or max-bytes" : null;
+    }
+
+    private static string NameOf(Overflow overflow) => overflow switch { Overflow.DropHead => "drop-head", Overflow.DeadLetter => "dead-letter", _ => "reject" };
+
     private string DeadLetterFault(string name)
     {
+        if (DeadLetter is "" && Overflow == Overflow.DeadLetter)
+        {
+            return "overflow dead-letter needs a dead-letter queue";
+        }
+
         if (DeadLetter == name)
         {
             return "a queue is not its own dead-letter queue";

@@ -42,7 +42,7 @@ public sealed partial class QueueEngine
 
         if (_queues.Count >= _limits.MaxQueues)
         {
-            return Decision.Refuse(RefusalCode.LimitReached, (ulong)_limits.MaxQueues);
+            return Decision.Refuse(RefusalCode.LimitReached, (ulong)_limits.MaxQueues, "Queues");
         }
 
         Span<byte> payload = stackalloc byte[MaxFactBytes - FactRecord.SizeBytes];
@@ -101,7 +101,7 @@ public sealed partial class QueueEngine
 
         if (_subscriptions.Count >= _limits.MaxSubscriptions)
         {
-            return Decision.Refuse(RefusalCode.LimitReached, (ulong)_limits.MaxSubscriptions);
+            return Decision.Refuse(RefusalCode.LimitReached, (ulong)_limits.MaxSubscriptions, "Subscriptions");
         }
 
         subscription = _nextSubscription;

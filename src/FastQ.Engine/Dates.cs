@@ -105,12 +105,9 @@ public sealed partial class QueueEngine
             queue.Due.Remove(earliest.Tag);
             ref IndexEntry entry = ref queue.Index.Find(earliest.Tag);
             Invariant.Holds(!Unsafe.IsNullRef(ref entry) && entry.State == EntryState.Delayed);
-            if (!queue.IsVoid(earliest.Tag, entry))
-            {
-                queue.Delayed--;
-                MakeReady(queue, earliest.Tag, ref entry);
-                left--;
-            }
+            queue.Delayed--;
+            MakeReady(queue, earliest.Tag, ref entry);
+            left--;
         }
 
         NoteQueueTimer(queue, NextDate(queue));

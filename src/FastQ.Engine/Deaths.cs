@@ -5,7 +5,7 @@ using FastQ.Protocol;
 
 namespace FastQ.Engine;
 
-// Messages that die: rejected, delivered too often, or expired.
+// Messages that die: rejected, delivered too often, expired, or pushed out of a full queue.
 //
 //   ready, delayed, in flight --> dying --DeadLetter (one record, which is the message in its new queue)--> gone here, ready there
 //                            '--> gone, where the queue has no dead letters
@@ -73,6 +73,11 @@ public sealed partial class QueueEngine
             return Decision.Refuse(RefusalCode.LimitReached, (ulong)_limits.IndexBytes);
         }
 
+        if (target.HasLimits && JudgeLimits(target, header) is { IsTaken: false } beyond)
+        {
+            return beyond;
+        }
+
         header.Tag = target.Index.NextTag;
         bool fits = ApplyDeadLetter(record, place, block);
         Invariant.Holds(fits);
@@ -89,7 +94,7 @@ public sealed partial class QueueEngine
     private void Die(Queue queue, ulong tag, ref IndexEntry entry, DeathReason reason, ReadOnlySpan<byte> words, ulong block)
     {
         CountDeath(queue, reason, 1);
-        if (queue.DeadLetter.Length == 0)
+        if (queue.DeadLetter.Length == 0 || (reason == DeathReason.Overflow && queue.Attributes.Overflow != Overflow.DeadLetter))
         {
             Free(queue, tag, ref entry, block);
             return;
@@ -124,6 +129,9 @@ public sealed partial class QueueEngine
                 break;
             case DeathReason.MaxDeliveries:
                 queue.Exhausted += (ulong)change;
+                break;
+            case DeathReason.Overflow:
+                queue.Overflowed += (ulong)change;
                 break;
             default:
                 queue.Expired += (ulong)change;

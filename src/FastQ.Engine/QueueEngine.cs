@@ -92,7 +92,7 @@ public sealed partial class QueueEngine : IDisposable
             RecordKind.Delivered => DeliveredRecord.SizeBytes,
             RecordKind.LeaseEnded or RecordKind.NumberRefused or RecordKind.QueueDeclared or RecordKind.QueueDeleted or RecordKind.QueuePurged or RecordKind.PurgeSlice
                 or RecordKind.Subscribed or RecordKind.Unsubscribed or RecordKind.ProducerOpened or RecordKind.ProducerForgotten or RecordKind.RefusalFloor
-                or RecordKind.MessageDamaged or RecordKind.SubscriptionResumed or RecordKind.CommandDone or RecordKind.MessagesDue or RecordKind.MessagesExpired or RecordKind.DeathStopped => FactRecord.SizeBytes,
+                or RecordKind.MessageDamaged or RecordKind.SubscriptionResumed or RecordKind.CommandDone or RecordKind.MessagesDue or RecordKind.MessagesExpired or RecordKind.DeathStopped or RecordKind.MessagesDropped => FactRecord.SizeBytes,
             _ => 0,
         };
         if (least == 0)
@@ -166,7 +166,12 @@ public sealed partial class QueueEngine : IDisposable
 
         if (header.BodyBytes > _limits.MaxMessageBytes)
         {
-            return Decision.Refuse(RefusalCode.TooLarge, (ulong)_limits.MaxMessageBytes);
+            return Decision.Refuse(RefusalCode.TooLarge, (ulong)_limits.MaxMessageBytes, "The broker's max-message-size");
+        }
+
+        if (queue.HasLimits && JudgeLimits(queue, header) is { IsTaken: false } beyond)
+        {
+            return beyond;
         }
 
         MessageDates dates = default;
@@ -177,7 +182,7 @@ public sealed partial class QueueEngine : IDisposable
 
         if ((queue.Index.NeedsMemory || dates != default) && !_pages.HasRoom)
         {
-            return Decision.Refuse(RefusalCode.LimitReached, (ulong)_limits.IndexBytes);
+            return Decision.Refuse(RefusalCode.LimitReached, (ulong)_limits.IndexBytes, "Bytes of memory for the indexes of all queues");
         }
 
         Invariant.Holds((place.Offset & 7) == 0 && header.LengthBytes >= MessageHeader.SizeBytes);

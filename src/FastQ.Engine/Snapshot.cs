@@ -109,7 +109,7 @@ public sealed partial class QueueEngine
 
         foreach (Queue q in _queues.Values.OrderBy(q => q.Id))
         {
-            to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"queue {q.Id} {Encoding.UTF8.GetString(q.Name)} {q.Attributes} next {q.Index.NextTag} cursor {q.Cursor} ready {q.Ready} inflight {q.InFlight} delayed {q.Delayed} damaged {q.Damaged} dying {q.Dying} bytes {q.WaitingBytes}+{q.HeldBytes} published {q.Published} accepted {q.Accepted} rejected {q.Rejected} exhausted {q.Exhausted} expired {q.Expired} deadlettered {q.DeadLettered} purged {q.Purged} redelivered {q.Redelivered} purge {q.PurgeGeneration}: {q.PurgeNext}..{q.PurgeEnd} deleted {q.IsDeleted}"));
+            to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"queue {q.Id} {Encoding.UTF8.GetString(q.Name)} {q.Attributes} next {q.Index.NextTag} cursor {q.Cursor} ready {q.Ready} inflight {q.InFlight} delayed {q.Delayed} damaged {q.Damaged} dying {q.Dying} bytes {q.WaitingBytes}+{q.HeldBytes} published {q.Published} accepted {q.Accepted} rejected {q.Rejected} exhausted {q.Exhausted} expired {q.Expired} overflowed {q.Overflowed} deadlettered {q.DeadLettered} purged {q.Purged} redelivered {q.Redelivered} purge {q.PurgeGeneration}: {q.PurgeNext}..{q.PurgeEnd} deleted {q.IsDeleted}"));
             for (ulong tag = q.Index.Next(0, q.Index.NextTag); tag < q.Index.NextTag; tag = q.Index.Next(tag + 1, q.Index.NextTag))
             {
                 IndexEntry e = q.Index.Find(tag);
@@ -177,6 +177,7 @@ public sealed partial class QueueEngine
         Number(to, queue.Rejected);
         Number(to, queue.Exhausted);
         Number(to, queue.Expired);
+        Number(to, queue.Overflowed);
         Number(to, queue.DeadLettered);
         Number(to, queue.Purged);
         Number(to, queue.Redelivered);
@@ -384,6 +385,7 @@ public sealed partial class QueueEngine
         queue.Rejected = loader.Number();
         queue.Exhausted = loader.Number();
         queue.Expired = loader.Number();
+        queue.Overflowed = loader.Number();
         queue.DeadLettered = loader.Number();
         queue.Purged = loader.Number();
         queue.Redelivered = loader.Number();
@@ -412,7 +414,7 @@ public sealed partial class QueueEngine
 
     /// <summary>Is it a state that there is; and can what is dying leave?</summary>
     private static bool IsEntry(Queue queue, in IndexEntry entry) => entry.State == EntryState.Dying
-        ? queue.DeadLetter.Length > 0 && (entry.Generation & ~IndexEntry.Stopped) is >= (int)DeathReason.MaxDeliveries and <= (int)DeathReason.Expired
+        ? queue.DeadLetter.Length > 0 && (entry.Generation & ~IndexEntry.Stopped) is >= (int)DeathReason.MaxDeliveries and <= (int)DeathReason.Overflow
         : entry.State is >= EntryState.Ready and <= EntryState.Delayed;
 
     private static bool LoadExpiries(Loader loader, Queue queue)
@@ -467,7 +469,7 @@ public sealed partial class QueueEngine
             }
 
             ulong due = loader.Number();
-            if (due > LatestMicros || (due == 0 && !queue.IsDeleted && !queue.IsVoid(tag, entry)))
+            if (due > LatestMicros || (due == 0) != (queue.IsDeleted || queue.IsVoid(tag, entry)))
             {
                 return false;
             }

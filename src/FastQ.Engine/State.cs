@@ -65,8 +65,10 @@ internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, Pa
 
     public ulong Expired { get; set; }
 
+    public ulong Overflowed { get; set; }
+
     /// <summary>Of whatever reason.</summary>
-    public ulong Deaths => Rejected + Exhausted + Expired;
+    public ulong Deaths => Rejected + Exhausted + Expired + Overflowed;
 
     /// <summary>Left for the dead letters.</summary>
     public ulong DeadLettered { get; set; }
@@ -86,6 +88,15 @@ internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, Pa
 
     /// <summary>May a message have a time from its queue?</summary>
     public bool GivesTimes { get; } = attributes.DelayMilliseconds != 0 || attributes.TtlMilliseconds != 0;
+
+    /// <summary>Is a message judged by limits of its queue?</summary>
+    public bool HasLimits { get; } = attributes.MaxLength != 0 || attributes.MaxBytes != 0 || attributes.MaxMessageSize != 0;
+
+    /// <summary>More waits than may.</summary>
+    public bool IsOver => Exceeds(0, 0);
+
+    /// <summary>Would so many more messages, of so many bytes together, be more than may wait?</summary>
+    public bool Exceeds(long more, long bytes) => (attributes.MaxLength != 0 && Ready + Delayed + more > attributes.MaxLength) || (attributes.MaxBytes != 0 && WaitingBytes + bytes > attributes.MaxBytes);
 
     /// <summary>The next delivery is the last that is allowed.</summary>
     public bool IsLast(in IndexEntry entry) => entry.Deliveries + 1 >= MostDeliveries;
@@ -111,6 +122,8 @@ internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, Pa
     public NativeHeap<ulong> DyingTags { get; } = new();
 
     public bool IsListedAsDying { get; set; }
+
+    public bool IsListedAsOver { get; set; }
 
     /// <summary>The block in which a message of it died last.</summary>
     public ulong DiedInBlock { get; set; }
@@ -296,14 +309,14 @@ public enum DecisionKind
     OutOfOrder,
 }
 
-/// <summary>A decision; for a refusal its code and the limit's value, where one is meant.</summary>
-public readonly record struct Decision(DecisionKind Kind, RefusalCode Code = RefusalCode.None, ulong Value = 0)
+/// <summary>A decision; for a refusal its code and the limit's value and name, where one is meant.</summary>
+public readonly record struct Decision(DecisionKind Kind, RefusalCode Code = RefusalCode.None, ulong Value = 0, string Limit = "")
 {
     public static Decision Taken => new(DecisionKind.Taken);
 
     public bool IsTaken => Kind == DecisionKind.Taken;
 
-    public static Decision Refuse(RefusalCode code, ulong value = 0) => new(DecisionKind.Refused, code, value);
+    public static Decision Refuse(RefusalCode code, ulong value = 0, string limit = "") => new(DecisionKind.Refused, code, value, limit);
 }
 
 /// <summary>Delivery numbers that a settle named and that were not open.</summary>
@@ -319,7 +332,7 @@ public readonly record struct EndedSubscription(uint Subscription, RefusalCode C
 public readonly record struct DispatchedRun(uint Subscription, uint Queue, ulong FirstDelivery, ulong FirstTag, ulong FirstToken, int Count, long LeaseEndMicros);
 
 /// <summary>A queue as shown to people.</summary>
-public readonly record struct QueueView(uint Id, string Name, QueueAttributes Attributes, long Ready, long InFlight, long Delayed, long Damaged, long Dying, long Bytes, int Consumers, ulong Published, ulong Accepted, ulong Rejected, ulong Exhausted, ulong Expired, ulong DeadLettered, ulong Redelivered, ulong Purged)
+public readonly record struct QueueView(uint Id, string Name, QueueAttributes Attributes, long Ready, long InFlight, long Delayed, long Damaged, long Dying, long Bytes, int Consumers, ulong Published, ulong Accepted, ulong Rejected, ulong Exhausted, ulong Expired, ulong Overflowed, ulong DeadLettered, ulong Redelivered, ulong Purged)
 {
     public long Messages => Ready + InFlight + Delayed + Damaged + Dying;
 }

@@ -134,6 +134,7 @@ public sealed partial class QueueEngine
         foreach (Queue queue in _queues.Values)
         {
             NoteQueueTimer(queue, NextDate(queue));
+            LookIfOver(queue);
         }
     }
 

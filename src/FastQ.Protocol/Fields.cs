@@ -66,6 +66,11 @@ public enum FieldTag : ushort
     FirstMicros = 49,
     LastMicros = 50,
     Stopped = 51,
+    MaxLength = 52,
+    MaxBytes = 53,
+    Overflow = 54,
+    MaxMessageSize = 55,
+    Overflowed = 56,
 
     // Handshake.
     MinVersion = 64,

@@ -68,10 +68,10 @@ public struct FactRecord
     /// <summary>Queue or subscription.</summary>
     [FieldOffset(8)] public uint Subject;
 
-    /// <summary>LeaseEnded: how many. PurgeSlice: how many entries. MessagesDue, MessagesExpired: how many at most. Subscribed: the queue.</summary>
+    /// <summary>LeaseEnded, MessagesDropped: how many. PurgeSlice: how many entries. MessagesDue, MessagesExpired: how many at most. Subscribed: the queue.</summary>
     [FieldOffset(12)] public uint Count;
 
-    /// <summary>LeaseEnded: first delivery. Unsubscribed, SubscriptionResumed: deliveries from here on were not taken. QueuePurged, PurgeSlice: first tag not purged. ProducerOpened, ProducerForgotten, Subscribed, RefusalFloor: the producer. MessageDamaged, DeathStopped: the tag. MessagesDue, MessagesExpired: the interval time up to which they are due.</summary>
+    /// <summary>LeaseEnded: first delivery. Unsubscribed, SubscriptionResumed: deliveries from here on were not taken. QueuePurged, PurgeSlice: first tag not purged. ProducerOpened, ProducerForgotten, Subscribed, RefusalFloor: the producer. MessageDamaged, DeathStopped: the tag. MessagesDropped: the first tag. MessagesDue, MessagesExpired: the interval time up to which they are due.</summary>
     [FieldOffset(16)] public ulong First;
 
     /// <summary>ProducerOpened: first half of the client's instance. Subscribed: lease in milliseconds. RefusalFloor: number up to which refusals were taken.</summary>

@@ -64,6 +64,7 @@ public enum RecordKind : byte
     DeadLetter = 146,
     MessagesExpired = 147,
     DeathStopped = 148,
+    MessagesDropped = 149,
 }
 
 /// <summary>What kinds have in common.</summary>
@@ -73,7 +74,7 @@ public static class RecordKinds
     public static bool IsStoredMessage(this RecordKind kind) => kind is RecordKind.Message or RecordKind.MovedMessage or RecordKind.DeadLetter;
 
     /// <summary>May it stand in a block?</summary>
-    public static bool IsJournaled(this RecordKind kind) => kind is RecordKind.Message or RecordKind.Settle or RecordKind.Extend or (>= RecordKind.Source and <= RecordKind.DeathStopped);
+    public static bool IsJournaled(this RecordKind kind) => kind is RecordKind.Message or RecordKind.Settle or RecordKind.Extend or (>= RecordKind.Source and <= RecordKind.MessagesDropped);
 }
 
 /// <summary>The first 8 bytes of every record.</summary>
@@ -223,6 +224,22 @@ public enum DeathReason : byte
 
     /// <summary>Its time to live was over.</summary>
     Expired = 3,
+
+    /// <summary>Its queue was full, and it was the oldest.</summary>
+    Overflow = 4,
+}
+
+/// <summary>What a full queue does with the next message.</summary>
+public enum Overflow : byte
+{
+    /// <summary>Refuses it.</summary>
+    Reject = 0,
+
+    /// <summary>Takes it, and lets go of the oldest that wait: they are gone.</summary>
+    DropHead = 1,
+
+    /// <summary>Takes it, and lets the oldest that wait go to the dead letters.</summary>
+    DeadLetter = 2,
 }
 
 /// <summary>Control submissions that need no more than two numbers: credit, done, acknowledgements, ring moves, damage, bye.</summary>

@@ -141,6 +141,7 @@ internal static class BrowseCommand
         DeathReason.MaxDeliveries => "it was delivered as often as its queue allows, and not accepted",
         DeathReason.Rejected => "a consumer rejected it",
         DeathReason.Expired => "its time to live was over",
+        DeathReason.Overflow => "its queue was full, and it was the oldest",
         _ => "this program does not know the reason",
     };
 

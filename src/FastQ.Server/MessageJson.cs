@@ -74,7 +74,7 @@ internal static class MessageJson
         json.WriteEndArray();
     }
 
-    public static string NameOf(DeathReason reason) => reason switch { DeathReason.MaxDeliveries => "max-deliveries", DeathReason.Rejected => "rejected", DeathReason.Expired => "expired", _ => "unknown" };
+    public static string NameOf(DeathReason reason) => reason switch { DeathReason.MaxDeliveries => "max-deliveries", DeathReason.Rejected => "rejected", DeathReason.Expired => "expired", DeathReason.Overflow => "overflow", _ => "unknown" };
 
     private static void WriteValue(Utf8JsonWriter json, string key, PropertyReader reader)
     {

@@ -5,6 +5,7 @@ using System.Text.Json;
 using FastQ.Client;
 using FastQ.Protocol;
 using Spectre.Console;
+using Overflow = FastQ.Protocol.Overflow;
 
 namespace FastQ.Server;
 
@@ -22,10 +23,15 @@ internal static class QueueCommand
         Option<TimeSpan?> lease = Shared.OptionalDuration("--lease", "How long a delivery is held before it goes to somebody else (30s).");
         Option<TimeSpan?> delay = Shared.OptionalDuration("--delay", "How long each message waits before it is delivered, unless it says otherwise (not at all).");
         Option<TimeSpan?> life = Shared.OptionalDuration("--ttl", "A message expires so long after it may first be delivered, unless it says sooner (never).");
-        Option<int> deliveries = Shared.Within(new Option<int>("--max-deliveries") { Description = "A message that was delivered so often and not accepted goes to the dead letters; 0: no limit.", DefaultValueFactory = _ => Limits.DefaultMaxDeliveries, HelpName = "N" }, 0, Limits.MostMaxDeliveries);
+        Option<int?> deliveries = new("--max-deliveries") { Description = "A message that was delivered so often and not accepted goes to the dead letters; 0: no limit (20; where there are no dead letters, no limit).", HelpName = "N", CustomParser = ParseDeliveries };
         Option<Backoff?> backoff = new("--backoff") { Description = "How long a message waits after a delivery that failed: the first wait, by what each next one is multiplied, the longest. Like 1s,2,5m (not at all).", HelpName = "FIRST,FACTOR,MAX", CustomParser = ParseBackoff };
-        Option<string?> dead = new("--dead-letter") { Description = "The queue for messages that were delivered too often, rejected or expired; it is made when needed. '': they are gone (QUEUE.dead).", HelpName = "NAME" };
-        Command command = new("create", "Create a queue. One that exists with the same attributes is fine; with others it is an error that names the difference.") { name, lease, delay, life, deliveries, backoff, dead, socket, patience, json };
+        Option<string?> dead = new("--dead-letter") { Description = "The queue for messages that were delivered too often, rejected, expired or pushed out; it is made when needed. '': they are gone (QUEUE.dead).", HelpName = "NAME" };
+        Option<long?> length = new("--max-length") { Description = "So many messages may wait (no limit).", HelpName = "N", CustomParser = ParseCount };
+        Option<long?> bytes = Shared.OptionalSize("--max-bytes", "So many bytes of properties and bodies may wait (no limit).");
+        Option<string?> overflow = new("--overflow") { Description = "What happens then: the next message is refused, the oldest is dropped, or the oldest goes to the dead letters (reject).", HelpName = "drop-head|reject|dead-letter" };
+        overflow.AcceptOnlyFromAmong("reject", "drop-head", "dead-letter");
+        Option<long?> size = Shared.OptionalSize("--max-message-size", "Largest body (as the broker has it).");
+        Command command = new("create", "Create a queue. One that exists with the same attributes is fine; with others it is an error that names the difference.") { name, lease, delay, life, deliveries, backoff, dead, length, bytes, overflow, size, socket, patience, json };
         command.SetAction(parsed => With(parsed.GetRequiredValue(socket), parsed.GetValue(patience), session =>
         {
             QueueOptions options = new()
@@ -36,10 +42,36 @@ internal static class QueueCommand
                 MaxDeliveries = parsed.GetValue(deliveries),
                 Backoff = parsed.GetValue(backoff),
                 DeadLetter = parsed.GetValue(dead),
+                MaxLength = parsed.GetValue(length),
+                MaxBytes = parsed.GetValue(bytes),
+                Overflow = parsed.GetValue(overflow) switch { "drop-head" => Overflow.DropHead, "dead-letter" => Overflow.DeadLetter, "reject" => Overflow.Reject, _ => null },
+                MaxMessageSize = parsed.GetValue(size),
             };
             Print(session.DeclareQueue(parsed.GetRequiredValue(name), options), parsed.GetValue(json));
         }));
         return command;
+    }
+
+    private static int? ParseDeliveries(ArgumentResult argument)
+    {
+        if (int.TryParse(argument.Tokens[0].Value, NumberStyles.None, CultureInfo.InvariantCulture, out int number) && number <= Limits.MostMaxDeliveries)
+        {
+            return number;
+        }
+
+        argument.AddError($"--max-deliveries is 0 to {Limits.MostMaxDeliveries}.");
+        return null;
+    }
+
+    private static long? ParseCount(ArgumentResult argument)
+    {
+        if (long.TryParse(argument.Tokens[0].Value, NumberStyles.None, CultureInfo.InvariantCulture, out long number))
+        {
+            return number;
+        }
+
+        argument.AddError($"--max-length is a number, 0 (no limit) or more; '{argument.Tokens[0].Value}' is none.");
+        return null;
     }
 
     private static Backoff? ParseBackoff(ArgumentResult argument)
@@ -194,11 +226,15 @@ internal static class QueueCommand
         table.AddRow("max deliveries", queue.MaxDeliveries == 0 ? "no limit" : Number(queue.MaxDeliveries));
         table.AddRow("back-off", queue.Backoff is Backoff backoff ? string.Create(CultureInfo.InvariantCulture, $"{Seconds(backoff.First)}, times {backoff.Factor:0.###}, up to {Seconds(backoff.Most)}") : "none");
         table.AddRow("dead letters go to", queue.DeadLetter.Length == 0 ? "nowhere" : Markup.Escape(queue.DeadLetter));
+        table.AddRow("max length", queue.MaxLength == 0 ? "no limit" : Number(queue.MaxLength));
+        table.AddRow("max bytes", queue.MaxBytes == 0 ? "no limit" : Number(queue.MaxBytes));
+        table.AddRow("overflow", NameOf(queue.Overflow));
         table.AddRow("published", Number((long)queue.Published));
         table.AddRow("accepted", Number((long)queue.Accepted));
         table.AddRow("rejected", Number((long)queue.Rejected));
         table.AddRow("exhausted", Number((long)queue.Exhausted));
         table.AddRow("expired", Number((long)queue.Expired));
+        table.AddRow("overflowed", Number((long)queue.Overflowed));
         table.AddRow("dead-lettered", Number((long)queue.DeadLettered));
         table.AddRow("discarded", Number((long)queue.Discarded));
         table.AddRow("redelivered", Number((long)queue.Redelivered));
@@ -207,6 +243,8 @@ internal static class QueueCommand
     }
 
     private static string Seconds(TimeSpan span) => string.Create(CultureInfo.InvariantCulture, $"{span.TotalSeconds:0.###} s");
+
+    private static string NameOf(Overflow overflow) => overflow switch { Overflow.DropHead => "drop-head", Overflow.DeadLetter => "dead-letter", _ => "reject" };
 
     private static string Number(long value) => value.ToString("N0", CultureInfo.InvariantCulture);
 
@@ -228,11 +266,16 @@ internal static class QueueCommand
         writer.WriteNumber("maxDeliveries", queue.MaxDeliveries);
         WriteBackoff(writer, queue.Backoff);
         writer.WriteString("deadLetter", queue.DeadLetter);
+        writer.WriteNumber("maxLength", queue.MaxLength);
+        writer.WriteNumber("maxBytes", queue.MaxBytes);
+        writer.WriteString("overflow", NameOf(queue.Overflow));
+        writer.WriteNumber("maxMessageSize", queue.MaxMessageSize);
         writer.WriteNumber("published", queue.Published);
         writer.WriteNumber("accepted", queue.Accepted);
         writer.WriteNumber("rejected", queue.Rejected);
         writer.WriteNumber("exhausted", queue.Exhausted);
         writer.WriteNumber("expired", queue.Expired);
+        writer.WriteNumber("overflowed", queue.Overflowed);
         writer.WriteNumber("deadLettered", queue.DeadLettered);
         writer.WriteNumber("discarded", queue.Discarded);
         writer.WriteNumber("redelivered", queue.Redelivered);

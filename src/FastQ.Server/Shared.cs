@@ -56,6 +56,25 @@ internal static class Shared
         return duration;
     }
 
+    public static Option<long?> OptionalSize(string name, string description) =>
+        new(name) { Description = description + " Like 500, 64KiB, 10MiB, 2GiB.", HelpName = "SIZE", CustomParser = ParseSize };
+
+    /// <summary>Bytes: a number, with or without a unit: B, KiB, MiB, GiB, TiB.</summary>
+    private static long? ParseSize(ArgumentResult argument)
+    {
+        string text = argument.Tokens[0].Value;
+        string[] units = ["B", "KiB", "MiB", "GiB", "TiB"];
+        int unit = Array.FindLastIndex(units, unit => text.EndsWith(unit, StringComparison.Ordinal));
+        ReadOnlySpan<char> number = unit < 0 ? text : text.AsSpan(0, text.Length - units[unit].Length);
+        if (long.TryParse(number, NumberStyles.None, CultureInfo.InvariantCulture, out long value) && value <= long.MaxValue >> (10 * Math.Max(0, unit)))
+        {
+            return value << (10 * Math.Max(0, unit));
+        }
+
+        argument.AddError($"'{text}' is no size. Use a whole number of bytes, KiB, MiB, GiB or TiB, like 64KiB.");
+        return null;
+    }
+
     /// <summary>A number with a unit: ms, s, m, h, d.</summary>
     public static bool TryParseDuration(string text, out TimeSpan duration)
     {

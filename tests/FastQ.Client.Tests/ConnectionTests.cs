@@ -161,6 +161,37 @@ public sealed class ConnectionTests : IDisposable
     }
 
     [Fact]
+    public async Task A_full_queue_refuses_by_name_or_lets_the_oldest_go_as_it_was_told_and_settlements_always_pass()
+    {
+        await using Connection connection = await ConnectAsync();
+        await connection.DeclareQueueAsync("strict", new QueueOptions { MaxLength = 2 }, Cancellation);
+        await connection.DeclareQueueAsync("latest", new QueueOptions { MaxLength = 2, Overflow = Overflow.DropHead }, Cancellation);
+        await connection.DeclareQueueAsync("kept", new QueueOptions { MaxBytes = 2, Overflow = Overflow.DeadLetter, MaxMessageSize = 1 }, Cancellation);
+        foreach (string queue in (string[])["strict", "latest", "kept"])
+        {
+            await connection.PublishAsync(queue, new byte[] { 1 }, cancellation: Cancellation);
+            await connection.PublishAsync(queue, new byte[] { 2 }, cancellation: Cancellation);
+        }
+
+        FastQException full = await Assert.ThrowsAsync<FastQException>(() => connection.PublishAsync("strict", new byte[] { 3 }, cancellation: Cancellation).AsTask());
+        Assert.Equal((RefusalCode.LimitReached, 2ul), (full.Code, full.Value));
+        Assert.Contains("max-length", full.Message, StringComparison.Ordinal);
+        await connection.PublishAsync("latest", new byte[] { 3 }, cancellation: Cancellation);
+        await connection.PublishAsync("kept", new byte[] { 3 }, cancellation: Cancellation);
+        FastQException large = await Assert.ThrowsAsync<FastQException>(() => connection.PublishAsync("kept", new byte[2], cancellation: Cancellation).AsTask());
+        Assert.Equal((RefusalCode.TooLarge, 1ul), (large.Code, large.Value));
+        Assert.Contains("max-message-size", large.Message, StringComparison.Ordinal);
+
+        QueueInfo latest = await connection.GetQueueAsync("latest", Cancellation);
+        Assert.Equal((2L, 1ul, 1ul, 0ul), (latest.Ready, latest.Overflowed, latest.Discarded, latest.DeadLettered));
+        Assert.Equal(2, (await TakeAsync(connection, "latest", message => message.ReleaseAsync(cancellation: Cancellation))).Body.Span[0]);
+        Message dead = await TakeAsync(connection, "kept.dead", message => message.AcceptAsync(cancellation: Cancellation));
+        Assert.Equal((1, DeathReason.Overflow), (dead.Body.Span[0], Assert.Single(dead.Deaths).Reason));
+        Assert.Equal(1, (await TakeAsync(connection, "strict", message => message.AcceptAsync(cancellation: Cancellation))).Body.Span[0]);
+        await connection.PublishAsync("strict", new byte[] { 3 }, cancellation: Cancellation);
+    }
+
+    [Fact]
     public async Task Where_a_queue_has_no_dead_letters_what_dies_is_gone_and_counted()
     {
         await using Connection connection = await ConnectAsync();

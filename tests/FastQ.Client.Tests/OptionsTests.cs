@@ -42,6 +42,9 @@ public class OptionsTests
         Assert.Equal([2, 0, 1, 1234, 300_000], ((FieldTag[])[FieldTag.TtlMilliseconds, FieldTag.MaxDeliveries, FieldTag.BackoffFirstMilliseconds, FieldTag.BackoffFactorPermille, FieldTag.BackoffMostMilliseconds]).Select(tag => (long)Connector.Number(fields, tag)));
         Assert.True(FieldReader.TryBytes(fields, FieldTag.DeadLetter, out ReadOnlySpan<byte> dead) && dead.IsEmpty);
         Assert.Empty(Fields(new QueueOptions()));
+        byte[] limits = Fields(new QueueOptions { MaxLength = 5, MaxBytes = 6, Overflow = Overflow.DropHead, MaxMessageSize = 7 });
+        Assert.Equal([5, 6, 1, 7], ((FieldTag[])[FieldTag.MaxLength, FieldTag.MaxBytes, FieldTag.Overflow, FieldTag.MaxMessageSize]).Select(tag => (long)Connector.Number(limits, tag)));
+        Assert.Equal(RefusalCode.BadArgument, Assert.Throws<FastQException>(() => Fields(new QueueOptions { MaxBytes = -1 })).Code);
     }
 
     [Fact]

@@ -162,6 +162,9 @@ public class CommandLineTests
     [InlineData("'1s,0.5,5m' is no back-off", 2, "queue", "create", "work", "--backoff", "1s,0.5,5m")]
     [InlineData("'5m,2,1s' is no back-off", 2, "queue", "create", "work", "--backoff", "5m,2,1s")]
     [InlineData("dead-letter must be the name of a queue", 2, "queue", "create", "work", "--dead-letter", "fastq.mine")]
+    [InlineData("'5XB' is no size", 2, "queue", "create", "work", "--max-bytes", "5XB")]
+    [InlineData("--max-length is a number", 2, "queue", "create", "work", "--max-length", "many")]
+    [InlineData("overflow drop-head needs a max-length", 2, "queue", "create", "work", "--overflow", "drop-head")]
     [InlineData("time to live is 1 to", 2, "publish", "work", "--body", "x", "--ttl", "0s")]
     [InlineData("--reason needs --settle reject", 2, "consume", "work", "--reason", "x")]
     public void Bad_input_gets_one_clear_line_and_its_exit_code(string said, int exitCode, params string[] arguments)
@@ -255,6 +258,23 @@ public class CommandLineTests
         JsonElement waiting = broker.Run("browse", "work", "--json", "--state", "delayed").Json;
         Assert.Equal(1, waiting.GetProperty("deliveries").GetInt32());
         Assert.InRange(waiting.GetProperty("due").GetDateTimeOffset(), DateTimeOffset.UtcNow.AddMinutes(45), DateTimeOffset.UtcNow.AddMinutes(61));
+    }
+
+    [Fact]
+    public void A_full_queue_says_which_limit_it_has_reached_or_lets_the_oldest_go()
+    {
+        using TestBroker broker = new();
+        JsonElement strict = broker.Run("queue", "create", "strict", "--max-bytes", "1KiB", "--max-message-size", "2MiB", "--json").Json;
+        Assert.Equal((0, 1024, "reject", 2 << 20), (strict.GetProperty("maxLength").GetInt32(), strict.GetProperty("maxBytes").GetInt32(), strict.GetProperty("overflow").GetString(), strict.GetProperty("maxMessageSize").GetInt32()));
+        broker.Run("queue", "create", "latest", "--max-length", "2", "--overflow", "drop-head");
+        Assert.Equal(0, broker.Run("publish", "strict", "--body", new string('x', 1000)).ExitCode);
+        Ran refused = broker.Run("publish", "strict", "--body", new string('x', 100));
+        Assert.Equal(1, refused.ExitCode);
+        Assert.Matches("limit-reached.*1024.*max-bytes", refused.Error);
+        Assert.Equal(0, broker.Run("publish", "latest", "--body", "x", "--count", "5").ExitCode);
+        JsonElement latest = broker.Run("queue", "show", "latest", "--json").Json;
+        Assert.Equal((2, 3, 3), (latest.GetProperty("ready").GetInt32(), latest.GetProperty("overflowed").GetInt32(), latest.GetProperty("discarded").GetInt32()));
+        Assert.Contains("drop-head", broker.Run("queue", "show", "latest").Output, StringComparison.Ordinal);
     }
 
     [Fact]

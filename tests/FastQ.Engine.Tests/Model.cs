@@ -52,7 +52,7 @@ internal sealed class ModelQueue(QueueAttributes attributes)
 
     public ulong Accepted { get; set; }
 
-    public Dictionary<DeathReason, ulong> Deaths { get; } = new() { [DeathReason.Rejected] = 0, [DeathReason.MaxDeliveries] = 0, [DeathReason.Expired] = 0 };
+    public Dictionary<DeathReason, ulong> Deaths { get; } = new() { [DeathReason.Rejected] = 0, [DeathReason.MaxDeliveries] = 0, [DeathReason.Expired] = 0, [DeathReason.Overflow] = 0 };
 
     public ulong DeadLettered { get; set; }
 
@@ -121,9 +121,29 @@ internal sealed class Model
     {
         queue.Deaths[reason]++;
         (message.State, message.Reason) = (ModelState.Dying, reason);
-        if (queue.Attributes.DeadLetter!.Length == 0)
+        if (queue.Attributes.DeadLetter!.Length == 0 || (reason == DeathReason.Overflow && queue.Attributes.Overflow != Overflow.DeadLetter))
         {
             queue.Messages.Remove(message);
+        }
+    }
+
+    /// <summary>Would so many more messages, of so many bytes, be too many?</summary>
+    public static bool Exceeds(ModelQueue queue, int more, int bytes)
+    {
+        ModelMessage[] waiting = [.. queue.Messages.Where(message => message.State is ModelState.Ready or ModelState.Delayed)];
+        return (queue.Attributes.MaxLength > 0 && waiting.Length + more > queue.Attributes.MaxLength) || (queue.Attributes.MaxBytes > 0 && waiting.Sum(message => message.BodyBytes) + bytes > queue.Attributes.MaxBytes);
+    }
+
+    /// <summary>Where more waits than may, the oldest that could be delivered goes; where none could, the delayed one that is due first.</summary>
+    public void PushOut()
+    {
+        foreach (ModelQueue queue in Queues.Values.Where(queue => queue.Attributes.Overflow != Overflow.Reject))
+        {
+            while (Exceeds(queue, 0, 0))
+            {
+                ModelMessage oldest = queue.Ready.MinBy(message => message.Tag) ?? queue.Messages.Where(message => message.State == ModelState.Delayed).MinBy(message => (message.DueMicros, message.Tag))!;
+                Die(queue, oldest, DeathReason.Overflow);
+            }
         }
     }
 
@@ -267,7 +287,7 @@ internal sealed class Model
             Assert.Equal(queue.Messages.LongCount(message => message.State == ModelState.Damaged), view.Damaged);
             Assert.Equal(queue.Messages.LongCount(message => message.State == ModelState.Dying), view.Dying);
             Assert.Equal((queue.Published, queue.Accepted, queue.Purged, queue.DeadLettered), (view.Published, view.Accepted, view.Purged, view.DeadLettered));
-            Assert.Equal((queue.Deaths[DeathReason.Rejected], queue.Deaths[DeathReason.MaxDeliveries], queue.Deaths[DeathReason.Expired]), (view.Rejected, view.Exhausted, view.Expired));
+            Assert.Equal((queue.Deaths[DeathReason.Rejected], queue.Deaths[DeathReason.MaxDeliveries], queue.Deaths[DeathReason.Expired], queue.Deaths[DeathReason.Overflow]), (view.Rejected, view.Exhausted, view.Expired, view.Overflowed));
             Assert.Equal(queue.Messages.Sum(message => (long)message.BodyBytes), view.Bytes);
         }
 

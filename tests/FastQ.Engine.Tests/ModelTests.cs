@@ -86,6 +86,8 @@ public sealed class ModelTests
             for (int i = 0; i < steps.Length; i++)
             {
                 Do(steps[i]);
+                _world.PushOut();
+                _model.PushOut();
                 _model.Compare(_world.Engine);
                 if (checkEach)
                 {
@@ -126,11 +128,11 @@ public sealed class ModelTests
 
         private static QueueAttributes AttributesOf(int name) => name switch
         {
-            0 => QueueAttributes.Default with { MaxDeliveries = 3 },
-            1 => QueueAttributes.Default with { DeadLetter = "" },
+            0 => QueueAttributes.Default with { MaxDeliveries = 3, MaxBytes = 400, Overflow = Overflow.DeadLetter },
+            1 => QueueAttributes.Default with { DeadLetter = "", MaxLength = 20 },
             2 => QueueAttributes.Default with { TtlMilliseconds = 1500, DeadLetter = "letters" },
             3 => QueueAttributes.Default with { DelayMilliseconds = 700, MaxDeliveries = 2, BackoffFirstMilliseconds = 200, BackoffMostMilliseconds = 1000, DeadLetter = "" },
-            _ => QueueAttributes.Default with { MaxDeliveries = 1 },
+            _ => QueueAttributes.Default with { MaxDeliveries = 1, MaxLength = 12, Overflow = Overflow.DropHead },
         };
 
         private void Do(Step step)
@@ -207,7 +209,14 @@ public sealed class ModelTests
                     _ => [],
                 };
                 long waits = step.A switch { 5 => step.B * 100_000, 6 => (step.B - 4) * 200_000, _ => _world.Engine.View(queue).Attributes.DelayMilliseconds * 1000 };
-                Assert.True(_world.Publish(producer, queue, step.C, properties: properties).IsTaken);
+                bool isFull = _model.Queues[queue].Attributes.Overflow == Overflow.Reject && Model.Exceeds(_model.Queues[queue], 1, step.C + properties.Length);
+                Assert.Equal(isFull ? RefusalCode.LimitReached : RefusalCode.None, _world.Publish(producer, queue, step.C, properties: properties).Code);
+                if (isFull)
+                {
+                    _model.LastNumbers[producer]++;
+                    continue;
+                }
+
                 _model.Publish(queue, step.C + properties.Length, _world.IntervalMicros, waits > 0 ? _world.IntervalMicros + waits : 0, step.A == 7 ? 1 + step.B * 150 : 0);
                 _model.LastNumbers[producer]++;
             }

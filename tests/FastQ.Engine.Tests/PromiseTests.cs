@@ -537,9 +537,9 @@ public sealed class PromiseTests
         uint queue = world.Declare("q");
         world.Subscribe(queue, producer);
         byte[] room = new byte[QueueEngine.MaxFactBytes];
-        Assert.Equal(Decision.Refuse(RefusalCode.LimitReached, 1), world.Engine.DeclareQueue("r"u8, QueueAttributes.Default, room, 1, out _, out _, out _, out _));
-        Assert.Equal(Decision.Refuse(RefusalCode.LimitReached, 1), world.Engine.Subscribe(queue, producer, 0, room, 1, out _, out _));
-        Assert.Equal(Decision.Refuse(RefusalCode.TooLarge, 10), world.Publish(producer, queue, 11));
+        Assert.Equal(Decision.Refuse(RefusalCode.LimitReached, 1, "Queues"), world.Engine.DeclareQueue("r"u8, QueueAttributes.Default, room, 1, out _, out _, out _, out _));
+        Assert.Equal(Decision.Refuse(RefusalCode.LimitReached, 1, "Subscriptions"), world.Engine.Subscribe(queue, producer, 0, room, 1, out _, out _));
+        Assert.Equal(Decision.Refuse(RefusalCode.TooLarge, 10, "The broker's max-message-size"), world.Publish(producer, queue, 11));
         Assert.True(world.Publish(producer, queue, 10).IsTaken);
         Assert.Equal([new KeptRefusal(1, RefusalCode.TooLarge)], world.Engine.RefusalsOf(producer));
         world.Check();

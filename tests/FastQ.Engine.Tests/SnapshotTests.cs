@@ -105,6 +105,8 @@ public sealed class SnapshotTests
             ("queue backoff first", [Limits.MaxDelayMilliseconds, Negative]), // Above the longest.
             ("queue backoff factor", [999, 100_001]),
             ("queue backoff most", [0, Limits.MaxDelayMilliseconds + 1]),
+            ("queue overflow", [1, 3, Negative]), // It has no limit.
+            ("queue max message size", [Limits.MaxMessageBytes + 1, Negative]),
             ("queue next tag", [0, Most + 1]),
             ("queue cursor", [0, 32, Most]),
             ("queue purge next", [1]),
@@ -172,14 +174,14 @@ public sealed class SnapshotTests
             at += nameBytes;
             int attributeBytes = (int)Next("queue attribute bytes");
             places.TryAdd("queue lease", at + 4); // Behind the tag and the length of its field; so the next ones.
-            string[] attributes = ["delay", "ttl", "max deliveries", "backoff first", "backoff factor", "backoff most"];
+            string[] attributes = ["delay", "ttl", "max deliveries", "backoff first", "backoff factor", "backoff most", "max length", "max bytes", "overflow", "max message size"];
             for (int i = 0; i < attributes.Length; i++)
             {
                 places.TryAdd($"queue {attributes[i]}", at + 16 + i * 12);
             }
 
             at += attributeBytes;
-            All("queue", "next tag", "cursor", "purge next", "purge end", "generation", "deleted", "ready", "in flight", "delayed", "damaged", "dying", "published", "accepted", "rejected", "exhausted", "expired", "dead lettered", "purged", "redelivered");
+            All("queue", "next tag", "cursor", "purge next", "purge end", "generation", "deleted", "ready", "in flight", "delayed", "damaged", "dying", "published", "accepted", "rejected", "exhausted", "expired", "overflowed", "dead lettered", "purged", "redelivered");
             int delayed = 0;
             while (Next("entry tag") != 0)
             {

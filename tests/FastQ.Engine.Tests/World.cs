@@ -421,6 +421,21 @@ internal sealed class World : IDisposable
         return record;
     }
 
+    /// <summary>Queues that hold more than they may let go of the oldest, as the broker has them do each turn. Gives the records.</summary>
+    public int PushOut()
+    {
+        Begin(0);
+        int records = 0;
+        while (Engine.PushOut(_room, Block) is int written and > 0)
+        {
+            Keep(written);
+            records++;
+        }
+
+        Assert.False(Engine.HasOver);
+        return records;
+    }
+
     public int StopDeath(uint queue, ulong tag)
     {
         Begin(0);

@@ -1,0 +1,123 @@
+using System.Runtime.CompilerServices;
+using FastQ.Protocol;
+
+namespace FastQ.Engine;
+
+// Limits of a queue: how much may wait in it. What is in flight does not count, and what comes back is taken whatever the limit: no
+// settlement is ever refused. A queue that pushes the oldest out has more than it may until the turn's end, when nobody has seen it yet.
+
+public sealed partial class QueueEngine
+{
+    private readonly Queue<Queue> _over = new();
+
+    /// <summary>Queues may hold more than they may.</summary>
+    public bool HasOver => _over.Count > 0;
+
+    /// <summary>Pushes some of the oldest messages out of a queue that holds more than it may. Bytes written, of one record; 0: none does.</summary>
+    /// <param name="room">At least <see cref="MaxFactBytes"/>.</param>
+    /// <param name="block">The open block.</param>
+    public int PushOut(Span<byte> room, ulong block)
+    {
+        while (_over.TryPeek(out Queue? queue))
+        {
+            if (!queue.IsDeleted && queue.IsOver && TryOldest(queue, out ulong first))
+            {
+                return Write(new FactRecord { Kind = RecordKind.MessagesDropped, Subject = queue.Id, First = first, Count = CountToPushOut(queue, first) }, default, room, block);
+            }
+
+            _over.Dequeue();
+            queue.IsListedAsOver = false;
+        }
+
+        return 0;
+    }
+
+    /// <summary>Is this message within what its queue takes, now?</summary>
+    private static Decision JudgeLimits(Queue queue, in MessageHeader header)
+    {
+        QueueAttributes attributes = queue.Attributes;
+        long bytes = header.LengthBytes - MessageHeader.SizeBytes;
+        if (attributes.MaxMessageSize != 0 && header.BodyBytes > attributes.MaxMessageSize)
+        {
+            return Decision.Refuse(RefusalCode.TooLarge, (ulong)attributes.MaxMessageSize, "The queue's max-message-size");
+        }
+
+        if (attributes.MaxBytes != 0 && bytes > attributes.MaxBytes)
+        {
+            return Decision.Refuse(RefusalCode.TooLarge, (ulong)attributes.MaxBytes, "The queue's max-bytes");
+        }
+
+        if (attributes.Overflow != Overflow.Reject || !queue.Exceeds(1, bytes))
+        {
+            return Decision.Taken;
+        }
+
+        return attributes.MaxLength != 0 && queue.Ready + queue.Delayed >= attributes.MaxLength
+            ? Decision.Refuse(RefusalCode.LimitReached, (ulong)attributes.MaxLength, "The queue's max-length")
+            : Decision.Refuse(RefusalCode.LimitReached, (ulong)attributes.MaxBytes, "The queue's max-bytes");
+    }
+
+    private void LookIfOver(Queue queue)
+    {
+        if (queue.Attributes.Overflow != Overflow.Reject && !queue.IsListedAsOver && queue.IsOver)
+        {
+            queue.IsListedAsOver = true;
+            _over.Enqueue(queue);
+        }
+    }
+
+    /// <summary>The message that would be delivered first; else the delayed one that is due first.</summary>
+    private bool TryOldest(Queue queue, out ulong tag)
+    {
+        ulong plain = FirstPlain(queue, out _);
+        ulong last = FirstLast(queue);
+        tag = plain == 0 || (last != 0 && last < plain) ? last : plain;
+        tag = tag == 0 && queue.Due.TryPeek(out TimedTag earliest) ? earliest.Tag : tag;
+        return tag != 0;
+    }
+
+    /// <summary>How many from the oldest on, neighbours that wait as it does, until the queue holds what it may.</summary>
+    private static uint CountToPushOut(Queue queue, ulong first)
+    {
+        uint count = 0;
+        long bytes = 0;
+        EntryState state = queue.Index.Find(first).State;
+        for (ulong tag = first; count < SliceTags && queue.Exceeds(-count, -bytes); tag++)
+        {
+            ref IndexEntry entry = ref queue.Index.Find(tag);
+            if (Unsafe.IsNullRef(ref entry) || entry.State != state || queue.IsVoid(tag, entry) || (count > 0 && state == EntryState.Delayed))
+            {
+                break; // Of the delayed one at a time: they go by when they are due.
+            }
+
+            count++;
+            bytes += entry.LengthBytes - MessageHeader.SizeBytes;
+        }
+
+        return count;
+    }
+
+    private bool ApplyDropped(Queue queue, ulong first, uint count, ulong block)
+    {
+        if (count > SliceTags || first > MostTag)
+        {
+            return false;
+        }
+
+        bool fits = true;
+        for (ulong tag = first; tag < first + count; tag++)
+        {
+            ref IndexEntry entry = ref queue.Index.Find(tag);
+            bool waits = !Unsafe.IsNullRef(ref entry) && (entry.IsReady || entry.State == EntryState.Delayed) && !queue.IsVoid(tag, entry);
+            fits &= waits;
+            if (waits)
+            {
+                Unline(queue, tag, entry);
+                Die(queue, tag, ref entry, DeathReason.Overflow, default, block);
+            }
+        }
+
+        DropGone(queue);
+        return fits;
+    }
+}
