@@ -82,6 +82,17 @@ public sealed partial class Broker
                 facts.Add(written);
                 Answer(session, command, purge, "", (ref FieldWriter writer) => writer.Number(FieldTag.Purged, purged));
                 break;
+            case CommandKind.ChangeQueue:
+                Decision change = _engine.ChangeQueue(IdIn(fields, FieldTag.Queue), fields, facts.Rest, _journal.OpenBlock, out written, out string fault);
+                facts.Add(written);
+                AnswerView(session, command, change, IdIn(fields, FieldTag.Queue), fault);
+                break;
+            case CommandKind.PauseQueue:
+                ulong ways = FieldReader.TryNumber(fields, FieldTag.Paused, out ulong wanted) ? wanted : ulong.MaxValue;
+                Decision pause = _engine.PauseQueue(IdIn(fields, FieldTag.Queue), (PausedWays)Math.Min(ways, byte.MaxValue), facts.Rest, _journal.OpenBlock, out written);
+                facts.Add(written);
+                AnswerView(session, command, pause, IdIn(fields, FieldTag.Queue), "");
+                break;
             case CommandKind.FindQueue:
             case CommandKind.ShowQueue:
                 Show(session, command, fields);
@@ -137,9 +148,11 @@ public sealed partial class Broker
             queue = IdIn(fields, FieldTag.Queue);
         }
 
-        Decision decision = _engine.IsQueue(queue) ? Decision.Taken : Decision.Refuse(RefusalCode.UnknownQueue);
-        Answer(session, command, decision, "", (ref FieldWriter writer) => WriteView(ref writer, _engine.View(queue)));
+        AnswerView(session, command, _engine.IsQueue(queue) ? Decision.Taken : Decision.Refuse(RefusalCode.UnknownQueue), queue, "");
     }
+
+    private void AnswerView(Session session, in CommandRecord command, Decision decision, uint queue, string fault) =>
+        Answer(session, command, decision, fault, (ref FieldWriter writer) => WriteView(ref writer, _engine.View(queue)));
 
     private void List(Session session, in CommandRecord command)
     {
@@ -300,6 +313,7 @@ public sealed partial class Broker
         writer.Number(FieldTag.DeadLettered, view.DeadLettered);
         writer.Number(FieldTag.Redelivered, view.Redelivered);
         writer.Number(FieldTag.Purged, view.Purged);
+        writer.Number(FieldTag.Paused, (ulong)view.Paused);
     }
 
     private byte[] StatisticsJson()

@@ -25,6 +25,32 @@ public sealed unsafe partial class Session
         options?.Write(ref writer);
     })[0]);
 
+    /// <summary>Gives a queue other attributes while it runs; those that are null stay as they are. Messages and subscriptions that are there keep their times; a limit counts from the next message on.</summary>
+    /// <returns>The queue as it is then.</returns>
+    public QueueInfo ChangeQueue(string name, QueueOptions changes)
+    {
+        uint id = GetQueue(name).Id;
+        return QueueInfo.From(Ask(CommandKind.ChangeQueue, (ref FieldWriter writer) =>
+        {
+            writer.Number(FieldTag.Queue, id);
+            changes.Write(ref writer);
+        })[0]);
+    }
+
+    /// <summary>Stops a queue's ways, or lets them go on; kept over restarts. What consumers hold stays theirs.</summary>
+    /// <param name="name">The queue's.</param>
+    /// <param name="ways">Those that stand still from now on; none: all go on.</param>
+    /// <returns>The queue as it is then.</returns>
+    public QueueInfo PauseQueue(string name, PausedWays ways)
+    {
+        uint id = GetQueue(name).Id;
+        return QueueInfo.From(Ask(CommandKind.PauseQueue, (ref FieldWriter writer) =>
+        {
+            writer.Number(FieldTag.Queue, id);
+            writer.Number(FieldTag.Paused, (ulong)ways);
+        })[0]);
+    }
+
     /// <summary>A queue by its name.</summary>
     public QueueInfo GetQueue(string name) => QueueInfo.From(Ask(CommandKind.ShowQueue, (ref FieldWriter writer) => writer.Text(FieldTag.Name, name))[0]);
 

@@ -76,6 +76,12 @@ public sealed class Connection : IAsyncDisposable
     /// <inheritdoc cref="Session.DeclareQueue"/>
     public Task<QueueInfo> DeclareQueueAsync(string name, QueueOptions? options = null, CancellationToken cancellation = default) => AskAsync(session => session.DeclareQueue(name, options), cancellation);
 
+    /// <inheritdoc cref="Session.ChangeQueue"/>
+    public Task<QueueInfo> ChangeQueueAsync(string name, QueueOptions changes, CancellationToken cancellation = default) => AskAsync(session => session.ChangeQueue(name, changes), cancellation);
+
+    /// <inheritdoc cref="Session.PauseQueue"/>
+    public Task<QueueInfo> PauseQueueAsync(string name, PausedWays ways, CancellationToken cancellation = default) => AskAsync(session => session.PauseQueue(name, ways), cancellation);
+
     /// <summary>A queue by its name.</summary>
     public Task<QueueInfo> GetQueueAsync(string name, CancellationToken cancellation = default) => AskAsync(session => session.GetQueue(name), cancellation);
 

@@ -44,6 +44,9 @@ public sealed record QueueInfo
     /// <summary>See <see cref="QueueOptions.MaxMessageSize"/>; 0: as the broker has it.</summary>
     public long MaxMessageSize { get; init; }
 
+    /// <summary>Its ways that stand still.</summary>
+    public PausedWays Paused { get; init; }
+
     /// <summary>Messages that wait for a consumer.</summary>
     public long Ready { get; init; }
 
@@ -128,6 +131,7 @@ public sealed record QueueInfo
                 FieldTag.Exhausted => info with { Exhausted = reader.Number },
                 FieldTag.Expired => info with { Expired = reader.Number },
                 FieldTag.Overflowed => info with { Overflowed = reader.Number },
+                FieldTag.Paused => info with { Paused = (PausedWays)reader.Number },
                 FieldTag.MaxLength => info with { MaxLength = (long)reader.Number },
                 FieldTag.MaxBytes => info with { MaxBytes = (long)reader.Number },
                 FieldTag.Overflow => info with { Overflow = (Overflow)reader.Number },

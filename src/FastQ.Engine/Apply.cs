@@ -339,6 +339,10 @@ public sealed partial class QueueEngine
                 return fact.First == (_source?.Last ?? 0) || IsLenient;
             case RecordKind.QueueDeclared:
                 return ApplyDeclared(fact, payload);
+            case RecordKind.QueueChanged:
+                return FindQueue(fact.Subject) is Queue changed && ApplyChanged(changed, payload);
+            case RecordKind.QueuePaused:
+                return FindQueue(fact.Subject) is Queue paused && ApplyPaused(paused, (PausedWays)fact.Small);
             case RecordKind.QueueDeleted:
                 return FindQueue(fact.Subject) is Queue deleted && ApplyDeleted(deleted);
             case RecordKind.QueuePurged:
@@ -404,6 +408,48 @@ public sealed partial class QueueEngine
         _queues.Add(fact.Subject, queue);
         _nextQueue = fact.Subject + 1;
         return true;
+    }
+
+    /// <summary>What is there stays as it is, but for how often it may still be delivered.</summary>
+    private static bool ApplyChanged(Queue queue, ReadOnlySpan<byte> payload)
+    {
+        string name = Encoding.UTF8.GetString(queue.Name);
+        QueueAttributes attributes = QueueAttributes.From(payload).For(name);
+        if (attributes.Fault(name).Length > 0)
+        {
+            return false;
+        }
+
+        int before = queue.MostDeliveries;
+        queue.Change(attributes);
+        if (queue.MostDeliveries != before)
+        {
+            LineAgain(queue);
+        }
+
+        return true;
+    }
+
+    /// <summary>Which delivery is a message's last has changed.</summary>
+    private static void LineAgain(Queue queue)
+    {
+        ForgetReturned(queue);
+        ulong end = queue.Index.NextTag;
+        for (ulong tag = queue.Index.Next(0, end); tag < end; tag = queue.Index.Next(tag + 1, end))
+        {
+            ref IndexEntry entry = ref queue.Index.Find(tag);
+            if (entry.State == EntryState.Returned && !queue.IsVoid(tag, entry))
+            {
+                Line(queue, tag, entry);
+            }
+        }
+    }
+
+    private bool ApplyPaused(Queue queue, PausedWays ways)
+    {
+        queue.Pause(ways);
+        List(queue);
+        return ways <= (PausedWays.In | PausedWays.Out);
     }
 
     private bool ApplyDeleted(Queue queue)

@@ -52,9 +52,12 @@ public sealed record QueueAttributes
     public static QueueAttributes OfDeadLetters { get; } = new() { DeadLetter = "" };
 
     /// <summary>As they stand in a command or a record; what is not there is as by default. Not judged.</summary>
-    public static QueueAttributes From(ReadOnlySpan<byte> fields)
+    public static QueueAttributes From(ReadOnlySpan<byte> fields) => Default.With(fields);
+
+    /// <summary>These, with those that are named in a command or a record in their place. Not judged.</summary>
+    public QueueAttributes With(ReadOnlySpan<byte> fields)
     {
-        QueueAttributes attributes = Default;
+        QueueAttributes attributes = this;
         FieldReader reader = new(fields);
         while (reader.Next())
         {

@@ -56,6 +56,59 @@ public sealed partial class QueueEngine
         return Decision.Taken;
     }
 
+    /// <summary>Gives a queue other attributes. The same ones are a success without a record.</summary>
+    /// <param name="queue">Its id.</param>
+    /// <param name="fields">Those that change; the others stay.</param>
+    /// <param name="room">At least <see cref="MaxFactBytes"/>.</param>
+    /// <param name="block">The open block.</param>
+    /// <param name="written">Bytes written.</param>
+    /// <param name="fault">What is wrong with them, in words.</param>
+    public Decision ChangeQueue(uint queue, ReadOnlySpan<byte> fields, Span<byte> room, ulong block, out int written, out string fault)
+    {
+        (written, fault) = (0, "");
+        if (FindQueue(queue) is not Queue found)
+        {
+            return Unknown(queue);
+        }
+
+        string name = Encoding.UTF8.GetString(found.Name);
+        QueueAttributes wanted = found.Attributes.With(fields).For(name);
+        fault = wanted.Fault(name);
+        if (fault.Length > 0)
+        {
+            return Decision.Refuse(RefusalCode.BadArgument);
+        }
+
+        if (wanted != found.Attributes)
+        {
+            Span<byte> payload = stackalloc byte[MaxFactBytes - FactRecord.SizeBytes];
+            FieldWriter writer = new(payload);
+            wanted.Write(ref writer);
+            Invariant.Holds(!writer.Overflowed);
+            written = Write(new FactRecord { Kind = RecordKind.QueueChanged, Subject = queue }, writer.Written, room, block);
+        }
+
+        return Decision.Taken;
+    }
+
+    /// <summary>Stops or resumes a queue's ways; kept over restarts. What consumers hold stays theirs.</summary>
+    public Decision PauseQueue(uint queue, PausedWays ways, Span<byte> room, ulong block, out int written)
+    {
+        written = 0;
+        if (FindQueue(queue) is not Queue found)
+        {
+            return Unknown(queue);
+        }
+
+        if (ways > (PausedWays.In | PausedWays.Out))
+        {
+            return Decision.Refuse(RefusalCode.BadArgument);
+        }
+
+        written = ways == found.Paused ? 0 : Write(new FactRecord { Kind = RecordKind.QueuePaused, Small = (ushort)ways, Subject = queue }, default, room, block);
+        return Decision.Taken;
+    }
+
     /// <summary>Deletes a queue with all it holds. Its name is free at once; the work behind it is sliced.</summary>
     public Decision DeleteQueue(uint queue, Span<byte> room, ulong block, out int written)
     {

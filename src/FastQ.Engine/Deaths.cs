@@ -214,7 +214,7 @@ public sealed partial class QueueEngine
 
     private static bool TryFirstDying(Queue queue, out ulong tag)
     {
-        for (; queue.DyingTags.Count > 0; queue.DyingTags.Pop())
+        for (; queue.DyingTags.Count > 0 && queue.DeadLetter.Length > 0; queue.DyingTags.Pop())
         {
             tag = queue.DyingTags.Top;
             ref IndexEntry entry = ref queue.Index.Find(tag);

@@ -116,7 +116,7 @@ public sealed partial class QueueEngine
     private bool TryNextSubscription(Queue queue, out uint subscription)
     {
         subscription = 0;
-        if (queue.Ready == 0)
+        if (queue.Ready == 0 || (queue.Paused & PausedWays.Out) != 0)
         {
             return false;
         }

@@ -36,6 +36,11 @@ public sealed partial class QueueEngine
     private static Decision JudgeLimits(Queue queue, in MessageHeader header)
     {
         QueueAttributes attributes = queue.Attributes;
+        if ((queue.Paused & PausedWays.In) != 0)
+        {
+            return Decision.Refuse(RefusalCode.Paused);
+        }
+
         long bytes = header.LengthBytes - MessageHeader.SizeBytes;
         if (attributes.MaxMessageSize != 0 && header.BodyBytes > attributes.MaxMessageSize)
         {

@@ -92,7 +92,7 @@ public sealed partial class QueueEngine : IDisposable
             RecordKind.Delivered => DeliveredRecord.SizeBytes,
             RecordKind.LeaseEnded or RecordKind.NumberRefused or RecordKind.QueueDeclared or RecordKind.QueueDeleted or RecordKind.QueuePurged or RecordKind.PurgeSlice
                 or RecordKind.Subscribed or RecordKind.Unsubscribed or RecordKind.ProducerOpened or RecordKind.ProducerForgotten or RecordKind.RefusalFloor
-                or RecordKind.MessageDamaged or RecordKind.SubscriptionResumed or RecordKind.CommandDone or RecordKind.MessagesDue or RecordKind.MessagesExpired or RecordKind.DeathStopped or RecordKind.MessagesDropped => FactRecord.SizeBytes,
+                or RecordKind.MessageDamaged or RecordKind.SubscriptionResumed or RecordKind.CommandDone or RecordKind.MessagesDue or RecordKind.MessagesExpired or RecordKind.DeathStopped or RecordKind.MessagesDropped or RecordKind.QueueChanged or RecordKind.QueuePaused => FactRecord.SizeBytes,
             _ => 0,
         };
         if (least == 0)

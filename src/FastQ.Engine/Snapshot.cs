@@ -109,7 +109,7 @@ public sealed partial class QueueEngine
 
         foreach (Queue q in _queues.Values.OrderBy(q => q.Id))
         {
-            to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"queue {q.Id} {Encoding.UTF8.GetString(q.Name)} {q.Attributes} next {q.Index.NextTag} cursor {q.Cursor} ready {q.Ready} inflight {q.InFlight} delayed {q.Delayed} damaged {q.Damaged} dying {q.Dying} bytes {q.WaitingBytes}+{q.HeldBytes} published {q.Published} accepted {q.Accepted} rejected {q.Rejected} exhausted {q.Exhausted} expired {q.Expired} overflowed {q.Overflowed} deadlettered {q.DeadLettered} purged {q.Purged} redelivered {q.Redelivered} purge {q.PurgeGeneration}: {q.PurgeNext}..{q.PurgeEnd} deleted {q.IsDeleted}"));
+            to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"queue {q.Id} {Encoding.UTF8.GetString(q.Name)} {q.Attributes} next {q.Index.NextTag} cursor {q.Cursor} ready {q.Ready} inflight {q.InFlight} delayed {q.Delayed} damaged {q.Damaged} dying {q.Dying} bytes {q.WaitingBytes}+{q.HeldBytes} published {q.Published} accepted {q.Accepted} rejected {q.Rejected} exhausted {q.Exhausted} expired {q.Expired} overflowed {q.Overflowed} deadlettered {q.DeadLettered} purged {q.Purged} redelivered {q.Redelivered} paused {q.Paused} purge {q.PurgeGeneration}: {q.PurgeNext}..{q.PurgeEnd} deleted {q.IsDeleted}"));
             for (ulong tag = q.Index.Next(0, q.Index.NextTag); tag < q.Index.NextTag; tag = q.Index.Next(tag + 1, q.Index.NextTag))
             {
                 IndexEntry e = q.Index.Find(tag);
@@ -181,6 +181,7 @@ public sealed partial class QueueEngine
         Number(to, queue.DeadLettered);
         Number(to, queue.Purged);
         Number(to, queue.Redelivered);
+        Number(to, (ulong)queue.Paused);
         SaveEntries(to, queue.Index);
         SaveTimes(to, queue);
         SaveExpiries(to, queue);
@@ -389,7 +390,9 @@ public sealed partial class QueueEngine
         queue.DeadLettered = loader.Number();
         queue.Purged = loader.Number();
         queue.Redelivered = loader.Number();
-        if (loader.HasFailed || nextTag is 0 or > MostTag || queue.Cursor == 0 || queue.Cursor > nextTag || generation > ushort.MaxValue || isDeleted > 1 || (queue.IsDeleted ? queue.PurgeEnd != nextTag : queue.PurgeEnd > queue.Cursor) || queue.PurgeNext > queue.PurgeEnd)
+        ulong paused = loader.Number();
+        queue.Pause((PausedWays)paused);
+        if (loader.HasFailed || nextTag is 0 or > MostTag || queue.Cursor == 0 || queue.Cursor > nextTag || generation > ushort.MaxValue || isDeleted > 1 || paused > (ulong)(PausedWays.In | PausedWays.Out) || (queue.IsDeleted ? queue.PurgeEnd != nextTag : queue.PurgeEnd > queue.Cursor) || queue.PurgeNext > queue.PurgeEnd)
         {
             return false;
         }
@@ -399,7 +402,7 @@ public sealed partial class QueueEngine
         {
             loader.Bytes(bytes);
             IndexEntry entry = MemoryMarshal.Read<IndexEntry>(bytes);
-            if (loader.HasFailed || tag < queue.Index.NextTag || tag >= nextTag || !IsEntry(queue, entry) || entry.LengthBytes < MessageHeader.SizeBytes || (entry.State is EntryState.InFlight && entry.Deliveries == 0))
+            if (loader.HasFailed || tag < queue.Index.NextTag || tag >= nextTag || !IsEntry(entry) || entry.LengthBytes < MessageHeader.SizeBytes || (entry.State is EntryState.InFlight && entry.Deliveries == 0))
             {
                 return false;
             }
@@ -412,9 +415,9 @@ public sealed partial class QueueEngine
         return !loader.HasFailed && !(queue.IsDeleted && queue.Index.Next(0, queue.PurgeNext) < queue.PurgeNext) && LoadTimes(loader, queue) && LoadExpiries(loader, queue) && LoadWords(loader, queue);
     }
 
-    /// <summary>Is it a state that there is; and can what is dying leave?</summary>
-    private static bool IsEntry(Queue queue, in IndexEntry entry) => entry.State == EntryState.Dying
-        ? queue.DeadLetter.Length > 0 && (entry.Generation & ~IndexEntry.Stopped) is >= (int)DeathReason.MaxDeliveries and <= (int)DeathReason.Overflow
+    /// <summary>Is it a state that there is, and of what is dying a reason that there is?</summary>
+    private static bool IsEntry(in IndexEntry entry) => entry.State == EntryState.Dying
+        ? (entry.Generation & ~IndexEntry.Stopped) is >= (int)DeathReason.MaxDeliveries and <= (int)DeathReason.Overflow
         : entry.State is >= EntryState.Ready and <= EntryState.Delayed;
 
     private static bool LoadExpiries(Loader loader, Queue queue)

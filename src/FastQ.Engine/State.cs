@@ -12,7 +12,10 @@ internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, Pa
 
     public byte[] Name => name;
 
-    public QueueAttributes Attributes => attributes;
+    /// <summary>Of which messages and subscriptions that come make use; those that are there keep what they have.</summary>
+    public QueueAttributes Attributes { get; private set; } = attributes;
+
+    public PausedWays Paused { get; private set; }
 
     public QueueIndex Index { get; } = new(pages, warm);
 
@@ -82,21 +85,40 @@ internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, Pa
     public Dictionary<ulong, byte[]>? Words { get; set; }
 
     /// <summary>Delivered so often, a message that is not accepted dies.</summary>
-    public int MostDeliveries { get; } = attributes.MaxDeliveries is long most and > 0 ? (int)most : int.MaxValue;
+    public int MostDeliveries { get; private set; } = MostIn(attributes);
 
-    public string DeadLetter => attributes.DeadLetter ?? "";
+    public string DeadLetter => Attributes.DeadLetter ?? "";
 
     /// <summary>May a message have a time from its queue?</summary>
-    public bool GivesTimes { get; } = attributes.DelayMilliseconds != 0 || attributes.TtlMilliseconds != 0;
+    public bool GivesTimes { get; private set; } = AreTimesIn(attributes);
 
     /// <summary>Is a message judged by limits of its queue?</summary>
-    public bool HasLimits { get; } = attributes.MaxLength != 0 || attributes.MaxBytes != 0 || attributes.MaxMessageSize != 0;
+    public bool HasLimits { get; private set; } = AreLimitsIn(attributes);
+
+    public void Change(QueueAttributes to)
+    {
+        Attributes = to;
+        (MostDeliveries, GivesTimes) = (MostIn(to), AreTimesIn(to));
+        Pause(Paused);
+    }
+
+    public void Pause(PausedWays ways)
+    {
+        Paused = ways;
+        HasLimits = AreLimitsIn(Attributes) || ways != PausedWays.None;
+    }
+
+    private static int MostIn(QueueAttributes attributes) => attributes.MaxDeliveries is long most and > 0 ? (int)most : int.MaxValue;
+
+    private static bool AreTimesIn(QueueAttributes attributes) => attributes.DelayMilliseconds != 0 || attributes.TtlMilliseconds != 0;
+
+    private static bool AreLimitsIn(QueueAttributes attributes) => (attributes.MaxLength | attributes.MaxBytes | attributes.MaxMessageSize) != 0;
 
     /// <summary>More waits than may.</summary>
     public bool IsOver => Exceeds(0, 0);
 
     /// <summary>Would so many more messages, of so many bytes together, be more than may wait?</summary>
-    public bool Exceeds(long more, long bytes) => (attributes.MaxLength != 0 && Ready + Delayed + more > attributes.MaxLength) || (attributes.MaxBytes != 0 && WaitingBytes + bytes > attributes.MaxBytes);
+    public bool Exceeds(long more, long bytes) => (Attributes.MaxLength != 0 && Ready + Delayed + more > Attributes.MaxLength) || (Attributes.MaxBytes != 0 && WaitingBytes + bytes > Attributes.MaxBytes);
 
     /// <summary>The next delivery is the last that is allowed.</summary>
     public bool IsLast(in IndexEntry entry) => entry.Deliveries + 1 >= MostDeliveries;
@@ -332,7 +354,7 @@ public readonly record struct EndedSubscription(uint Subscription, RefusalCode C
 public readonly record struct DispatchedRun(uint Subscription, uint Queue, ulong FirstDelivery, ulong FirstTag, ulong FirstToken, int Count, long LeaseEndMicros);
 
 /// <summary>A queue as shown to people.</summary>
-public readonly record struct QueueView(uint Id, string Name, QueueAttributes Attributes, long Ready, long InFlight, long Delayed, long Damaged, long Dying, long Bytes, int Consumers, ulong Published, ulong Accepted, ulong Rejected, ulong Exhausted, ulong Expired, ulong Overflowed, ulong DeadLettered, ulong Redelivered, ulong Purged)
+public readonly record struct QueueView(uint Id, string Name, QueueAttributes Attributes, PausedWays Paused, long Ready, long InFlight, long Delayed, long Damaged, long Dying, long Bytes, int Consumers, ulong Published, ulong Accepted, ulong Rejected, ulong Exhausted, ulong Expired, ulong Overflowed, ulong DeadLettered, ulong Redelivered, ulong Purged)
 {
     public long Messages => Ready + InFlight + Delayed + Damaged + Dying;
 }

@@ -71,6 +71,7 @@ public enum FieldTag : ushort
     Overflow = 54,
     MaxMessageSize = 55,
     Overflowed = 56,
+    Paused = 57,
 
     // Handshake.
     MinVersion = 64,

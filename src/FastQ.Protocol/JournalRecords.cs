@@ -62,7 +62,7 @@ public struct FactRecord
     [FieldOffset(4)] public RecordKind Kind;
     [FieldOffset(5)] public byte Flags;
 
-    /// <summary>NumberRefused: the <see cref="RefusalCode"/>.</summary>
+    /// <summary>NumberRefused: the <see cref="RefusalCode"/>. QueuePaused: the <see cref="PausedWays"/> from now on.</summary>
     [FieldOffset(6)] public ushort Small;
 
     /// <summary>Queue or subscription.</summary>

@@ -65,6 +65,8 @@ public enum RecordKind : byte
     MessagesExpired = 147,
     DeathStopped = 148,
     MessagesDropped = 149,
+    QueueChanged = 150,
+    QueuePaused = 151,
 }
 
 /// <summary>What kinds have in common.</summary>
@@ -74,7 +76,7 @@ public static class RecordKinds
     public static bool IsStoredMessage(this RecordKind kind) => kind is RecordKind.Message or RecordKind.MovedMessage or RecordKind.DeadLetter;
 
     /// <summary>May it stand in a block?</summary>
-    public static bool IsJournaled(this RecordKind kind) => kind is RecordKind.Message or RecordKind.Settle or RecordKind.Extend or (>= RecordKind.Source and <= RecordKind.MessagesDropped);
+    public static bool IsJournaled(this RecordKind kind) => kind is RecordKind.Message or RecordKind.Settle or RecordKind.Extend or (>= RecordKind.Source and <= RecordKind.QueuePaused);
 }
 
 /// <summary>The first 8 bytes of every record.</summary>
@@ -188,6 +190,12 @@ public enum CommandKind : ushort
 
     /// <summary>Looks at messages in their places, without taking them.</summary>
     BrowseQueue = 12,
+
+    /// <summary>Gives a queue other attributes; what is not named stays.</summary>
+    ChangeQueue = 13,
+
+    /// <summary>Stops or resumes a queue's ways in and out.</summary>
+    PauseQueue = 14,
 }
 
 /// <summary>How a message stands in its queue.</summary>
@@ -227,6 +235,19 @@ public enum DeathReason : byte
 
     /// <summary>Its queue was full, and it was the oldest.</summary>
     Overflow = 4,
+}
+
+/// <summary>Ways of a queue that stand still. Bits.</summary>
+[Flags]
+public enum PausedWays : byte
+{
+    None = 0,
+
+    /// <summary>It takes no new messages.</summary>
+    In = 1,
+
+    /// <summary>It delivers none.</summary>
+    Out = 2,
 }
 
 /// <summary>What a full queue does with the next message.</summary>

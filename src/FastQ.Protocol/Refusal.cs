@@ -32,6 +32,7 @@ public enum RefusalCode : ushort
     UnknownRecord = 25,
     OutOfOrder = 26,
     UnknownNamespace = 27,
+    Paused = 28,
 }
 
 /// <summary>One row of the table of refusals: the code as scripts see it, what it means, and what to do.</summary>
@@ -72,6 +73,7 @@ public readonly record struct Refusal(RefusalCode Code, string Name, string Caus
         new(RefusalCode.UnknownRecord, "unknown-record", "The broker does not know this kind of record.", "Use a client of the broker's version or an older one."),
         new(RefusalCode.OutOfOrder, "out-of-order", "A submission number is not the next one.", "Use a client library of this protocol version; report it if you did."),
         new(RefusalCode.UnknownNamespace, "unknown-namespace", "No namespace has this name.", "Use the namespace 'default'."),
+        new(RefusalCode.Paused, "paused", "The queue is paused and takes no new messages.", "Wait, or let it go on: fastq queue resume NAME."),
     ];
 
     /// <summary>All rows, ordered by code; the code is the index.</summary>

@@ -116,6 +116,7 @@ internal static class BrowseCommand
             MessageState.DeadLettering when message.IsStopped => $"{what} has gone in a circle of dead-letter queues, and stays: {Cause(message.Reason)}; it {times}.",
             MessageState.DeadLettering => $"{what} is on its way to queue {queue.DeadLetter}: {Cause(message.Reason)}; it {times}.",
             MessageState.Damaged => $"{what} has rotted on the disk: it is kept, and never delivered.",
+            _ when (queue.Paused & PausedWays.Out) != 0 => $"{what} is ready, but the queue is paused; {before}; it {times}.{Story(message.Deaths)}",
             _ when queue.Consumers == 0 => $"{what} is ready, but the queue has no consumer; {before}; it {times}.",
             _ => string.Create(CultureInfo.InvariantCulture, $"{what} is ready and waits for its turn: {before}, and the queue's consumers ({queue.Consumers}) hold {queue.InFlight} and take more as their credit allows; it {times}."),
         };

@@ -9,47 +9,86 @@ using Overflow = FastQ.Protocol.Overflow;
 
 namespace FastQ.Server;
 
-/// <summary>fastq queue create|list|show|purge|delete.</summary>
+/// <summary>fastq queue create|set|list|show|pause|resume|purge|delete.</summary>
 internal static class QueueCommand
 {
-    public static Command Create() => new("queue", "Create, list, show, purge and delete queues.\n\nExamples:\n  fastq queue create work --lease 1m\n  fastq queue create mail --max-deliveries 5 --backoff 1s,2,5m --ttl 1d\n  fastq queue list --json")
+    public static Command Create() => new("queue", "Create, change, list, show, pause, purge and delete queues.\n\nExamples:\n  fastq queue create work --lease 1m\n  fastq queue create mail --max-deliveries 5 --backoff 1s,2,5m --ttl 1d\n  fastq queue set mail --max-length 100000 --overflow reject\n  fastq queue pause mail\n  fastq queue list --json")
     {
-        CreateOne(), ListAll(), ShowOne(), Purge(), Delete(),
+        CreateOne(), SetOne(), ListAll(), ShowOne(), PauseOrResume(isPause: true), PauseOrResume(isPause: false), Purge(), Delete(),
     };
 
     private static Command CreateOne()
     {
         (Argument<string> name, Option<string> socket, Option<TimeSpan> patience, Option<bool> json) = (Shared.Queue(), Shared.Socket(), Shared.Patience(), Shared.Json());
-        Option<TimeSpan?> lease = Shared.OptionalDuration("--lease", "How long a delivery is held before it goes to somebody else (30s).");
-        Option<TimeSpan?> delay = Shared.OptionalDuration("--delay", "How long each message waits before it is delivered, unless it says otherwise (not at all).");
-        Option<TimeSpan?> life = Shared.OptionalDuration("--ttl", "A message expires so long after it may first be delivered, unless it says sooner (never).");
-        Option<int?> deliveries = new("--max-deliveries") { Description = "A message that was delivered so often and not accepted goes to the dead letters; 0: no limit (20; where there are no dead letters, no limit).", HelpName = "N", CustomParser = ParseDeliveries };
-        Option<Backoff?> backoff = new("--backoff") { Description = "How long a message waits after a delivery that failed: the first wait, by what each next one is multiplied, the longest. Like 1s,2,5m (not at all).", HelpName = "FIRST,FACTOR,MAX", CustomParser = ParseBackoff };
-        Option<string?> dead = new("--dead-letter") { Description = "The queue for messages that were delivered too often, rejected, expired or pushed out; it is made when needed. '': they are gone (QUEUE.dead).", HelpName = "NAME" };
-        Option<long?> length = new("--max-length") { Description = "So many messages may wait (no limit).", HelpName = "N", CustomParser = ParseCount };
-        Option<long?> bytes = Shared.OptionalSize("--max-bytes", "So many bytes of properties and bodies may wait (no limit).");
-        Option<string?> overflow = new("--overflow") { Description = "What happens then: the next message is refused, the oldest is dropped, or the oldest goes to the dead letters (reject).", HelpName = "drop-head|reject|dead-letter" };
-        overflow.AcceptOnlyFromAmong("reject", "drop-head", "dead-letter");
-        Option<long?> size = Shared.OptionalSize("--max-message-size", "Largest body (as the broker has it).");
-        Command command = new("create", "Create a queue. One that exists with the same attributes is fine; with others it is an error that names the difference.") { name, lease, delay, life, deliveries, backoff, dead, length, bytes, overflow, size, socket, patience, json };
+        Command command = new("create", "Create a queue. One that exists with the same attributes is fine; with others it is an error that names the difference.") { name, socket, patience, json };
+        Attributes attributes = new(command);
+        command.SetAction(parsed => With(parsed.GetRequiredValue(socket), parsed.GetValue(patience), session =>
+            Print(session.DeclareQueue(parsed.GetRequiredValue(name), attributes.Of(parsed)), parsed.GetValue(json))));
+        return command;
+    }
+
+    private static Command SetOne()
+    {
+        (Argument<string> name, Option<string> socket, Option<TimeSpan> patience, Option<bool> json) = (Shared.Queue(), Shared.Socket(), Shared.Patience(), Shared.Json());
+        Command command = new("set", "Give a queue other attributes while it runs; those that are not named stay. Messages that are there keep their times, consumers their lease; a limit counts from the next message on.") { name, socket, patience, json };
+        Attributes attributes = new(command);
+        command.SetAction(parsed => With(parsed.GetRequiredValue(socket), parsed.GetValue(patience), session =>
+            Print(session.ChangeQueue(parsed.GetRequiredValue(name), attributes.Of(parsed)), parsed.GetValue(json))));
+        return command;
+    }
+
+    private static Command PauseOrResume(bool isPause)
+    {
+        (Argument<string> name, Option<string> socket, Option<TimeSpan> patience, Option<bool> json) = (Shared.Queue(), Shared.Socket(), Shared.Patience(), Shared.Json());
+        Option<bool> comesIn = new("--in") { Description = "New messages: they are refused while it is paused." }, goesOut = new("--out") { Description = "Deliveries. What consumers hold stays theirs." };
+        string about = isPause ? "Let a queue stand still, over restarts too: its deliveries, unless another way is named." : "Let a paused queue go on: both ways, unless one is named.";
+        Command command = new(isPause ? "pause" : "resume", about) { name, comesIn, goesOut, socket, patience, json };
         command.SetAction(parsed => With(parsed.GetRequiredValue(socket), parsed.GetValue(patience), session =>
         {
-            QueueOptions options = new()
-            {
-                Lease = parsed.GetValue(lease),
-                Delay = parsed.GetValue(delay),
-                TimeToLive = parsed.GetValue(life),
-                MaxDeliveries = parsed.GetValue(deliveries),
-                Backoff = parsed.GetValue(backoff),
-                DeadLetter = parsed.GetValue(dead),
-                MaxLength = parsed.GetValue(length),
-                MaxBytes = parsed.GetValue(bytes),
-                Overflow = parsed.GetValue(overflow) switch { "drop-head" => Overflow.DropHead, "dead-letter" => Overflow.DeadLetter, "reject" => Overflow.Reject, _ => null },
-                MaxMessageSize = parsed.GetValue(size),
-            };
-            Print(session.DeclareQueue(parsed.GetRequiredValue(name), options), parsed.GetValue(json));
+            PausedWays named = (parsed.GetValue(comesIn) ? PausedWays.In : PausedWays.None) | (parsed.GetValue(goesOut) ? PausedWays.Out : PausedWays.None);
+            PausedWays ways = named != PausedWays.None ? named : isPause ? PausedWays.Out : PausedWays.In | PausedWays.Out;
+            PausedWays before = session.GetQueue(parsed.GetRequiredValue(name)).Paused;
+            Print(session.PauseQueue(parsed.GetRequiredValue(name), isPause ? before | ways : before & ~ways), parsed.GetValue(json));
         }));
         return command;
+    }
+
+    /// <summary>The options of a command that names attributes of a queue.</summary>
+    private sealed class Attributes
+    {
+        private readonly Option<TimeSpan?> _lease = Shared.OptionalDuration("--lease", "How long a delivery is held before it goes to somebody else (30s).");
+        private readonly Option<TimeSpan?> _delay = Shared.OptionalDuration("--delay", "How long each message waits before it is delivered, unless it says otherwise (not at all).");
+        private readonly Option<TimeSpan?> _life = Shared.OptionalDuration("--ttl", "A message expires so long after it may first be delivered, unless it says sooner (never).");
+        private readonly Option<int?> _deliveries = new("--max-deliveries") { Description = "A message that was delivered so often and not accepted goes to the dead letters; 0: no limit (20; where there are no dead letters, no limit).", HelpName = "N", CustomParser = ParseDeliveries };
+        private readonly Option<Backoff?> _backoff = new("--backoff") { Description = "How long a message waits after a delivery that failed: the first wait, by what each next one is multiplied, the longest. Like 1s,2,5m (not at all).", HelpName = "FIRST,FACTOR,MAX", CustomParser = ParseBackoff };
+        private readonly Option<string?> _dead = new("--dead-letter") { Description = "The queue for messages that were delivered too often, rejected, expired or pushed out; it is made when needed. '': they are gone (QUEUE.dead).", HelpName = "NAME" };
+        private readonly Option<long?> _length = new("--max-length") { Description = "So many messages may wait (no limit).", HelpName = "N", CustomParser = ParseCount };
+        private readonly Option<long?> _bytes = Shared.OptionalSize("--max-bytes", "So many bytes of properties and bodies may wait (no limit).");
+        private readonly Option<string?> _overflow = new("--overflow") { Description = "What happens then: the next message is refused, the oldest is dropped, or the oldest goes to the dead letters (reject).", HelpName = "drop-head|reject|dead-letter" };
+        private readonly Option<long?> _size = Shared.OptionalSize("--max-message-size", "Largest body (as the broker has it).");
+
+        public Attributes(Command command)
+        {
+            _overflow.AcceptOnlyFromAmong("reject", "drop-head", "dead-letter");
+            foreach (Option option in (Option[])[_lease, _delay, _life, _deliveries, _backoff, _dead, _length, _bytes, _overflow, _size])
+            {
+                command.Options.Add(option);
+            }
+        }
+
+        public QueueOptions Of(ParseResult parsed) => new()
+        {
+            Lease = parsed.GetValue(_lease),
+            Delay = parsed.GetValue(_delay),
+            TimeToLive = parsed.GetValue(_life),
+            MaxDeliveries = parsed.GetValue(_deliveries),
+            Backoff = parsed.GetValue(_backoff),
+            DeadLetter = parsed.GetValue(_dead),
+            MaxLength = parsed.GetValue(_length),
+            MaxBytes = parsed.GetValue(_bytes),
+            Overflow = parsed.GetValue(_overflow) switch { "drop-head" => Overflow.DropHead, "dead-letter" => Overflow.DeadLetter, "reject" => Overflow.Reject, _ => null },
+            MaxMessageSize = parsed.GetValue(_size),
+        };
     }
 
     private static int? ParseDeliveries(ArgumentResult argument)
@@ -226,6 +265,7 @@ internal static class QueueCommand
         table.AddRow("max deliveries", queue.MaxDeliveries == 0 ? "no limit" : Number(queue.MaxDeliveries));
         table.AddRow("back-off", queue.Backoff is Backoff backoff ? string.Create(CultureInfo.InvariantCulture, $"{Seconds(backoff.First)}, times {backoff.Factor:0.###}, up to {Seconds(backoff.Most)}") : "none");
         table.AddRow("dead letters go to", queue.DeadLetter.Length == 0 ? "nowhere" : Markup.Escape(queue.DeadLetter));
+        table.AddRow("paused", queue.Paused == PausedWays.None ? "no" : string.Join(" and ", WaysOf(queue.Paused)));
         table.AddRow("max length", queue.MaxLength == 0 ? "no limit" : Number(queue.MaxLength));
         table.AddRow("max bytes", queue.MaxBytes == 0 ? "no limit" : Number(queue.MaxBytes));
         table.AddRow("overflow", NameOf(queue.Overflow));
@@ -243,6 +283,8 @@ internal static class QueueCommand
     }
 
     private static string Seconds(TimeSpan span) => string.Create(CultureInfo.InvariantCulture, $"{span.TotalSeconds:0.###} s");
+
+    private static IEnumerable<string> WaysOf(PausedWays ways) => new[] { (PausedWays.In, "in"), (PausedWays.Out, "out") }.Where(way => (ways & way.Item1) != 0).Select(way => way.Item2);
 
     private static string NameOf(Overflow overflow) => overflow switch { Overflow.DropHead => "drop-head", Overflow.DeadLetter => "dead-letter", _ => "reject" };
 
@@ -266,6 +308,13 @@ internal static class QueueCommand
         writer.WriteNumber("maxDeliveries", queue.MaxDeliveries);
         WriteBackoff(writer, queue.Backoff);
         writer.WriteString("deadLetter", queue.DeadLetter);
+        writer.WriteStartArray("paused");
+        foreach (string way in WaysOf(queue.Paused))
+        {
+            writer.WriteStringValue(way);
+        }
+
+        writer.WriteEndArray();
         writer.WriteNumber("maxLength", queue.MaxLength);
         writer.WriteNumber("maxBytes", queue.MaxBytes);
         writer.WriteString("overflow", NameOf(queue.Overflow));

@@ -192,6 +192,27 @@ public sealed class ConnectionTests : IDisposable
     }
 
     [Fact]
+    public async Task A_queue_is_changed_and_paused_under_its_clients()
+    {
+        await using Connection connection = await ConnectAsync();
+        await connection.DeclareQueueAsync("q", new QueueOptions { MaxLength = 1 }, Cancellation);
+        await connection.PublishAsync("q", new byte[] { 1 }, cancellation: Cancellation);
+        Assert.Equal(RefusalCode.LimitReached, (await Assert.ThrowsAsync<FastQException>(() => connection.PublishAsync("q", new byte[1], cancellation: Cancellation).AsTask())).Code);
+        QueueInfo changed = await connection.ChangeQueueAsync("q", new QueueOptions { MaxLength = 2, Lease = TimeSpan.FromSeconds(5) }, Cancellation);
+        Assert.Equal((2L, TimeSpan.FromSeconds(5), 20, "q.dead"), (changed.MaxLength, changed.Lease, changed.MaxDeliveries, changed.DeadLetter));
+        await connection.PublishAsync("q", new byte[] { 2 }, cancellation: Cancellation);
+
+        await using Subscriber subscriber = await connection.SubscribeAsync("q", new SubscribeOptions { Credit = 1 }, Cancellation);
+        Message first = (await subscriber.ReceiveAsync(Soon, Cancellation))!;
+        Assert.Equal(PausedWays.In | PausedWays.Out, (await connection.PauseQueueAsync("q", PausedWays.In | PausedWays.Out, Cancellation)).Paused);
+        Assert.Equal(RefusalCode.Paused, (await Assert.ThrowsAsync<FastQException>(() => connection.PublishAsync("q", new byte[1], cancellation: Cancellation).AsTask())).Code);
+        await first.AcceptAsync(cancellation: Cancellation); // Settlements always pass.
+        Assert.Equal((1L, 0L), (await connection.GetQueueAsync("q", Cancellation)) is { } paused ? (paused.Ready, paused.InFlight) : default);
+        await connection.PauseQueueAsync("q", PausedWays.None, Cancellation);
+        Assert.Equal(2, (await subscriber.ReceiveAsync(Soon, Cancellation))!.Body.Span[0]);
+    }
+
+    [Fact]
     public async Task Where_a_queue_has_no_dead_letters_what_dies_is_gone_and_counted()
     {
         await using Connection connection = await ConnectAsync();

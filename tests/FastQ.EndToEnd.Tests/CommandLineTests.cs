@@ -278,6 +278,33 @@ public class CommandLineTests
     }
 
     [Fact]
+    public void A_queue_is_changed_and_paused_while_it_runs_and_says_so()
+    {
+        using TestBroker broker = new();
+        broker.Run("queue", "create", "work", "--ttl", "1h");
+        JsonElement changed = broker.Run("queue", "set", "work", "--max-deliveries", "7", "--max-length", "1", "--json").Json;
+        Assert.Equal((3600.0, 7, 1), (changed.GetProperty("ttlSeconds").GetDouble(), changed.GetProperty("maxDeliveries").GetInt32(), changed.GetProperty("maxLength").GetInt32()));
+        Assert.Contains("dead-letter", broker.Run("queue", "set", "work", "--dead-letter", "work").Error, StringComparison.Ordinal);
+        Assert.Equal(1, broker.Run("queue", "set", "nowhere", "--ttl", "1s").ExitCode);
+        broker.Run("publish", "work", "--body", "x", "--id", "m-1");
+
+        Assert.Equal(["out"], broker.Run("queue", "pause", "work", "--json").Json.GetProperty("paused").EnumerateArray().Select(way => way.GetString()));
+        Assert.Equal(["in", "out"], broker.Run("queue", "pause", "work", "--in", "--json").Json.GetProperty("paused").EnumerateArray().Select(way => way.GetString()));
+        broker.Kill();
+        broker.Start();
+        Assert.Contains("in and out", broker.Run("queue", "show", "work").Output, StringComparison.Ordinal);
+        Assert.Contains("the queue is paused", broker.Run("why", "work", "m-1").Output, StringComparison.Ordinal);
+        Ran refused = broker.Run("publish", "work", "--body", "y");
+        Assert.Equal(1, refused.ExitCode);
+        Assert.Contains("paused: ", refused.Error, StringComparison.Ordinal);
+        Assert.Equal("", broker.Run("consume", "work", "--wait", "50ms").Output);
+        broker.Run("queue", "resume", "work", "--out");
+        Assert.Equal("x\n", broker.Run("consume", "work", "--max", "1").Output);
+        Assert.Empty(broker.Run("queue", "resume", "work", "--json").Json.GetProperty("paused").EnumerateArray());
+        Assert.Equal(0, broker.Run("publish", "work", "--body", "y").ExitCode);
+    }
+
+    [Fact]
     public void What_was_delivered_too_often_or_lived_too_long_goes_where_its_queue_says_or_nowhere()
     {
         using TestBroker broker = new();

@@ -42,7 +42,9 @@ internal sealed class ModelMessage
 
 internal sealed class ModelQueue(QueueAttributes attributes)
 {
-    public QueueAttributes Attributes => attributes;
+    public QueueAttributes Attributes { get; set; } = attributes;
+
+    public PausedWays Paused { get; set; }
 
     public List<ModelMessage> Messages { get; } = [];
 
@@ -58,7 +60,7 @@ internal sealed class ModelQueue(QueueAttributes attributes)
 
     public ulong Purged { get; set; }
 
-    public bool IsLast(ModelMessage message) => attributes.MaxDeliveries > 0 && message.Deliveries + 1 >= attributes.MaxDeliveries;
+    public bool IsLast(ModelMessage message) => Attributes.MaxDeliveries > 0 && message.Deliveries + 1 >= Attributes.MaxDeliveries;
 
     public IEnumerable<ModelMessage> Ready => Messages.Where(message => message.State == ModelState.Ready);
 }
@@ -196,6 +198,7 @@ internal sealed class Model
         ModelQueue queue = Queues[delivered.Queue];
         ModelMessage[] held = [.. HeldBy(delivered.Subscription)];
         Assert.True(held.Length < subscription.Credit, "no credit");
+        Assert.False(queue.Paused.HasFlag(PausedWays.Out), "from a paused queue");
         Assert.False(held.Any(message => message.Deliveries >= queue.Attributes.MaxDeliveries && queue.Attributes.MaxDeliveries > 0), "beside a message at its last delivery");
         ModelMessage first = queue.Ready.Single(message => message.Tag == delivered.Tag);
         Assert.True(!queue.IsLast(first) || held.Length == 0, "a message at its last delivery, beside others");

@@ -165,6 +165,9 @@ public sealed class ModelTests
                 case 23 when queue != 0 && step.C < 12:
                     Delete(queue);
                     break;
+                case 24 when step.A > 3 && queue != 0:
+                    PauseOrChange(queue, step);
+                    break;
                 case 24:
                     Declare();
                     break;
@@ -210,8 +213,9 @@ public sealed class ModelTests
                 };
                 long waits = step.A switch { 5 => step.B * 100_000, 6 => (step.B - 4) * 200_000, _ => _world.Engine.View(queue).Attributes.DelayMilliseconds * 1000 };
                 bool isFull = _model.Queues[queue].Attributes.Overflow == Overflow.Reject && Model.Exceeds(_model.Queues[queue], 1, step.C + properties.Length);
-                Assert.Equal(isFull ? RefusalCode.LimitReached : RefusalCode.None, _world.Publish(producer, queue, step.C, properties: properties).Code);
-                if (isFull)
+                bool isPaused = _model.Queues[queue].Paused.HasFlag(PausedWays.In);
+                Assert.Equal(isPaused ? RefusalCode.Paused : isFull ? RefusalCode.LimitReached : RefusalCode.None, _world.Publish(producer, queue, step.C, properties: properties).Code);
+                if (isFull || isPaused)
                 {
                     _model.LastNumbers[producer]++;
                     continue;
@@ -237,7 +241,7 @@ public sealed class ModelTests
                 _model.Deliver(delivered, _world.IntervalMicros);
             }
 
-            foreach ((uint id, ModelQueue queue) in _model.Queues)
+            foreach ((uint id, ModelQueue queue) in _model.Queues.Where(pair => !pair.Value.Paused.HasFlag(PausedWays.Out)))
             {
                 int[] takers = [.. _model.Subscriptions.Where(pair => pair.Value.Queue == id && Takes(pair.Key, queue)).Select(pair => _model.HeldBy(pair.Key).Count())];
                 bool hasLast = queue.Ready.Any(queue.IsLast), hasPlain = queue.Ready.Any(message => !queue.IsLast(message));
@@ -251,6 +255,26 @@ public sealed class ModelTests
         {
             ModelMessage[] held = [.. _model.HeldBy(subscription)];
             return held.Length < _model.Subscriptions[subscription].Credit && !held.Any(message => queue.Attributes.MaxDeliveries > 0 && message.Deliveries >= queue.Attributes.MaxDeliveries);
+        }
+
+        /// <summary>What is said of names in <see cref="Declare"/> must stay so: what is changed here goes back at the next change.</summary>
+        private void PauseOrChange(uint queue, Step step)
+        {
+            ModelQueue model = _model.Queues[queue];
+            if (step.A < 7)
+            {
+                model.Paused = step.A == 6 ? PausedWays.None : (PausedWays)(step.C & 3);
+                Assert.True(_world.Pause(queue, model.Paused).IsTaken);
+                return;
+            }
+
+            // Lower and higher again. Whoever holds a message at what is its last delivery now is as it was.
+            QueueAttributes before = model.Attributes;
+            if (!model.Messages.Any(message => message.State == ModelState.InFlight))
+            {
+                Assert.True(_world.Change(queue, before with { MaxDeliveries = 1 + step.C % 3, TtlMilliseconds = 77 }).IsTaken);
+                Assert.True(_world.Change(queue, before).IsTaken);
+            }
         }
 
         private void Bury(int most)

@@ -122,6 +122,7 @@ public sealed class SnapshotTests
             ("expiry at", [0, Latest + 1, Negative]),
             ("words tag", [1, Most]),
             ("words length", [0, Limits.MaxWordsBytes + 1]),
+            ("queue paused", [4, Most]),
             ("due", [0, Latest + 1, Negative]),
             ("entry tag", [Most]),
             ("subscription id", [0, 2]),
@@ -181,7 +182,7 @@ public sealed class SnapshotTests
             }
 
             at += attributeBytes;
-            All("queue", "next tag", "cursor", "purge next", "purge end", "generation", "deleted", "ready", "in flight", "delayed", "damaged", "dying", "published", "accepted", "rejected", "exhausted", "expired", "overflowed", "dead lettered", "purged", "redelivered");
+            All("queue", "next tag", "cursor", "purge next", "purge end", "generation", "deleted", "ready", "in flight", "delayed", "damaged", "dying", "published", "accepted", "rejected", "exhausted", "expired", "overflowed", "dead lettered", "purged", "redelivered", "paused");
             int delayed = 0;
             while (Next("entry tag") != 0)
             {

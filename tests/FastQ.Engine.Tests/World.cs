@@ -421,6 +421,24 @@ internal sealed class World : IDisposable
         return record;
     }
 
+    public Decision Change(uint queue, QueueAttributes to)
+    {
+        Begin(0);
+        FieldWriter fields = new(new byte[600]);
+        to.Write(ref fields);
+        Decision decision = Engine.ChangeQueue(queue, fields.Written, _room, Block, out int written, out _);
+        Keep(written);
+        return decision;
+    }
+
+    public Decision Pause(uint queue, PausedWays ways)
+    {
+        Begin(0);
+        Decision decision = Engine.PauseQueue(queue, ways, _room, Block, out int written);
+        Keep(written);
+        return decision;
+    }
+
     /// <summary>Queues that hold more than they may let go of the oldest, as the broker has them do each turn. Gives the records.</summary>
     public int PushOut()
     {

@@ -135,6 +135,8 @@ internal static class Vectors
                 Fact(RecordKind.MessagesDue, "at most 4096 delayed messages that are due by this interval time are ready.", new FactRecord { Subject = Queue, Count = 4096, First = 123_456_789 }),
                 Fact(RecordKind.MessagesExpired, "at most 4096 messages that have expired by this interval time die.", new FactRecord { Subject = Queue, Count = 4096, First = 123_456_789 }),
                 Fact(RecordKind.MessagesDropped, "7 messages from this tag on are pushed out.", new FactRecord { Subject = Queue, Count = 7, First = Tag }),
+                Fact(RecordKind.QueueChanged, "it has these attributes from now on.", new FactRecord { Subject = Queue }, declared[10..]),
+                Fact(RecordKind.QueuePaused, "it takes no new messages and delivers none.", new FactRecord { Small = 3, Subject = Queue }),
                 Fact(RecordKind.DeathStopped, "the message of this tag has gone in a circle.", new FactRecord { Subject = Queue, First = Tag }),
             ];
         }
