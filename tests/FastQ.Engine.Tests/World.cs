@@ -395,7 +395,14 @@ internal sealed class World : IDisposable
 
             byte[] record = LetterOf(message, target);
             Place place = NextPlace(record.Length);
-            Assert.True(Engine.DeadLetter(record, place, Block).IsTaken);
+            Decision decision = Engine.DeadLetter(record, place, Block);
+            if (!decision.IsTaken)
+            {
+                Assert.Equal(RefusalCode.Paused, decision.Code);
+                Engine.PauseDeadLetters(message.Queue, IntervalMicros + 1);
+                continue;
+            }
+
             if (IsLogging)
             {
                 Log.Add(new Logged(record, place, Block));
