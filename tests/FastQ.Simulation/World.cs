@@ -273,7 +273,7 @@ internal sealed class World : IDisposable
 
     private void Declare(Actor actor, string queue)
     {
-        QueueInfo info = actor.Session.DeclareQueue(queue, new QueueOptions { Lease = TimeSpan.FromMilliseconds(_history.Setting.LeaseMilliseconds) });
+        QueueInfo info = actor.Session.DeclareQueue(queue, new QueueOptions { Lease = TimeSpan.FromMilliseconds(_history.Setting.LeaseMilliseconds), MaxDeliveries = 0, DeadLetter = "" });
         actor.Queues[queue] = new QueueHandle(info.Id, queue);
     }
 
