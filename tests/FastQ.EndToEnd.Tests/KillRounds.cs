@@ -69,8 +69,9 @@ internal sealed class KillRounds : IDisposable
     {
         (_seed, _say) = (seed, say);
         _admin = Connect();
-        _admin.DeclareQueue(Alone);
-        _admin.DeclareQueue(Shared);
+        QueueOptions immortal = new() { MaxDeliveries = 0, DeadLetter = "" }; // However often a round kills those who hold a message.
+        _admin.DeclareQueue(Alone, immortal);
+        _admin.DeclareQueue(Shared, immortal);
         _actors = [new Actor(this, Alone), new Actor(this, Shared)];
     }
 

@@ -73,6 +73,13 @@ public sealed class DeathTests
 
         Assert.Equal(1, Assert.Single(world.DispatchAll()).Count);
         world.Unsubscribe(subscription, producer, 6); // It lay in the ring, untaken.
+        for (int i = 0; i < 3; i++)
+        {
+            uint next = world.Subscribe(queue, producer);
+            Assert.Equal(1, Assert.Single(world.DispatchAll()).Count);
+            world.Unsubscribe(next, producer, 1);
+        }
+
         Assert.Equal((1L, 0ul), (world.Engine.View(queue).Ready, world.Engine.View(queue).Exhausted));
         world.Check();
     }

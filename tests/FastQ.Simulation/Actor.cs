@@ -39,13 +39,18 @@ internal sealed class Actor
     /// <summary>Its process has ended, or its session.</summary>
     public bool IsGone { get; private set; }
 
-    public void Publish(QueueHandle queue, int bytes, ConfirmLevel level, Dice dice, long delayMilliseconds = 0)
+    public void Publish(QueueHandle queue, int bytes, ConfirmLevel level, Dice dice, long delayMilliseconds = 0, long ttlMilliseconds = 0)
     {
         Span<byte> room = stackalloc byte[256];
         PropertyWriter writer = new(room);
         if (delayMilliseconds > 0)
         {
             writer.Number(PropertyTag.Delay, PropertyType.Int64, delayMilliseconds);
+        }
+
+        if (ttlMilliseconds > 0)
+        {
+            writer.Number(PropertyTag.Ttl, PropertyType.Int64, ttlMilliseconds);
         }
 
         if (dice.OnceIn(2))
@@ -55,7 +60,13 @@ internal sealed class Actor
 
         byte[] properties = writer.Written.ToArray();
         int sequence = ++_sequence;
-        Sent message = new(_producer, sequence, queue.Id, Model.BodyOf(_producer, sequence, bytes, dice), properties) { NotBeforeNanoseconds = delayMilliseconds > 0 ? _machine.NowNanoseconds + delayMilliseconds * 1_000_000 : 0 };
+        long life = ttlMilliseconds > 0 ? (delayMilliseconds + ttlMilliseconds) * 1_000_000 : 0;
+        Sent message = new(_producer, sequence, queue.Id, Model.BodyOf(_producer, sequence, bytes, dice), properties)
+        {
+            NotBeforeNanoseconds = delayMilliseconds > 0 ? _machine.NowNanoseconds + delayMilliseconds * 1_000_000 : 0,
+            LifeNanoseconds = life,
+            ExpiresFromNanoseconds = _machine.NowNanoseconds + life,
+        };
         _model.Publish(message); // Before: it may die in the middle.
         message.Number = Session.Publish(queue, message.Body, level, properties);
         _unconfirmed.Add(message);
@@ -91,14 +102,33 @@ internal sealed class Actor
 
         bool isOfRun = delivery.Number - header.FirstDelivery < header.Count;
         long leaseEnd = isOfRun ? _machine.MomentOf(header.LeaseEndMicros) : 0;
-        Sent message = _model.Deliver(this, subscription.Queue, delivery, isFresh, isInTime: _machine.NowNanoseconds < leaseEnd);
+        Sent message = _model.Deliver(this, subscription.Queue, delivery, isFresh, isInTime: _machine.NowNanoseconds < leaseEnd, leaseEnd - (long)subscription.Lease.TotalNanoseconds);
         Held held = new(this, subscription, delivery, message, leaseEnd);
         message.Claim = message.Claim is Held other && other.LeaseEndNanoseconds > leaseEnd ? other : held; // One that lay in the ring beyond its lease is nobody's.
         InHand.Add(held);
         int inHand = InHand.Count(mine => mine.Subscription == subscription && !mine.IsOver(_machine.NowNanoseconds));
         Model.Must(inHand <= _mostCredit.GetValueOrDefault(subscription, subscription.Options.Credit), $"{Name} holds {inHand} deliveries of a subscription, more than its credit ever was");
+        if (_machine.NowNanoseconds < leaseEnd)
+        {
+            CheckAlone(held);
+        }
+
         return held;
     }
+
+    /// <summary>A message's last delivery goes alone: nothing came beside it, and nothing comes till it is settled.</summary>
+    private void CheckAlone(Held held)
+    {
+        if (_model.Mortality is Mortality mortality)
+        {
+            Held[] together = [.. InHand.Where(mine => mine.Subscription == held.Subscription && !mine.IsDeadLetter && !mine.IsOver(_machine.NowNanoseconds))];
+            Model.Must(together.Length <= 1 || !together.Any(mine => mine.Delivery.DeliveryCount == mortality.MaxDeliveries), $"{held.Message} came to {Name} beside others, and one of them is at its last delivery");
+        }
+    }
+
+    /// <summary>Nothing but its lease's end can have taken it from this client.</summary>
+    public bool LostByLeaseAlone(Held held) =>
+        !held.IsDeadLetter && !held.IsReleased && !held.IsSettled && !IsGone && Subscriptions.Contains(held.Subscription) && held.Subscription.Ended is null && held.Delivery.Life == held.Subscription.Life && !Session.IsEndedByBroker();
 
     public void SetCredit(Subscription subscription, int messages)
     {
@@ -119,7 +149,7 @@ internal sealed class Actor
 
     private void SettleOf(Subscription subscription, IReadOnlyList<Held> several, Outcome outcome, ConfirmLevel level, long delayMilliseconds, bool isCounted)
     {
-        long until = delayMilliseconds > 0 ? _machine.NowNanoseconds + delayMilliseconds * 1_000_000 : 0;
+        Wish wish = new(outcome, delayMilliseconds, isCounted, _machine.NowNanoseconds);
         List<Held> gathered = [];
         foreach (Held held in several)
         {
@@ -129,16 +159,17 @@ internal sealed class Actor
                 continue; // Lost to others while the broker was away.
             }
 
+            Foresee(held, outcome, default);
             ulong before = Session.LastNumber;
             ulong sent = subscription.Settle(held.Delivery.Number, held.Delivery.Life, outcome, level, delayMilliseconds, isCounted);
             if (Session.LastNumber > before && sent == 0)
             {
-                Note(gathered, Session.LastNumber, outcome, until); // It did not go on where the range ended.
+                Note(gathered, Session.LastNumber, wish); // It did not go on where the range ended.
             }
 
             held.Message.Count -= isCounted ? 0 : 1;
             gathered.Add(held);
-            held.IsReleased = outcome == Outcome.Release;
+            held.IsReleased = outcome == Outcome.Release || IsDeath(held, outcome);
             held.IsSettled = !held.IsReleased;
             if (held.IsSettled)
             {
@@ -147,22 +178,81 @@ internal sealed class Actor
 
             if (sent != 0)
             {
-                Note(gathered, sent, outcome, until);
+                Note(gathered, sent, wish);
             }
         }
 
         if (gathered.Count > 0)
         {
-            Note(gathered, subscription.FlushSettles(), outcome, until);
+            Note(gathered, subscription.FlushSettles(), wish);
         }
     }
 
-    private void Note(List<Held> gathered, ulong number, Outcome outcome, long until)
+    /// <summary>A settle as it was asked for, and when.</summary>
+    private readonly record struct Wish(Outcome Outcome, long DelayMilliseconds, bool IsCounted, long BegunNanoseconds, Words Words = default);
+
+    /// <summary>Rejects with words, one by one: each has words of its own.</summary>
+    public void Reject(IReadOnlyList<Held> several, ConfirmLevel level, Dice dice)
     {
-        _machine.Say($"{Name} settles {string.Join(' ', gathered.Select(held => $"{held.Message.Producer}/{held.Message.Sequence}"))} as {outcome}, number {number}");
+        foreach (Held held in several)
+        {
+            Words words = Words.Of(dice);
+            InHand.Remove(held);
+            if (held.Subscription.Holds(held.Delivery))
+            {
+                Foresee(held, Outcome.Reject, words);
+                ulong number = held.Subscription.Reject(held.Delivery.Number, held.Delivery.Life, level, RejectWords.ToBytes(words.Text, words.Details));
+                held.IsReleased = IsDeath(held, Outcome.Reject);
+                held.IsSettled = !held.IsReleased;
+                held.Message.Gone ??= held.IsSettled ? ConfirmLevel.None : null;
+                Note([held], number == 0 ? held.Subscription.FlushSettles() : number, new Wish(Outcome.Reject, 0, true, _machine.NowNanoseconds, words));
+            }
+        }
+    }
+
+    /// <summary>Its death is under way: should this client die in the middle, the message may tell of it all the same.</summary>
+    private void Foresee(Held held, Outcome outcome, Words words)
+    {
+        if (IsDeath(held, outcome))
+        {
+            held.Message.Rejects.Add(words);
+        }
+    }
+
+    /// <summary>Is this a reject that leads to the dead letters? There are none for dead letters: what is rejected there is gone.</summary>
+    private bool IsDeath(Held held, Outcome outcome) => _model.Mortality is not null && outcome == Outcome.Reject && !held.IsDeadLetter;
+
+    private Fate? FateOf(Held held, in Wish wish)
+    {
+        if (IsDeath(held, wish.Outcome))
+        {
+            return new Fate(ConfirmLevel.None, DeathReason.Rejected, wish.Words);
+        }
+
+        bool isOver = wish is { Outcome: Outcome.Release, IsCounted: true } && !held.IsDeadLetter && held.Delivery.DeliveryCount == _model.Mortality?.MaxDeliveries;
+        return isOver ? new Fate(ConfirmLevel.None, DeathReason.MaxDeliveries, default) : null;
+    }
+
+    /// <summary>Till when nobody gets what is released; 0: at once, or never again from there.</summary>
+    private long UntilOf(Held held, in Wish wish)
+    {
+        if (wish.Outcome != Outcome.Release || FateOf(held, wish) is not null)
+        {
+            return 0;
+        }
+
+        bool backsOff = wish is { IsCounted: true, DelayMilliseconds: 0 } && !held.IsDeadLetter;
+        long wait = backsOff ? _model.Mortality?.LeastWaitNanoseconds(held.Delivery.DeliveryCount) ?? 0 : wish.DelayMilliseconds * 1_000_000;
+        return wait > 0 ? wish.BegunNanoseconds + wait : 0;
+    }
+
+    private void Note(List<Held> gathered, ulong number, in Wish wish)
+    {
+        _machine.Say($"{Name} settles {string.Join(' ', gathered.Select(held => $"{held.Message.Producer}/{held.Message.Sequence}"))} as {wish.Outcome}, number {number}");
         foreach (Held held in gathered)
         {
-            Settling settling = new(number, held, outcome, until);
+            long until = UntilOf(held, wish);
+            Settling settling = new(number, held, wish.Outcome, until, FateOf(held, wish));
             _settling.Add(settling);
             held.Message.LastRelease = until > 0 ? settling : null;
         }
@@ -199,7 +289,7 @@ internal sealed class Actor
 
             ulong reached = Session.Confirmed(level); // Takes what the ring holds: refusals come before a counter passes them.
             TakeRefusals();
-            _unconfirmed.Where(message => message.Number <= reached).ToList().ForEach(message => Model.Confirm(message, level));
+            _unconfirmed.Where(message => message.Number <= reached).ToList().ForEach(message => Confirm(message, level));
             _settling.Where(settling => settling.Number <= reached).ToList().ForEach(settling => Model.ConfirmSettle(settling, level));
             foreach ((ulong number, Held held, long end) in _extending.Where(extending => extending.Number <= reached))
             {
@@ -210,12 +300,18 @@ internal sealed class Actor
         }
 
         _unconfirmed.RemoveAll(message => message.Confirmed == ConfirmLevel.Durable || message.IsRefused);
-        _settling.RemoveAll(settling => settling.Held.Message.Gone == ConfirmLevel.Durable);
+        _settling.RemoveAll(settling => settling.Held.Message.Gone == ConfirmLevel.Durable || settling.Held.Message.Fate?.Level == ConfirmLevel.Durable);
         InHand.RemoveAll(held => !held.Subscription.Holds(held.Delivery));
         foreach (Held held in InHand)
         {
             Model.Must(held.Delivery.Body.SequenceEqual(held.Message.Body), $"{held.Message} changed under the eyes of {Name}, who still reads it");
         }
+    }
+
+    private void Confirm(Sent message, ConfirmLevel level)
+    {
+        Model.Confirm(message, level);
+        _model.Age(message);
     }
 
     private void TakeRefusals()
@@ -224,7 +320,7 @@ internal sealed class Actor
         {
             _machine.Say($"{Name} is refused number {refusal.Number}: {refusal.Name}");
             _unconfirmed.Where(message => message.Number == refusal.Number).ToList().ForEach(Model.Refuse);
-            foreach (Settling late in _settling.Where(settling => settling.Number == refusal.Number))
+            foreach (Settling late in _settling.Where(settling => settling.Number == refusal.Number && settling.Fate is null))
             {
                 Model.Unsettle(late.Held.Message); // Too late, at least in part: whoever has it now will settle it.
             }

@@ -91,7 +91,10 @@ internal sealed record Setting
     /// <summary>Messages are published, and released, to come later.</summary>
     public bool HasDelays { get; init; }
 
-    public override string ToString() => $"{Clients} clients, {Queues} queues, slots of {SlotBytes}, blocks of {BlockBytes}, bodies up to {MostBodyBytes}, credit {Credit}, lease {LeaseMilliseconds} ms{(WantsCopies ? ", copies" : "")}{(IsDiskOutOfOrder ? ", disk out of order" : "")}{(IsDiskLying ? ", lying disk" : "")}{(IsDoubting ? ", doubting clients" : "")}{(IsLarge ? ", large bodies" : "")}{(HasDelays ? ", delays" : "")}";
+    /// <summary>Messages die and go to the dead letters; null: what is rejected is gone, and nothing else dies.</summary>
+    public Mortality? Mortality { get; init; }
+
+    public override string ToString() => $"{Clients} clients, {Queues} queues, slots of {SlotBytes}, blocks of {BlockBytes}, bodies up to {MostBodyBytes}, credit {Credit}, lease {LeaseMilliseconds} ms{(WantsCopies ? ", copies" : "")}{(IsDiskOutOfOrder ? ", disk out of order" : "")}{(IsDiskLying ? ", lying disk" : "")}{(IsDoubting ? ", doubting clients" : "")}{(IsLarge ? ", large bodies" : "")}{(HasDelays ? ", delays" : "")}{(Mortality is null ? "" : $", {Mortality}")}";
 }
 
 /// <summary>One history.</summary>
@@ -178,8 +181,23 @@ internal sealed record History(ulong Seed, Setting Setting, IReadOnlyList<Act> A
             Insert(acts, [ActKind.Release, ActKind.Receive], dice.Between(20, 60), dice);
         }
 
-        Setting setting = history.Setting with { IsDiskLying = isLying, IsDoubting = history.Seed % 8 == 0, HasDelays = hasDelays };
+        Mortality? mortality = isLying ? null : MortalityOf(history.Seed, acts);
+        Setting setting = history.Setting with { IsDiskLying = isLying, IsDoubting = history.Seed % 8 == 0, HasDelays = hasDelays, Mortality = mortality };
         return history with { Setting = history.Seed % 16 == 9 ? setting with { IsLarge = true, SlotBytes = 512 * 1024, MostBodyBytes = 150_000 } : setting, Acts = acts };
+    }
+
+    /// <summary>Deaths came later still: in worlds of seeds that nobody had kept.</summary>
+    private static Mortality? MortalityOf(ulong seed, List<Act> acts)
+    {
+        const ulong Salt = 101UL << 32;
+        if (seed % 32 is not (0 or 6 or 8 or 14 or 18 or 21 or 25 or 27 or 29))
+        {
+            return null;
+        }
+
+        Dice dice = new(seed ^ Salt);
+        Insert(acts, [ActKind.Reject, ActKind.Reject, ActKind.Release, ActKind.Receive, ActKind.Receive, ActKind.Receive, ActKind.Publish, ActKind.Subscribe, ActKind.Pass], dice.Between(40, 120), dice);
+        return Mortality.Of(dice);
     }
 
     private static void Insert(List<Act> acts, ActKind[] kinds, int count, Dice dice)

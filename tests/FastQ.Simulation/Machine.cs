@@ -275,7 +275,7 @@ internal sealed class Machine : IDisposable
         Count(DiskTrial.NameOf(fault));
         JournalOptions options = new() { Directory = Data, SlotBytes = _setting.SlotBytes, BlockBytes = _setting.BlockBytes, WallMicros = () => (NowNanoseconds + _wallOffset) / 1000 };
         SimulatedStorage honest = _disk;
-        TrialEnd end = new DiskTrial(options, _setting.MaxMessageBytes, honest, _changed, dice, Say, Count).Run(fault, writes, _older);
+        TrialEnd end = new DiskTrial(options, _setting.MaxMessageBytes, honest, _changed, dice, Say, fault => Count(fault)).Run(fault, writes, _older);
         if (dice.OnceIn(2))
         {
             _older = honest.AfterKill();
@@ -419,7 +419,7 @@ internal sealed class Machine : IDisposable
         _stalledUntil = Math.Min(_stalledUntil, NowNanoseconds);
     }
 
-    public void Count(string fault) => Injected[fault] = Injected.GetValueOrDefault(fault) + 1;
+    public void Count(string fault, long times = 1) => Injected[fault] = Injected.GetValueOrDefault(fault) + times;
 
     private Guid NewGuid()
     {

@@ -10,6 +10,8 @@ namespace FastQ.Simulation;
 //   a message is     wanted: confirmed at a level that survived all crashes since; it must come until it is settled
 //                    open: sent, but nothing was promised, or what was promised did not cover the crash that followed; it may come
 //                    gone: settled, and that was confirmed at a level that survived; or refused; it must not come
+//                    dead: rejected, or given back after its last delivery, and that was confirmed likewise, or it came from the dead
+//                          letters: it must come from there, and from its queue no more. Till that is known it may come from either
 
 /// <summary>A message as its producer knows it.</summary>
 internal sealed class Sent(int producer, int sequence, uint queue, byte[] body, byte[] properties)
@@ -56,6 +58,27 @@ internal sealed class Sent(int producer, int sequence, uint queue, byte[] body, 
     /// <summary>By the machine's clock: who held it last released it to come no sooner, and the best confirm of that which still counts.</summary>
     public (long Nanoseconds, ConfirmLevel Level) ReleasedUntil { get; set; }
 
+    /// <summary>What is known of its death; null: nothing, it may be alive.</summary>
+    public Fate? Fate { get; set; }
+
+    /// <summary>Where it lies among the dead letters; null: it was not seen there.</summary>
+    public Grave? Grave { get; set; }
+
+    /// <summary>All that rejects ever said of it, whether they came in time or not.</summary>
+    public List<Words> Rejects { get; } = [];
+
+    /// <summary>So long it lives from when it is taken, its delay included; 0: for ever.</summary>
+    public long LifeNanoseconds { get; init; }
+
+    /// <summary>By the machine's clock: it does not expire before.</summary>
+    public long ExpiresFromNanoseconds { get; set; }
+
+    /// <summary>By the machine's clock: nobody gets it then or later.</summary>
+    public long ExpiresByNanoseconds { get; set; } = long.MaxValue;
+
+    /// <summary>The wall clock was set while it was there: a stop of the broker may have counted as none.</summary>
+    public bool IsAgeUnknown { get; set; }
+
     /// <summary>The last word of who released it to come later; whether it came in time may not be known yet.</summary>
     public Settling? LastRelease { get; set; }
 
@@ -76,7 +99,10 @@ internal sealed class Held(Actor owner, Subscription subscription, Delivery deli
     /// <summary>By the machine's clock: before this nobody else may get it.</summary>
     public long LeaseEndNanoseconds { get; set; } = leaseEndNanoseconds;
 
-    /// <summary>Its owner has given it back.</summary>
+    /// <summary>It came from the dead letters.</summary>
+    public bool IsDeadLetter => Message.Queue != subscription.Queue;
+
+    /// <summary>Its owner has given it back, or to the dead letters.</summary>
     public bool IsReleased { get; set; }
 
     /// <summary>Its owner has accepted or rejected it; whether in time is not known yet.</summary>
@@ -87,8 +113,9 @@ internal sealed class Held(Actor owner, Subscription subscription, Delivery deli
 }
 
 /// <summary>A settle under way.</summary>
-/// <param name="UntilNanoseconds">Of a release with a delay: nobody gets it before.</param>
-internal sealed record Settling(ulong Number, Held Held, Outcome Outcome, long UntilNanoseconds)
+/// <param name="UntilNanoseconds">Of a release with a delay or a back-off: nobody gets it before.</param>
+/// <param name="Fate">What it dies of, if this comes in time; null: it does not.</param>
+internal sealed record Settling(ulong Number, Held Held, Outcome Outcome, long UntilNanoseconds, Fate? Fate)
 {
     /// <summary>The message came to somebody before its delay was over: so this must have come too late.</summary>
     public bool CameEarly { get; set; }
@@ -102,6 +129,12 @@ internal sealed class Model(Trace trace)
     private readonly Dictionary<(uint Queue, ulong Tag), Sent> _byTag = [];
     private readonly Dictionary<(uint Queue, int Producer), SortedDictionary<int, Sent>> _order = [];
     private readonly HashSet<uint> _deletedQueues = [];
+    private readonly Dictionary<uint, string> _names = [];
+
+    /// <summary>Null: nothing dies.</summary>
+    public Mortality? Mortality { get; init; }
+
+    public bool HasDeletions => _deletedQueues.Count > 0;
 
     public IEnumerable<Sent> All => _sent.Values;
 
@@ -141,18 +174,42 @@ internal sealed class Model(Trace trace)
         message.IsRefused = true;
     }
 
-    public void DeleteQueue(uint queue) => _deletedQueues.Add(queue);
+    /// <summary>It was seen that the broker has taken it: from now on it ages.</summary>
+    public void Age(Sent message)
+    {
+        if (message is { LifeNanoseconds: > 0, IsRefused: false, IsAgeUnknown: false })
+        {
+            message.ExpiresByNanoseconds = Math.Min(message.ExpiresByNanoseconds, trace.NowNanoseconds + message.LifeNanoseconds);
+        }
+    }
+
+    /// <summary>A queue's number is known.</summary>
+    public void Name(uint queue, string name) => _names[queue] = name;
+
+    /// <summary>Also one for dead letters: whose those were, the one who deletes it cannot know.</summary>
+    public void DeleteQueue(uint queue)
+    {
+        _deletedQueues.Add(queue);
+        foreach (Sent message in _sent.Values.Where(message => IsDeadLetter(message, queue)))
+        {
+            message.MayBeGone = true;
+        }
+    }
 
     public bool IsDeleted(uint queue) => _deletedQueues.Contains(queue);
 
     /// <summary>What is ready goes; what that was, the one who purges cannot know.</summary>
     public void Purge(uint queue)
     {
-        foreach (Sent message in _sent.Values.Where(message => message.Queue == queue))
+        foreach (Sent message in _sent.Values.Where(message => message.Queue == queue || IsDeadLetter(message, queue)))
         {
             message.MayBeGone = true;
         }
     }
+
+    /// <summary>Is this the queue where it goes when it dies? Queues of one name have the same, one after the other.</summary>
+    private bool IsDeadLetter(Sent message, uint queue) =>
+        Mortality is not null && _names.TryGetValue(queue, out string? name) && _names.TryGetValue(message.Queue, out string? origin) && name == Names.DeadLetterOf(origin);
 
     /// <summary>A delivery came. Judges it, and gives whose message it is.</summary>
     /// <param name="who">To whom.</param>
@@ -160,15 +217,22 @@ internal sealed class Model(Trace trace)
     /// <param name="delivery">What came.</param>
     /// <param name="isFreshSubscription">The queue was not deleted before.</param>
     /// <param name="isInTime">Its lease had not ended when the client took it.</param>
-    public Sent Deliver(Actor who, uint queue, in Delivery delivery, bool isFreshSubscription, bool isInTime)
+    /// <param name="handedOver">By the machine's clock, when the broker gave it away.</param>
+    public Sent Deliver(Actor who, uint queue, in Delivery delivery, bool isFreshSubscription, bool isInTime, long handedOver)
     {
         Deliveries++;
         ReadOnlySpan<byte> body = delivery.Body;
         (int, int) key = body.Length < StampBytes ? (-1, -1) : ((int)BinaryPrimitives.ReadUInt64LittleEndian(body), (int)BinaryPrimitives.ReadUInt64LittleEndian(body[8..]));
         Must(_sent.TryGetValue(key, out Sent? message), $"a message that nobody sent came from queue {queue}, tag {delivery.Tag}");
-        Must(message!.Queue == queue, $"{message} came from queue {queue}");
+        bool isDead = IsDeadLetter(message!, queue);
+        Must(message!.Queue == queue || isDead, $"{message} came from queue {queue}");
         Must(body.SequenceEqual(message.Body), $"{message} came with another body");
-        Must(delivery.Properties.SequenceEqual(message.Properties), $"{message} came with other properties");
+        if (isDead)
+        {
+            Story.Check(message, _names[message.Queue], delivery, Mortality!.MaxDeliveries, trace.NowNanoseconds);
+        }
+
+        Must(isDead || delivery.Properties.SequenceEqual(message.Properties), $"{message} came with other properties");
         Must(!message.IsRefused, $"{message} was refused and came");
         (ulong, ulong) token = (delivery.Subscription.Epoch, delivery.TokenNumber);
         Must(delivery.TokenNumber > 0, $"{message} came without a fencing token");
@@ -180,23 +244,70 @@ internal sealed class Model(Trace trace)
         Must(message.Gone is null or ConfirmLevel.None, $"{message} was settled and came again to {who.Name}");
         Must(!isFreshSubscription || !_deletedQueues.Contains(queue), $"{message} came from a queue that was deleted");
         Must(message.Claim is not Held claim || claim.IsOver(trace.NowNanoseconds), $"{message} came to {who.Name} while {message.Claim?.Owner.Name} holds it");
+        if (isDead)
+        {
+            Bury(message, queue, delivery);
+        }
+        else
+        {
+            CheckAlive(message, delivery, handedOver);
+        }
+
         Must(token.CompareTo(message.Token) > 0, $"{message} came with token {token} after {message.Token}");
         Must(delivery.DeliveryCount >= 1 && delivery.IsRedelivered == delivery.DeliveryCount > 1, $"{message} came with count {delivery.DeliveryCount}, redelivered {delivery.IsRedelivered}");
         Must(delivery.DeliveryCount > message.Count, $"{message} came with count {delivery.DeliveryCount} after {message.Count}");
         Must(trace.NowNanoseconds >= message.NotBeforeNanoseconds, $"{message} came {message.NotBeforeNanoseconds - trace.NowNanoseconds} ns before its delay was over");
-        Must(trace.NowNanoseconds >= message.ReleasedUntil.Nanoseconds, $"{message} came {message.ReleasedUntil.Nanoseconds - trace.NowNanoseconds} ns before it was to come again");
+        Must(isDead || trace.NowNanoseconds >= message.ReleasedUntil.Nanoseconds, $"{message} came {message.ReleasedUntil.Nanoseconds - trace.NowNanoseconds} ns before it was to come again");
         message.ReleasedUntil = default;
-        if (message.LastRelease is Settling release && release.UntilNanoseconds > trace.NowNanoseconds)
+        if (message.LastRelease is Settling release && release.UntilNanoseconds > trace.NowNanoseconds && !isDead)
         {
             release.CameEarly = true;
         }
 
         message.LastRelease = null;
-        Place(message, delivery.Tag);
+        if (!isDead)
+        {
+            Place(message, delivery.Tag);
+            Age(message);
+        }
+
         (message.Token, message.Count) = (token, delivery.DeliveryCount);
         Confirm(message, ConfirmLevel.Written);
         message.Gone = null;
         return message;
+    }
+
+    /// <summary>It came from its queue: so it had not died there.</summary>
+    private void CheckAlive(Sent message, in Delivery delivery, long handedOver)
+    {
+        if (Mortality is null)
+        {
+            return;
+        }
+
+        Must(message.Grave is null, $"{message} came from its queue after it had come from the dead letters");
+        Must(message.Fate is null, $"{message} came from its queue after its death: {message.Fate}");
+        Must(delivery.DeliveryCount <= Mortality.MaxDeliveries, $"{message} came with count {delivery.DeliveryCount}, and {Mortality.MaxDeliveries} are allowed");
+        Must(handedOver < message.ExpiresByNanoseconds, $"{message} was handed over {handedOver - message.ExpiresByNanoseconds} ns after its time was over");
+        if (message.Claim is Held before && before.Owner.LostByLeaseAlone(before))
+        {
+            long end = before.LeaseEndNanoseconds + Mortality.LeastWaitNanoseconds(before.Delivery.DeliveryCount);
+            Must(trace.NowNanoseconds >= end, $"{message} came {end - trace.NowNanoseconds} ns before its back-off after an ended lease was over");
+        }
+    }
+
+    /// <summary>It came from the dead letters: it has one place there, and one story, and counts anew.</summary>
+    private void Bury(Sent message, uint queue, in Delivery delivery)
+    {
+        if (message.Grave is Grave known)
+        {
+            Must(known.Queue == queue && known.Tag == delivery.Tag && delivery.Properties.SequenceEqual(known.Properties), $"{message} lay under tag {known.Tag} of queue {known.Queue}, and came from queue {queue} with tag {delivery.Tag} or another story");
+            return;
+        }
+
+        Must(_byTag.TryAdd((queue, delivery.Tag), message), $"{message} has the tag {delivery.Tag} of another dead letter");
+        message.Grave = new Grave(queue, delivery.Tag, delivery.Properties.ToArray());
+        message.Count = 0;
     }
 
     /// <summary>A message has one place for life, and places follow the order in which its producer sent.</summary>
@@ -243,7 +354,12 @@ internal sealed class Model(Trace trace)
     /// <summary>A settle's confirm came.</summary>
     public static void ConfirmSettle(Settling settling, ConfirmLevel level)
     {
-        if (settling.Outcome is Outcome.Accept or Outcome.Reject && (settling.Held.Message.Gone ?? ConfirmLevel.None) < level)
+        if (settling.Fate is Fate fate)
+        {
+            fate = fate with { Level = level };
+            settling.Held.Message.Fate = settling.Held.Message.Fate is Fate known && known.Level >= level ? known : fate;
+        }
+        else if (settling.Outcome is Outcome.Accept or Outcome.Reject && (settling.Held.Message.Gone ?? ConfirmLevel.None) < level)
         {
             settling.Held.Message.Gone = level;
         }
@@ -290,9 +406,10 @@ internal sealed class Model(Trace trace)
             }
 
             message.ReleasedUntil = message.ReleasedUntil.Level < covered ? default : message.ReleasedUntil;
+            message.Fate = message.Fate is Fate fate && fate.Level >= covered ? fate : null;
             if (message.Confirmed < covered)
             {
-                message.Confirmed = ConfirmLevel.None;
+                (message.Confirmed, message.ExpiresByNanoseconds) = (ConfirmLevel.None, long.MaxValue); // Sent again, it begins to age again.
                 if (message.Tag != 0 && kind == Simulation.Crash.Power)
                 {
                     Displace(message);
@@ -302,7 +419,18 @@ internal sealed class Model(Trace trace)
             if (kind == Simulation.Crash.Power)
             {
                 (message.Count, message.Claim) = (0, null);
+                Exhume(message);
             }
+        }
+    }
+
+    /// <summary>That it left for the dead letters was written at the most: it may go there again, to another place.</summary>
+    private void Exhume(Sent message)
+    {
+        if (message.Grave is Grave grave)
+        {
+            _byTag.Remove((grave.Queue, grave.Tag));
+            message.Grave = null;
         }
     }
 
@@ -314,7 +442,7 @@ internal sealed class Model(Trace trace)
         Dictionary<uint, long> left = damaged is null ? [] : new(damaged);
         foreach (Sent message in _sent.Values)
         {
-            bool isWanted = message.Confirmed > ConfirmLevel.None && message.Gone is null && !message.MayBeGone && !message.IsRefused && !_deletedQueues.Contains(message.Queue);
+            bool isWanted = message.Confirmed > ConfirmLevel.None && message.Gone is null && !message.MayBeGone && !message.IsRefused && !_deletedQueues.Contains(message.Grave?.Queue ?? message.Queue);
             if (isWanted && !came.Contains(message))
             {
                 left[message.Queue] = left.GetValueOrDefault(message.Queue) - 1;

@@ -17,7 +17,7 @@ public sealed class SimulationTests(ITestOutputHelper output)
         output.WriteLine(text.ToString());
         Assert.True(campaign.Failures.Count == 0, text.ToString());
         Assert.True(campaign is { Seeds: SeedsInCi, Crashes: > SeedsInCi, Deliveries: > SeedsInCi * 10 }, text.ToString());
-        foreach (string what in (string[])["crash inside recovery", "kill -9 of the broker", "power loss", "ENOSPC at allocation", "EIO on write", "EIO on sync, then success"])
+        foreach (string what in (string[])["crash inside recovery", "kill -9 of the broker", "power loss", "ENOSPC at allocation", "EIO on write", "EIO on sync, then success", "death of a message: rejected", "death of a message: max-deliveries", "death of a message: expired"])
         {
             Assert.True(campaign.Injected.ContainsKey(what), $"no {what}: {string.Join(", ", campaign.Injected.Keys)}");
         }
@@ -51,6 +51,26 @@ public sealed class SimulationTests(ITestOutputHelper output)
         model.MustHaveCome(new HashSet<Sent> { sent });
         model.Crash(Crash.Power);
         Assert.Throws<PromiseBroken>(() => model.MustHaveCome(new HashSet<Sent>()));
+    }
+
+    [Fact]
+    public void A_death_that_was_confirmed_holds_through_what_the_confirm_covered()
+    {
+        Model model = new(new Trace(null)) { Mortality = new Mortality(3, 0, 1, 1) };
+        Sent sent = new(1, 1, 1, Model.BodyOf(1, 1, 40, new Dice(1)), []);
+        model.Publish(sent);
+        Model.Confirm(sent, Protocol.ConfirmLevel.Durable);
+        sent.Fate = new Fate(Protocol.ConfirmLevel.Written, Protocol.DeathReason.Rejected, default);
+        sent.Grave = new Grave(2, 1, []);
+        model.Crash(Crash.Kill);
+        Assert.NotNull(sent.Fate);
+        Assert.NotNull(sent.Grave);
+        model.DeleteQueue(1);
+        Assert.Throws<PromiseBroken>(() => model.MustHaveCome(new HashSet<Sent>())); // It had left that queue.
+        model.Crash(Crash.Power);
+        Assert.Null(sent.Fate);
+        Assert.Null(sent.Grave);
+        model.MustHaveCome(new HashSet<Sent>()); // It may have died with its queue.
     }
 }
 

@@ -31,7 +31,7 @@ internal sealed class World : IDisposable
         _trace = new Trace(text);
         _dice = new Dice(history.Seed ^ 0x5DEECE66D);
         _machine = new Machine(history.Setting, _trace, new Dice(history.Seed + 1)) { Crashed = Crashed, Ended = Ended };
-        _model = new Model(_trace);
+        _model = new Model(_trace) { Mortality = history.Setting.Mortality };
         _trace.Say($"{history.Setting}");
     }
 
@@ -130,7 +130,7 @@ internal sealed class World : IDisposable
     private void Do(Act act, Actor actor)
     {
         Dice dice = _dice;
-        string queue = QueueName(act.B);
+        string queue = QueueName(act.B), place = PlaceName(act.B);
         switch (act.Kind)
         {
             case ActKind.Connect:
@@ -140,13 +140,12 @@ internal sealed class World : IDisposable
                 Declare(actor, queue);
                 break;
             case ActKind.Delete:
-                uint id = actor.Session.GetQueue(queue).Id;
-                _model.DeleteQueue(id); // From the moment that it is asked for.
-                actor.Session.DeleteQueue(queue);
+                _model.DeleteQueue(Known(actor.Session.GetQueue(place))); // From the moment that it is asked for.
+                actor.Session.DeleteQueue(place);
                 break;
             case ActKind.Purge:
-                _model.Purge(actor.Session.GetQueue(queue).Id);
-                _trace.Say($"purged {actor.Session.PurgeQueue(queue)}");
+                _model.Purge(Known(actor.Session.GetQueue(place)));
+                _trace.Say($"purged {actor.Session.PurgeQueue(place)}");
                 break;
             case ActKind.Publish:
                 Publish(actor, queue, 1);
@@ -158,7 +157,9 @@ internal sealed class World : IDisposable
                 actor.Session.Flush(dice.Of(ConfirmLevel.Accepted, ConfirmLevel.Written, ConfirmLevel.Durable), TimeSpan.FromSeconds(dice.Between(1, 90)));
                 break;
             case ActKind.Subscribe:
-                actor.Subscriptions.Add(actor.Session.Subscribe(queue, new SubscribeOptions { Credit = _history.Setting.Credit, SettleBatch = dice.Of(1, 4, 64), Lease = dice.OnceIn(2) ? null : TimeSpan.FromMilliseconds(dice.Of(1000, 7000)) }));
+                Subscription opened = actor.Session.Subscribe(place, new SubscribeOptions { Credit = _history.Setting.Credit, SettleBatch = dice.Of(1, 4, 64), Lease = dice.OnceIn(2) ? null : TimeSpan.FromMilliseconds(dice.Of(1000, 7000)) });
+                _model.Name(opened.Queue, place);
+                actor.Subscriptions.Add(opened);
                 break;
             case ActKind.Unsubscribe when actor.Subscriptions.Count > 0:
                 Subscription closing = actor.Subscriptions[act.B % actor.Subscriptions.Count];
@@ -167,6 +168,9 @@ internal sealed class World : IDisposable
                 break;
             case ActKind.Receive when actor.Subscriptions.Count > 0:
                 Receive(actor, actor.Subscriptions[act.B % actor.Subscriptions.Count], dice.Between(1, 40), TimeSpan.FromMilliseconds(dice.Of(0, 1, 1000)));
+                break;
+            case ActKind.Reject when _history.Setting.Mortality is not null && actor.InHand.Count > 0 && act.B % 2 == 0:
+                actor.Reject([.. actor.InHand.Skip(dice.Below(actor.InHand.Count)).Take(dice.Between(1, 30))], dice.Of(ConfirmLevel.None, ConfirmLevel.Written, ConfirmLevel.Durable), dice);
                 break;
             case ActKind.Accept or ActKind.Release or ActKind.Reject when actor.InHand.Count > 0:
                 int first = dice.Below(actor.InHand.Count);
@@ -254,6 +258,15 @@ internal sealed class World : IDisposable
 
     private string QueueName(int number) => string.Create(CultureInfo.InvariantCulture, $"q{number % _history.Setting.Queues}");
 
+    /// <summary>Where dead letters are, their queue is sometimes meant; it may not be there.</summary>
+    private string PlaceName(int number) => _history.Setting.Mortality is not null && number / _history.Setting.Queues % 4 == 0 ? Names.DeadLetterOf(QueueName(number)) : QueueName(number);
+
+    private uint Known(QueueInfo queue)
+    {
+        _model.Name(queue.Id, queue.Name);
+        return queue.Id;
+    }
+
     private void Connect()
     {
         if (_actors.Count >= _history.Setting.Clients)
@@ -273,8 +286,9 @@ internal sealed class World : IDisposable
 
     private void Declare(Actor actor, string queue)
     {
-        QueueInfo info = actor.Session.DeclareQueue(queue, new QueueOptions { Lease = TimeSpan.FromMilliseconds(_history.Setting.LeaseMilliseconds) });
-        actor.Queues[queue] = new QueueHandle(info.Id, queue);
+        TimeSpan lease = TimeSpan.FromMilliseconds(_history.Setting.LeaseMilliseconds);
+        QueueOptions options = _history.Setting.Mortality?.Options(lease) ?? new QueueOptions { Lease = lease, MaxDeliveries = 0, DeadLetter = "" };
+        actor.Queues[queue] = new QueueHandle(Known(actor.Session.DeclareQueue(queue, options)), queue);
     }
 
     private void Publish(Actor actor, string queue, int count)
@@ -289,7 +303,8 @@ internal sealed class World : IDisposable
         {
             int most = _history.Setting.IsLarge && !_dice.OnceIn(6) ? 3000 : _history.Setting.MostBodyBytes;
             long delay = _history.Setting.HasDelays && _dice.OnceIn(3) ? _dice.Of(1, 50, 2000, 20_000) : 0;
-            actor.Publish(handle, _dice.Between(0, most), level, _dice, delay);
+            long ttl = _history.Setting.Mortality is not null && _dice.OnceIn(4) ? _dice.Of(5, 100, 2000, 30_000) : 0;
+            actor.Publish(handle, _dice.Between(0, most), level, _dice, delay, ttl);
         }
     }
 
@@ -319,10 +334,16 @@ internal sealed class World : IDisposable
     private void ShiftWall(long nanoseconds)
     {
         _machine.ShiftWall(nanoseconds);
+        foreach (Sent message in _model.All)
+        {
+            (message.IsAgeUnknown, message.ExpiresByNanoseconds) = (true, long.MaxValue);
+        }
+
         if (nanoseconds > 0)
         {
             foreach (Sent message in _model.All)
             {
+                message.ExpiresFromNanoseconds = 0;
                 (message.NotBeforeNanoseconds, message.ReleasedUntil, message.LastRelease) = (0, default, null);
                 if (message.Claim is Held held)
                 {
@@ -379,20 +400,57 @@ internal sealed class World : IDisposable
         HashSet<Sent> came = [];
         Dictionary<string, QueueInfo> counted = last.Session.ListQueues().ToDictionary(queue => queue.Name);
         Dictionary<uint, long> damaged = [];
-        for (int i = 0; i < _history.Setting.Queues; i++)
+        string[] queues = [.. Enumerable.Range(0, _history.Setting.Queues).Select(QueueName)];
+        foreach (string queue in queues)
         {
-            Drain(last, QueueName(i), counted[QueueName(i)], came, damaged);
+            Drain(last, queue, counted[queue], came, damaged);
+        }
+
+        foreach (string queue in queues.Select(Names.DeadLetterOf).Where(counted.ContainsKey))
+        {
+            Drain(last, queue, counted[queue], came, damaged);
         }
 
         _model.MustHaveCome(came, damaged);
+        CheckDeaths(counted);
         foreach (QueueInfo queue in last.Session.ListQueues())
         {
+            CheckSum(queue);
             long bad = damaged[queue.Id];
             Model.Must(queue is { Ready: 0, InFlight: 0 } && queue.Messages == bad && (queue.Bytes == 0 || bad > 0), $"{queue.Name} is drained, and is said to hold {queue.Messages} messages, {queue.Bytes} bytes, {queue.Ready} ready, {queue.InFlight} in flight, {bad} damaged");
         }
 
         CheckFloor(last);
         last.Leave();
+    }
+
+    /// <summary>Whatever a queue took is somewhere, and what died there is among the dead letters.</summary>
+    private void CheckDeaths(Dictionary<string, QueueInfo> queues)
+    {
+        foreach (QueueInfo queue in queues.Values)
+        {
+            CheckSum(queue);
+            CountDeaths(queue);
+            Model.Must(queue.DeadLettering == 0 && (queue.DeadLetter.Length == 0 || queue.Discarded == 0), $"{queue.Name} is at rest, and {queue.DeadLettering} messages are on their way to the dead letters, {queue.Discarded} are gone");
+            ulong buried = queues.TryGetValue(queue.DeadLetter, out QueueInfo? dead) ? dead.Published : 0;
+            Model.Must(queue.DeadLetter.Length == 0 || _model.HasDeletions || buried == queue.DeadLettered, $"{queue.DeadLettered} messages left {queue.Name} for the dead letters, and {buried} arrived");
+        }
+    }
+
+    private void CountDeaths(QueueInfo queue)
+    {
+        if (queue.DeadLetter.Length > 0)
+        {
+            _machine.Count("death of a message: rejected", (long)queue.Rejected);
+            _machine.Count("death of a message: max-deliveries", (long)queue.Exhausted);
+            _machine.Count("death of a message: expired", (long)queue.Expired);
+        }
+    }
+
+    private static void CheckSum(QueueInfo queue)
+    {
+        ulong waiting = (ulong)(queue.Ready + queue.InFlight + queue.Delayed + queue.Damaged);
+        Model.Must(queue.Published == queue.Accepted + queue.Rejected + queue.Exhausted + queue.Expired + queue.Purged + waiting, $"the counts do not add up: {queue}");
     }
 
     /// <summary>All is settled: memory and slots return.</summary>
@@ -428,23 +486,21 @@ internal sealed class World : IDisposable
         Subscription subscription = last.Session.Subscribe(queue, new SubscribeOptions { Lease = TimeSpan.FromMinutes(10) });
         List<Held> held = [];
         ulong before = 0;
-        while (last.Receive(subscription, TimeSpan.FromSeconds(1)) is Held one)
+        _model.Name(subscription.Queue, queue);
+        while (ReceiveAny(last, subscription, held, ref counted) is Held one)
         {
             Model.Must(came.Add(one.Message), $"{one.Message} came twice");
-            Model.Must(one.Delivery.Tag > before || _history.Setting.IsDoubting, $"{one.Message} came after tag {before}: what was given back goes to its place"); // All is ready, and nobody else takes any.
-            before = one.Delivery.Tag;
+            bool isOutOfTurn = !one.IsDeadLetter && one.Delivery.DeliveryCount == _history.Setting.Mortality?.MaxDeliveries; // Those at their last delivery go first.
+            Model.Must(one.Delivery.Tag > before || isOutOfTurn || _history.Setting.IsDoubting, $"{one.Message} came after tag {before}: what was given back goes to its place"); // All is ready, and nobody else takes any.
+            before = isOutOfTurn ? before : one.Delivery.Tag;
             held.Add(one);
-            bytes -= one.Message.Body.Length + one.Message.Properties.Length;
+            bytes -= one.Message.Body.Length + one.Delivery.Properties.Length;
             if (held.Count == 100)
             {
-                last.Settle([.. held], Outcome.Accept, ConfirmLevel.Durable);
-                counted -= held.Count;
-                held.Clear();
+                AcceptAll(last, held, ref counted);
             }
         }
 
-        counted -= held.Count;
-        last.Settle(held, Outcome.Accept, ConfirmLevel.Durable);
         last.Session.Flush(ConfirmLevel.Durable);
         last.Look();
         QueueInfo left = last.Session.GetQueue(queue);
@@ -452,6 +508,26 @@ internal sealed class World : IDisposable
         Model.Must(left.Damaged == 0 || _machine.IsRotten, $"{queue} is said to hold {left.Damaged} damaged messages, and the disk is sound");
         Model.Must(counted == left.Damaged, $"{queue} was said to hold {counted} messages more than came, and {left.Damaged} of them are damaged");
         Model.Must(bytes == left.Bytes, $"{queue} was said to hold {bytes} bytes more than came, and {left.Bytes} are left");
+    }
+
+    /// <summary>The next delivery; what is in hand is accepted first where that holds it back: a last delivery goes to one who holds nothing.</summary>
+    private static Held? ReceiveAny(Actor last, Subscription subscription, List<Held> held, ref long counted)
+    {
+        Held? one = last.Receive(subscription, TimeSpan.FromSeconds(1));
+        while (one is null && held.Count > 0)
+        {
+            AcceptAll(last, held, ref counted);
+            one = last.Receive(subscription, TimeSpan.FromSeconds(1));
+        }
+
+        return one;
+    }
+
+    private static void AcceptAll(Actor last, List<Held> held, ref long counted)
+    {
+        last.Settle([.. held], Outcome.Accept, ConfirmLevel.Durable);
+        counted -= held.Count;
+        held.Clear();
     }
 }
 
