@@ -150,6 +150,11 @@ public sealed partial class QueueEngine
 
         Leave(entry.Slot, entry.LengthBytes, block);
         entry.Place(place, entry.State);
+        if (entry.State == EntryState.Dying)
+        {
+            queue.DiedInBlock = block; // Where it lies now nobody can read it before that is written.
+        }
+
         Arrive(place.Slot, header.LengthBytes);
         return true;
     }

@@ -21,7 +21,7 @@ namespace FastQ.Engine;
 /// <param name="Reason">Why it died.</param>
 /// <param name="Words">What a consumer said of it, as fields; or nothing.</param>
 /// <param name="Target">Name of the queue that it goes to.</param>
-/// <param name="Block">No message of its queue died in a later block.</param>
+/// <param name="Block">No message of its queue died, or was moved while it was dying, in a later block.</param>
 public readonly record struct DyingMessage(uint Queue, string QueueName, ulong Tag, DeliveryEntry Place, DeathReason Reason, ReadOnlyMemory<byte> Words, string Target, ulong Block);
 
 public sealed partial class QueueEngine

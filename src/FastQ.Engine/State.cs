@@ -147,7 +147,7 @@ internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, Pa
 
     public bool IsListedAsOver { get; set; }
 
-    /// <summary>The block in which a message of it died last.</summary>
+    /// <summary>The block in which a message of it died last, or one that is dying was moved.</summary>
     public ulong DiedInBlock { get; set; }
 
     /// <summary>Its dead letters could not leave: not before then.</summary>
