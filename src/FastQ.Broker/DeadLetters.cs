@@ -61,7 +61,7 @@ public sealed partial class Broker
     private bool TryBury(in DyingMessage message)
     {
         Span<byte> letter = LetterOf((int)message.Place.LengthBytes);
-        if (!TryReadRecord(message.Place, message.Queue, message.Tag, letter) && !TryReadRecord(message.Place, message.Queue, message.Tag, letter))
+        if (!TryReadRecord(message.Place, message.Queue, message.Tag, letter))
         {
             // What is not written yet cannot be read; what is, and fails twice, is rotten.
             return message.Block <= _journal.WrittenBlock && TryKeepDamaged(message);

@@ -254,9 +254,8 @@ public sealed partial class Broker
 
     private void WriteCopy(Session session, SessionSubscription subscription, PendingCopy copy, int length)
     {
-        if (!TryReadRecord(copy.Entry, copy.Header.Queue, copy.Header.FirstTag, out byte[] record) && !TryReadRecord(copy.Entry, copy.Header.Queue, copy.Header.FirstTag, out record))
+        if (!TryReadRecord(copy.Entry, copy.Header.Queue, copy.Header.FirstTag, out byte[] record))
         {
-            // Read twice: what fails once and then is sound goes in its turn.
             _ = TryTakeDamaged(session, copy.Header.Subscription, copy.Header.FirstDelivery);
             return;
         }
@@ -273,14 +272,16 @@ public sealed partial class Broker
         Touch(session);
     }
 
-    /// <summary>Reads a written record and judges it by its check. False: it is rotten, or another message lies there.</summary>
+    /// <summary>Reads a written record and judges it by its check, twice if need be: a single read may fail. False: it is rotten, or another message lies there.</summary>
     private bool TryReadRecord(in DeliveryEntry entry, uint queue, ulong tag, out byte[] record)
     {
         record = new byte[entry.LengthBytes];
         return TryReadRecord(entry, queue, tag, record);
     }
 
-    private bool TryReadRecord(in DeliveryEntry entry, uint queue, ulong tag, Span<byte> record)
+    private bool TryReadRecord(in DeliveryEntry entry, uint queue, ulong tag, Span<byte> record) => IsReadOnce(entry, queue, tag, record) || IsReadOnce(entry, queue, tag, record);
+
+    private bool IsReadOnce(in DeliveryEntry entry, uint queue, ulong tag, Span<byte> record)
     {
         Result<int> read = _journal.Read(entry.Slot, entry.Offset, record);
         return read.Ok && read.Value == record.Length && RecordCheck.Holds(record, queue, tag) && ((RecordKind)record[4]).IsStoredMessage();

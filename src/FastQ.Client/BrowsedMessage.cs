@@ -10,8 +10,8 @@ namespace FastQ.Client;
 /// <param name="Owner">In flight: name and process of the client that holds it; empty while that is away. Else null.</param>
 /// <param name="LeaseLeft">In flight: how long it is held on. Else null.</param>
 /// <param name="Due">Delayed: when it is ready. Else null.</param>
-/// <param name="Timestamp">When the broker accepted it; null of a damaged one.</param>
-/// <param name="BodyBytes">Bytes of the whole body; of a damaged one with its properties.</param>
+/// <param name="Timestamp">When the broker accepted it; null of a damaged one, and of one that came a moment ago and is not written yet, whose bytes are not shown either.</param>
+/// <param name="BodyBytes">Bytes of the whole body; of those two with its properties.</param>
 /// <param name="Body">The body, or its first 8 KiB.</param>
 /// <param name="PropertyBytes">The properties as they stand in the message; empty when they are larger than 8 KiB.</param>
 public sealed record BrowsedMessage(ulong Tag, MessageState State, int Deliveries, string? Owner, TimeSpan? LeaseLeft, DateTimeOffset? Due, DateTimeOffset? Timestamp, long BodyBytes, ReadOnlyMemory<byte> Body, ReadOnlyMemory<byte> PropertyBytes)

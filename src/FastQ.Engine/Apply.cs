@@ -416,7 +416,7 @@ public sealed partial class QueueEngine
     }
 
     /// <summary>What is there stays as it is, but for how often it may still be delivered.</summary>
-    private static bool ApplyChanged(Queue queue, ReadOnlySpan<byte> payload)
+    private bool ApplyChanged(Queue queue, ReadOnlySpan<byte> payload)
     {
         string name = Encoding.UTF8.GetString(queue.Name);
         QueueAttributes attributes = QueueAttributes.From(payload).For(name);
@@ -432,6 +432,7 @@ public sealed partial class QueueEngine
             LineAgain(queue);
         }
 
+        ListIfDying(queue); // It may have dead letters again.
         return true;
     }
 

@@ -113,7 +113,12 @@ public sealed partial class QueueEngine
     private void ListAsDying(Queue queue, ulong tag)
     {
         queue.DyingTags.Push(tag);
-        if (!queue.IsListedAsDying)
+        ListIfDying(queue);
+    }
+
+    private void ListIfDying(Queue queue)
+    {
+        if (!queue.IsListedAsDying && queue.DyingTags.Count > 0)
         {
             queue.IsListedAsDying = true;
             _dying.Enqueue(queue);

@@ -335,6 +335,26 @@ public sealed class DeathTests
     }
 
     [Fact]
+    public void A_dying_message_that_is_moved_is_not_looked_for_before_its_new_place_is_written()
+    {
+        using World world = new();
+        ulong producer = world.Open();
+        uint queue = world.Declare("q");
+        uint subscription = world.Subscribe(queue, producer);
+        world.PublishMany(producer, queue, 1);
+        world.DispatchAll();
+        world.Reject(producer, subscription, 1, 1, s_words);
+        ulong died = world.Block;
+        world.Begin(0);
+        _ = world.Move(queue, 1, 100);
+        Assert.True(world.Block > died);
+        Assert.True(world.Engine.TryNextDying(world.IntervalMicros, out DyingMessage message));
+        Assert.Equal(world.Block, message.Block);
+        Assert.Single(world.Bury());
+        world.Check();
+    }
+
+    [Fact]
     public void A_message_that_died_elsewhere_is_refused_where_its_story_is_not_true()
     {
         using World world = new();

@@ -39,6 +39,9 @@ internal sealed class Actor
     /// <summary>Its process has ended, or its session.</summary>
     public bool IsGone { get; private set; }
 
+    /// <summary>The broker has sent it away, as it kept a slot from being used again: what it holds is others' at once, and it hears of it at its next look.</summary>
+    public bool IsSentAway => !IsGone && Session.IsEndedByBroker();
+
     public void Publish(QueueHandle queue, int bytes, ConfirmLevel level, Dice dice, long delayMilliseconds = 0, long ttlMilliseconds = 0)
     {
         Span<byte> room = stackalloc byte[256];
@@ -128,7 +131,7 @@ internal sealed class Actor
 
     /// <summary>Nothing but its lease's end can have taken it from this client.</summary>
     public bool LostByLeaseAlone(Held held) =>
-        !held.IsDeadLetter && !held.IsReleased && !held.IsSettled && !IsGone && Subscriptions.Contains(held.Subscription) && held.Subscription.Ended is null && held.Delivery.Life == held.Subscription.Life && !Session.IsEndedByBroker();
+        !held.IsDeadLetter && !held.IsReleased && !held.IsSettled && !IsGone && Subscriptions.Contains(held.Subscription) && held.Subscription.Ended is null && held.Delivery.Life == held.Subscription.Life && !IsSentAway;
 
     public void SetCredit(Subscription subscription, int messages)
     {
@@ -336,7 +339,7 @@ internal sealed class Actor
     /// <summary>It dies under a broker that lives, with a disk that has room: what it committed is in memory that the broker owns, and is taken.</summary>
     public void DieAfterItsCommits()
     {
-        if (!IsGone && Session.Epoch == _machine.Epoch && !Session.IsEndedByBroker()) // One that was sent away meanwhile is told so at its next look only.
+        if (!IsGone && Session.Epoch == _machine.Epoch && !IsSentAway)
         {
             _unconfirmed.Where(message => message.Number > 0).ToList().ForEach(message => Model.Confirm(message, ConfirmLevel.Accepted));
         }

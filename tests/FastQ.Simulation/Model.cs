@@ -109,7 +109,7 @@ internal sealed class Held(Actor owner, Subscription subscription, Delivery deli
     public bool IsSettled { get; set; }
 
     /// <summary>Somebody else may have it: by its owner's word, loss or death, or by the lease's end.</summary>
-    public bool IsOver(long nowNanoseconds) => IsReleased || owner.IsGone || nowNanoseconds >= LeaseEndNanoseconds || delivery.Life != subscription.Life || subscription.Ended is not null || (!IsSettled && !subscription.Holds(delivery));
+    public bool IsOver(long nowNanoseconds) => IsReleased || owner.IsGone || owner.IsSentAway || nowNanoseconds >= LeaseEndNanoseconds || delivery.Life != subscription.Life || subscription.Ended is not null || (!IsSettled && !subscription.Holds(delivery));
 }
 
 /// <summary>A settle under way.</summary>
