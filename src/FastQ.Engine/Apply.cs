@@ -361,7 +361,7 @@ public sealed partial class QueueEngine
             case RecordKind.SubscriptionResumed:
                 return FindSubscription(fact.Subject) is Subscription resumed && GiveBack(resumed, fact.First, ulong.MaxValue, fact.First, orphan: false, block);
             case RecordKind.LeaseEnded:
-                return FindSubscription(fact.Subject) is Subscription expired && IsRange(expired, fact.First, fact.Count) && GiveBack(expired, fact.First, fact.First + fact.Count, ulong.MaxValue, orphan: true, block);
+                return FindSubscription(fact.Subject) is Subscription expired && IsRange(expired, fact.First, fact.Count) && GiveBack(expired, fact.First, fact.First + fact.Count, fact.Small == FactRecord.Uncounted ? fact.First : ulong.MaxValue, orphan: true, block);
             case RecordKind.ProducerOpened:
                 return ApplyOpened(fact);
             case RecordKind.ProducerForgotten:

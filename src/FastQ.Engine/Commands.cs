@@ -204,7 +204,7 @@ public sealed partial class QueueEngine
         return firstNotTaken < found.NextDelivery ? Write(new FactRecord { Kind = RecordKind.SubscriptionResumed, Subject = subscription, First = firstNotTaken }, default, room, block) : 0;
     }
 
-    /// <summary>Ends one open delivery: its message goes back to its place. Bytes written; 0 when it is not open.</summary>
+    /// <summary>Ends one open delivery, as if it had not been: its message goes back to its place at once. Bytes written; 0 when it is not open.</summary>
     public int EndDelivery(uint subscription, ulong delivery, Span<byte> room, ulong block)
     {
         if (!TryFindDelivery(subscription, delivery, out _, out _, out _))
@@ -212,7 +212,7 @@ public sealed partial class QueueEngine
             return 0;
         }
 
-        int written = Write(new FactRecord { Kind = RecordKind.LeaseEnded, Subject = subscription, Count = 1, First = delivery }, default, room, block);
+        int written = Write(new FactRecord { Kind = RecordKind.LeaseEnded, Small = FactRecord.Uncounted, Subject = subscription, Count = 1, First = delivery }, default, room, block);
         LookIfDone(_subscriptions[subscription]);
         return written;
     }

@@ -62,7 +62,10 @@ public struct FactRecord
     [FieldOffset(4)] public RecordKind Kind;
     [FieldOffset(5)] public byte Flags;
 
-    /// <summary>NumberRefused: the <see cref="RefusalCode"/>. QueuePaused: the <see cref="PausedWays"/> from now on.</summary>
+    /// <summary>Of LeaseEnded, in <see cref="Small"/>: the deliveries do not count.</summary>
+    public const ushort Uncounted = 1;
+
+    /// <summary>NumberRefused: the <see cref="RefusalCode"/>. LeaseEnded: 0, or <see cref="Uncounted"/>. QueuePaused: the <see cref="PausedWays"/> from now on.</summary>
     [FieldOffset(6)] public ushort Small;
 
     /// <summary>Queue or subscription.</summary>

@@ -21,10 +21,10 @@ public class SecondLookTests
             ulong number = client.NextNumber;
             client.PutMessage(queue, "unrung"u8);
             client.Ring(); // It wakes, finds nothing, and lies down anew.
-            client.Wait(() => client.Rings.SleepNumber is ulong now && now % 2 == 1 && now != sleep, "the broker lies down anew");
-            _ = IsTaken(client, number, microseconds: 100); // It has fenced and looked once meanwhile.
+            Spin(() => client.Rings.SleepNumber is ulong now && now % 2 == 1 && now != sleep, microseconds: 30_000_000); // It lies down anew. Not a moment may be slept here.
+            _ = Spin(() => false, microseconds: 100); // It has fenced and looked once meanwhile.
             client.Rings.ShowHead(client.Rings.Head);
-            if (IsTaken(client, number, microseconds: 5000))
+            if (Spin(() => client.Rings.Written >= number, microseconds: 5000))
             {
                 unrung++;
                 continue;
@@ -53,13 +53,13 @@ public class SecondLookTests
         return number;
     }
 
-    private static bool IsTaken(RawClient client, ulong number, int microseconds)
+    private static bool Spin(Func<bool> condition, int microseconds)
     {
         long start = Stopwatch.GetTimestamp();
-        while (client.Rings.Written < number && Stopwatch.GetElapsedTime(start).TotalMicroseconds < microseconds)
+        while (!condition() && Stopwatch.GetElapsedTime(start).TotalMicroseconds < microseconds)
         {
         }
 
-        return client.Rings.Written >= number;
+        return condition();
     }
 }

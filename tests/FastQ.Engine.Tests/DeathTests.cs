@@ -354,6 +354,26 @@ public sealed class DeathTests
         world.Check();
     }
 
+    [Theory]
+    [InlineData("")]
+    [InlineData("q.dead")]
+    public void A_message_that_rots_in_its_consumers_hands_is_kept_as_damaged_whatever_back_off_or_last_delivery_says(string deadLetter)
+    {
+        using World world = new();
+        ulong producer = world.Open();
+        uint queue = world.Declare("q", Most(2, deadLetter) with { BackoffFirstMilliseconds = 60_000 });
+        uint subscription = world.Subscribe(queue, producer, credit: 1);
+        world.PublishMany(producer, queue, 1);
+        world.DispatchAll();
+        world.Settle(producer, subscription, 1, 1, Outcome.Release);
+        world.Advance(60_000);
+        Assert.Equal(2, Assert.Single(world.DispatchAll()).Count);
+        world.EndDelivery(subscription, 2);
+        Assert.True(world.MarkDamaged(queue, 1));
+        Assert.Equal((1L, 0ul), (world.Engine.View(queue).Damaged, world.Engine.View(queue).Exhausted));
+        world.Check();
+    }
+
     [Fact]
     public void A_message_that_died_elsewhere_is_refused_where_its_story_is_not_true()
     {
