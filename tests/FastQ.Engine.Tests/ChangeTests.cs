@@ -60,7 +60,7 @@ public sealed class ChangeTests
         world.PublishMany(producer, queue, 4);
         world.DispatchAll();
         world.Settle(producer, subscription, 1, 2, Outcome.Release);
-        Assert.True(world.Change(queue, QueueAttributes.Default with { MaxDeliveries = 1 }).IsTaken);
+        Assert.True(world.Change(queue, QueueAttributes.Default with { MaxDeliveries = 2 }).IsTaken);
         Assert.Equal((2L, 2L, 0ul), (world.Engine.View(queue).Ready, world.Engine.View(queue).InFlight, world.Engine.View(queue).Exhausted));
         world.Settle(producer, subscription, 3, 2);
         Delivered alone = Assert.Single(world.DispatchAll());
