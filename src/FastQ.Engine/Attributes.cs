@@ -158,8 +158,13 @@ public sealed record QueueAttributes
     /// <summary>How long a message waits after a delivery that failed, in milliseconds. Less up to a fifth, so that those that failed together do not come together; the same at each replay.</summary>
     public long BackoffAfter(ulong tag, int deliveries)
     {
+        if (BackoffFirstMilliseconds == 0)
+        {
+            return 0;
+        }
+
         long wait = BackoffFirstMilliseconds;
-        for (int i = 1; i < deliveries && wait > 0 && wait < BackoffMostMilliseconds && BackoffFactorPermille > 1000; i++)
+        for (int i = 1; i < deliveries && wait < BackoffMostMilliseconds && BackoffFactorPermille > 1000; i++)
         {
             wait = Math.Min(BackoffMostMilliseconds, wait * BackoffFactorPermille / 1000);
         }

@@ -43,9 +43,6 @@ internal sealed unsafe class SparseRing<T> : IDisposable
     /// <summary>Memory, in bytes.</summary>
     public long Bytes => (_items == null ? 0 : (long)(_mask + 1) * sizeof(T)) + (long)_oldCapacity * sizeof(OldItem);
 
-    /// <summary>No item has a lower index.</summary>
-    public ulong First => _oldCount > 0 ? _old[0].Index : _first;
-
     /// <summary>The item, or a null reference.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public ref T Find(ulong index)
