@@ -53,6 +53,11 @@ public sealed partial class Broker
             writer.Number(FieldTag.DueMicros, (ulong)(_now.WallMicros + message.DueMicros - _now.IntervalMicros));
         }
 
+        if (message.IsBehind)
+        {
+            writer.Number(FieldTag.Behind, 1);
+        }
+
         if (message.State == MessageState.DeadLettering)
         {
             writer.Number(FieldTag.Reason, (ulong)message.Reason);

@@ -168,7 +168,9 @@ public sealed partial class Broker
     {
         uint queue = IdIn(fields, FieldTag.Queue);
         FieldReader.TryNumber(fields, FieldTag.LeaseMilliseconds, out ulong lease);
-        Decision decision = _engine.Subscribe(queue, session.Producer, (long)Math.Min(lease, long.MaxValue), facts.Rest, _journal.OpenBlock, out int written, out uint subscription);
+        FieldReader.TryNumber(fields, FieldTag.ConsumerPriority, out ulong priority);
+        FieldReader.TryNumber(fields, FieldTag.Exclusive, out ulong exclusive);
+        Decision decision = _engine.Subscribe(queue, session.Producer, (long)Math.Min(lease, long.MaxValue), priority, exclusive != 0, facts.Rest, _journal.OpenBlock, out int written, out uint subscription);
         facts.Add(written);
         if (decision.IsTaken)
         {
@@ -254,7 +256,7 @@ public sealed partial class Broker
 
     private static byte[] AnswerOf(in CommandRecord command, Decision decision, string text, byte flags, WriteFields write)
     {
-        Span<byte> room = stackalloc byte[2048];
+        Span<byte> room = stackalloc byte[4096];
         FieldWriter writer = new(room);
         if (decision.IsTaken)
         {

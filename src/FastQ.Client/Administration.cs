@@ -126,6 +126,8 @@ public sealed unsafe partial class Session
             writer.Number(FieldTag.LeaseMilliseconds, (ulong)(subscription.Options.Lease?.TotalMilliseconds ?? 0));
             writer.Number(FieldTag.CreditMessages, subscription.Credit);
             writer.Number(FieldTag.CreditBytes, (ulong)subscription.Options.CreditBytes);
+            writer.Number(FieldTag.ConsumerPriority, subscription.Options.Priority);
+            writer.Number(FieldTag.Exclusive, subscription.Options.IsExclusive ? 1u : 0u);
         }, beforeRuns: answer =>
         {
             subscription.Restart((uint)Connector.Number(answer, FieldTag.Subscription), Connector.Number(answer, FieldTag.FirstDelivery));

@@ -22,6 +22,9 @@ public sealed record BrowsedMessage(ulong Tag, MessageState State, int Deliverie
     /// <summary>Dead-lettering: it has gone in a circle, and stays.</summary>
     public bool IsStopped { get; init; }
 
+    /// <summary>Ready, but in a fifo queue another of its group comes first: it is with a consumer, waits for its retry, or is older.</summary>
+    public bool IsBehind { get; init; }
+
     /// <summary>In a dead-letter queue: where and why it died, the latest first; empty elsewhere, and when the properties are larger than 8 KiB. Made anew at each call.</summary>
     public IReadOnlyList<Death> Deaths => Death.ReadAll(PropertyBytes.Span);
 
@@ -61,6 +64,7 @@ public sealed record BrowsedMessage(ulong Tag, MessageState State, int Deliverie
                 FieldTag.LeaseLeftMilliseconds => message with { LeaseLeft = TimeSpan.FromMilliseconds(reader.Number) },
                 FieldTag.DueMicros => message with { Due = DateTimeOffset.UnixEpoch.AddMicroseconds(reader.Number) },
                 FieldTag.Reason => message with { Reason = (DeathReason)reader.Number },
+                FieldTag.Behind => message with { IsBehind = reader.Number == 1 },
                 FieldTag.Stopped => message with { IsStopped = reader.Number == 1 },
                 FieldTag.TimeMicros => message with { Timestamp = DateTimeOffset.UnixEpoch.AddMicroseconds(reader.Number) },
                 FieldTag.BodyBytes => message with { BodyBytes = (long)reader.Number },

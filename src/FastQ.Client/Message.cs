@@ -56,6 +56,28 @@ public sealed class Message
 
     public string? Type => Property(PropertyTag.Type);
 
+    public string? Group => Property(PropertyTag.Group);
+
+    public string? Tenant => Property(PropertyTag.Tenant);
+
+    /// <summary>See <see cref="PublishOptions.Priority"/>; 0 when it was not set.</summary>
+    public byte Priority
+    {
+        get
+        {
+            PropertyReader reader = new(_properties);
+            while (reader.Next())
+            {
+                if (reader.Tag == PropertyTag.Priority && reader.TryNumber(PropertyType.Int64, out long priority))
+                {
+                    return (byte)Math.Clamp(priority, 0, byte.MaxValue);
+                }
+            }
+
+            return 0;
+        }
+    }
+
     /// <summary>Headers of text. Made anew at each call.</summary>
     public IReadOnlyDictionary<string, string> Headers
     {

@@ -1,3 +1,4 @@
+using System.Text;
 using FastQ.Protocol;
 
 namespace FastQ.Client;
@@ -35,6 +36,15 @@ public sealed record PublishOptions
     /// <summary>It expires so long after it may first be delivered, if the queue's own time is not shorter: then nobody gets it, and it goes to the dead letters. At least 1 ms. Null: as the queue has it.</summary>
     public TimeSpan? TimeToLive { get; init; }
 
+    /// <summary>Higher ones go first, in a queue with <see cref="QueueOptions.Priority"/>; else kept and ignored. Null: 0.</summary>
+    public byte? Priority { get; init; }
+
+    /// <summary>In a queue with <see cref="QueueOptions.Fifo"/>: messages of one group go one after the other. 1 to 255 bytes of UTF-8.</summary>
+    public string? Group { get; init; }
+
+    /// <summary>In a queue with <see cref="QueueOptions.Fair"/>: tenants take turns. 1 to 255 bytes of UTF-8.</summary>
+    public string? Tenant { get; init; }
+
     /// <summary>Headers: key (1 to 255 bytes of UTF-8) and text.</summary>
     public IReadOnlyDictionary<string, string>? Headers { get; init; }
 
@@ -42,7 +52,7 @@ public sealed record PublishOptions
     /// <exception cref="FastQException">A delay is negative, longer than <see cref="Limits.MaxDelayMilliseconds"/> or beside a moment; a time to live is out of its range; they do not fit in <see cref="Limits.MaxPropertyBytes"/>, or a header's key is empty or too long.</exception>
     public byte[] ToBytes()
     {
-        if (MessageId is null && CorrelationId is null && ReplyTo is null && ContentType is null && ContentEncoding is null && Type is null && Delay is null && DeliverAt is null && TimeToLive is null && Headers is null)
+        if (MessageId is null && CorrelationId is null && ReplyTo is null && ContentType is null && ContentEncoding is null && Type is null && Delay is null && DeliverAt is null && TimeToLive is null && Priority is null && Group is null && Tenant is null && Headers is null)
         {
             return [];
         }
@@ -56,6 +66,7 @@ public sealed record PublishOptions
         Write(ref writer, PropertyTag.ContentEncoding, ContentEncoding);
         Write(ref writer, PropertyTag.Type, Type);
         WriteTimes(ref writer);
+        WriteTurn(ref writer);
         foreach ((string key, string value) in Headers ?? new Dictionary<string, string>())
         {
             writer.Header(key, value);
@@ -87,6 +98,27 @@ public sealed record PublishOptions
         {
             writer.Number(PropertyTag.Ttl, PropertyType.Int64, Milliseconds(life, "time to live", least: 1));
         }
+    }
+
+    private void WriteTurn(ref PropertyWriter writer)
+    {
+        if (Priority is byte priority)
+        {
+            writer.Number(PropertyTag.Priority, PropertyType.Int64, priority);
+        }
+
+        WriteKey(ref writer, PropertyTag.Group, Group, "group");
+        WriteKey(ref writer, PropertyTag.Tenant, Tenant, "tenant");
+    }
+
+    private static void WriteKey(ref PropertyWriter writer, PropertyTag tag, string? key, string what)
+    {
+        if (key is not null && Encoding.UTF8.GetByteCount(key) is 0 or > Limits.MaxNameBytes)
+        {
+            throw new FastQException(RefusalCode.BadArgument, $"A {what} has 1 to {Limits.MaxNameBytes} bytes of UTF-8");
+        }
+
+        Write(ref writer, tag, key);
     }
 
     /// <summary>Whole milliseconds, a part of one as a whole one.</summary>

@@ -44,6 +44,24 @@ public sealed record QueueInfo
     /// <summary>See <see cref="QueueOptions.MaxMessageSize"/>; 0: as the broker has it.</summary>
     public long MaxMessageSize { get; init; }
 
+    /// <summary>See <see cref="QueueOptions.Priority"/>.</summary>
+    public bool Priority { get; init; }
+
+    /// <summary>See <see cref="QueueOptions.PriorityShare"/>.</summary>
+    public int PriorityShare { get; init; }
+
+    /// <summary>See <see cref="QueueOptions.Fifo"/>.</summary>
+    public bool Fifo { get; init; }
+
+    /// <summary>See <see cref="QueueOptions.Fair"/>.</summary>
+    public bool Fair { get; init; }
+
+    /// <summary>See <see cref="QueueOptions.FairWeights"/>, as <c>gold=4,silver=2</c>; empty: all get one.</summary>
+    public string FairWeights { get; init; } = "";
+
+    /// <summary>See <see cref="QueueOptions.SingleActive"/>.</summary>
+    public bool SingleActive { get; init; }
+
     /// <summary>Its ways that stand still.</summary>
     public PausedWays Paused { get; init; }
 
@@ -136,6 +154,12 @@ public sealed record QueueInfo
                 FieldTag.MaxBytes => info with { MaxBytes = (long)reader.Number },
                 FieldTag.Overflow => info with { Overflow = (Overflow)reader.Number },
                 FieldTag.MaxMessageSize => info with { MaxMessageSize = (long)reader.Number },
+                FieldTag.Priority => info with { Priority = reader.Number == 1 },
+                FieldTag.PriorityShare => info with { PriorityShare = (int)reader.Number },
+                FieldTag.Fifo => info with { Fifo = reader.Number == 1 },
+                FieldTag.Fair => info with { Fair = reader.Number == 1 },
+                FieldTag.FairWeights => info with { FairWeights = reader.Text },
+                FieldTag.SingleActive => info with { SingleActive = reader.Number == 1 },
                 FieldTag.DeadLettered => info with { DeadLettered = reader.Number },
                 FieldTag.Redelivered => info with { Redelivered = reader.Number },
                 FieldTag.Purged => info with { Purged = reader.Number },

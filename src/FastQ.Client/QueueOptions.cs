@@ -1,3 +1,4 @@
+using System.Globalization;
 using FastQ.Protocol;
 
 namespace FastQ.Client;
@@ -36,6 +37,24 @@ public sealed record QueueOptions
     /// <summary>Largest body, in bytes. 0, the default: as the broker has it.</summary>
     public long? MaxMessageSize { get; init; }
 
+    /// <summary>Messages of a higher <see cref="PublishOptions.Priority"/> go first, those of one by age. Without it a message's priority is kept and ignored. Off by default.</summary>
+    public bool? Priority { get; init; }
+
+    /// <summary>So many of a hundred deliveries go to lower priorities, in turn, while the highest has messages: so that they do not starve. 0 to 50; 0 by default: strictly the highest first.</summary>
+    public int? PriorityShare { get; init; }
+
+    /// <summary>Messages of one <see cref="PublishOptions.Group"/> go one after the other: the next when the one before is settled, and not while it waits for its retry. Groups do not wait for each other. Those without a group are one. Off by default.</summary>
+    public bool? Fifo { get; init; }
+
+    /// <summary>The <see cref="PublishOptions.Tenant"/>s that have messages take turns (among those of one priority), so that none waits for all that another has. Those without a tenant are one. Off by default.</summary>
+    public bool? Fair { get; init; }
+
+    /// <summary>How many messages a tenant gets in a round, 1 to 1000, where that is not one.</summary>
+    public IReadOnlyDictionary<string, int>? FairWeights { get; init; }
+
+    /// <summary>One consumer at a time gets messages; the others stand by, and the next follows when it ends and nothing is with anybody. Off by default.</summary>
+    public bool? SingleActive { get; init; }
+
     /// <exception cref="FastQException">Something is out of range.</exception>
     internal void Write(ref FieldWriter to)
     {
@@ -53,6 +72,23 @@ public sealed record QueueOptions
         Write(ref to, FieldTag.MaxBytes, MaxBytes, "max-bytes");
         Write(ref to, FieldTag.Overflow, (long?)Overflow, "overflow");
         Write(ref to, FieldTag.MaxMessageSize, MaxMessageSize, "max-message-size");
+        Write(ref to, FieldTag.Priority, Priority);
+        Write(ref to, FieldTag.PriorityShare, PriorityShare, "priority-share");
+        Write(ref to, FieldTag.Fifo, Fifo);
+        Write(ref to, FieldTag.Fair, Fair);
+        Write(ref to, FieldTag.SingleActive, SingleActive);
+        if (FairWeights is not null)
+        {
+            to.Text(FieldTag.FairWeights, string.Join(',', FairWeights.Select(pair => string.Create(CultureInfo.InvariantCulture, $"{pair.Key}={pair.Value}"))));
+        }
+    }
+
+    private static void Write(ref FieldWriter to, FieldTag tag, bool? isOn)
+    {
+        if (isOn is bool wanted)
+        {
+            to.Number(tag, wanted ? 1u : 0u);
+        }
     }
 
     private static void Write(ref FieldWriter to, FieldTag tag, long? number, string what)

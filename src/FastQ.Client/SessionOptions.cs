@@ -45,6 +45,12 @@ public sealed record SubscribeOptions
     /// <summary>How long a delivery is held before it goes to somebody else; null: the queue's.</summary>
     public TimeSpan? Lease { get; init; }
 
+    /// <summary>Consumers of a higher priority are served first, as long as they have credit; those of one in turn.</summary>
+    public byte Priority { get; init; }
+
+    /// <summary>This is to be the queue's only consumer: refused (<see cref="FastQ.Protocol.RefusalCode.Denied"/>) where there is another, and so is every other while this one is there.</summary>
+    public bool IsExclusive { get; init; }
+
     /// <summary>Settles of consecutive deliveries are gathered up to this many before they are sent (always when the client waits or flushes).</summary>
     public int SettleBatch { get; init; } = 64;
 }

@@ -66,13 +66,13 @@ public sealed partial class QueueEngine
             return false;
         }
 
-        MessageDates dates = default;
-        if (IsTimed(queue, header) && !TryDatesOf(queue, record, header, out dates))
+        MessageTerms terms = default;
+        if (HasTerms(queue, header) && !TryTermsOf(queue, record, header, out terms))
         {
             return false;
         }
 
-        Enqueue(queue, header.Tag, header.LengthBytes, place, dates);
+        Enqueue(queue, header.Tag, header.LengthBytes, place, terms);
         return true;
     }
 
@@ -82,24 +82,33 @@ public sealed partial class QueueEngine
         header.LengthBytes >= MessageHeader.SizeBytes && (place.Offset & 7) == 0 && header.Tag >= queue.Index.NextTag && (header.Tag == queue.Index.NextTag || (IsLenient && NoteMissed(queue, header.Tag)));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private void Enqueue(Queue queue, ulong tag, uint lengthBytes, Place place, MessageDates dates)
+    private void Enqueue(Queue queue, ulong tag, uint lengthBytes, Place place, MessageTerms terms)
     {
         ref IndexEntry entry = ref queue.Index.Add(tag);
         entry.Place(place, EntryState.Ready);
         entry.LengthBytes = lengthBytes;
         queue.WaitingBytes += lengthBytes - MessageHeader.SizeBytes;
-        if (dates.DueMicros == 0)
+        if (queue.Attributes.IsOrdered)
         {
-            queue.Ready++;
+            queue.MakeOrder().Add(tag, terms.Traits);
+        }
+
+        if (terms.DueMicros != 0)
+        {
+            Delay(queue, tag, ref entry, terms.DueMicros);
+        }
+        else if (queue.Attributes.IsOrdered)
+        {
+            MakeReady(queue, tag, ref entry);
         }
         else
         {
-            Delay(queue, tag, ref entry, dates.DueMicros);
+            queue.Ready++;
         }
 
-        if (dates.ExpiryMicros != 0)
+        if (terms.ExpiryMicros != 0)
         {
-            SetExpiry(queue, tag, dates.ExpiryMicros);
+            SetExpiry(queue, tag, terms.ExpiryMicros);
         }
 
         if (queue.HasLimits)
@@ -129,6 +138,7 @@ public sealed partial class QueueEngine
             queue.Expiry.Remove(tag);
         }
 
+        queue.Order?.Remove(tag);
         Leave(entry.Slot, entry.LengthBytes, block);
         queue.Index.Remove(tag, ref entry);
     }
@@ -303,18 +313,21 @@ public sealed partial class QueueEngine
         public int Count;
         public int Again;
         public long RecordBytes;
-        public ulong LastTag;
+
+        /// <summary>The highest tag of those that were taken in turn: what came back, or has another order, may stand anywhere.</summary>
+        public ulong Last;
     }
 
     /// <summary>One message goes to a consumer. <see cref="Book"/> follows.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void HandOver(Subscription subscription, ulong delivery, ulong tag, ref IndexEntry entry, long leaseEnd, ref HandedOver handed)
     {
+        handed.Last = entry.State == EntryState.Ready ? Math.Max(handed.Last, tag) : handed.Last;
         entry.State = EntryState.InFlight;
+        subscription.Queue.Order?.Move(tag, Standing.InHand);
         handed.Count++;
         handed.Again += entry.Deliveries > 0 ? 1 : 0;
         handed.RecordBytes += entry.LengthBytes;
-        handed.LastTag = Math.Max(handed.LastTag, tag);
         entry.Deliveries = entry.Deliveries == ushort.MaxValue ? entry.Deliveries : (ushort)(entry.Deliveries + 1);
         subscription.HoldsLast = entry.Deliveries >= subscription.Queue.MostDeliveries;
         subscription.Window.Append(delivery, new OpenDelivery { Tag = tag, LeaseEndMicros = leaseEnd });
@@ -330,7 +343,7 @@ public sealed partial class QueueEngine
         queue.InFlight += handed.Count;
         queue.WaitingBytes -= bytes;
         queue.HeldBytes += bytes;
-        queue.Cursor = Math.Max(queue.Cursor, handed.LastTag + 1);
+        queue.Cursor = Math.Max(queue.Cursor, handed.Last + 1);
     }
 
     private bool ApplyFact(in FactRecord fact, ReadOnlySpan<byte> payload, ulong block)
@@ -478,6 +491,7 @@ public sealed partial class QueueEngine
         queue.PurgeNext = queue.Index.Next(0, queue.PurgeEnd);
         queue.Due.Dispose();
         queue.Expiry.Dispose();
+        queue.Order?.Dispose();
         queue.DyingTags.Dispose();
         ForgetAllWords(queue);
         ForgetReturned(queue);
@@ -507,6 +521,7 @@ public sealed partial class QueueEngine
         queue.PurgeEnd = end;
         queue.Cursor = Math.Max(queue.Cursor, end);
         queue.Due.Dispose();
+        queue.Order?.Purge(queue.PurgeGeneration);
         ForgetReturned(queue);
         _purging.Add(queue.Id);
         return true;
@@ -549,12 +564,12 @@ public sealed partial class QueueEngine
 
     private bool ApplySubscribed(in FactRecord fact)
     {
-        if (FindQueue(fact.Count) is not Queue queue || fact.Subject < _nextSubscription || fact.Subject == uint.MaxValue || (long)fact.Second is < Limits.MinLeaseMilliseconds or > Limits.MaxLeaseMilliseconds)
+        if (FindQueue(fact.Count) is not Queue queue || fact.Subject < _nextSubscription || fact.Subject == uint.MaxValue || (long)fact.Second is < Limits.MinLeaseMilliseconds or > Limits.MaxLeaseMilliseconds || !ConsumerRank.IsRank(fact.Third))
         {
             return false;
         }
 
-        Subscription subscription = new(fact.Subject, queue, fact.First, (long)fact.Second);
+        Subscription subscription = new(fact.Subject, queue, fact.First, (long)fact.Second, ConsumerRank.From(fact.Third));
         AddSubscription(subscription);
         _nextSubscription = fact.Subject + 1;
         return true;
@@ -623,6 +638,7 @@ public sealed partial class QueueEngine
         }
 
         queue.Damaged++;
+        queue.Order?.Remove(tag);
         entry.State = EntryState.Damaged;
         return true;
     }
@@ -720,7 +736,18 @@ public sealed partial class QueueEngine
     }
 
     /// <summary>A message that came back is found by dispatch from now on.</summary>
-    private static void Line(Queue queue, ulong tag, in IndexEntry entry) => (queue.IsLast(entry) && queue.MostDeliveries > 1 ? queue.Lasts : queue.Returned).Push(tag);
+    private static void Line(Queue queue, ulong tag, in IndexEntry entry)
+    {
+        bool isLast = queue.IsLast(entry) && queue.MostDeliveries > 1;
+        if (queue.Order?.Contains(tag) == true)
+        {
+            queue.Order.Move(tag, isLast ? Standing.InLineLast : Standing.InLine);
+        }
+        else
+        {
+            (isLast ? queue.Lasts : queue.Returned).Push(tag);
+        }
+    }
 
     private static void ForgetReturned(Queue queue)
     {
@@ -744,6 +771,7 @@ public sealed partial class QueueEngine
     {
         _subscriptions.Add(subscription.Id, subscription);
         subscription.Queue.Subscriptions.Add(subscription);
+        subscription.Queue.HasRanks |= subscription.Rank.Priority != 0;
         if (_producers.TryGetValue(subscription.Producer, out Producer? producer))
         {
             producer.Subscriptions++;
@@ -760,6 +788,7 @@ public sealed partial class QueueEngine
         _subscriptions.Remove(subscription.Id);
         subscription.Queue.Subscriptions.Remove(subscription);
         subscription.Queue.Drained = subscription.Queue.Drained == subscription ? null : subscription.Queue.Drained;
+        subscription.Queue.Active = subscription.Queue.Active == subscription ? null : subscription.Queue.Active;
         _lastSubscription = _lastSubscription == subscription ? null : _lastSubscription;
         subscription.Dispose();
     }

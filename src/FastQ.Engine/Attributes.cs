@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.IO.Hashing;
 using System.Text;
 using FastQ.Protocol;
 
@@ -8,6 +9,9 @@ namespace FastQ.Engine;
 public sealed record QueueAttributes
 {
     private const long DefaultBackoffFactorPermille = 2000;
+    private const int MostPriorityShare = 50;
+    private const int MostWeight = 1000;
+    private const int MostWeightBytes = 512;
     private const long DefaultBackoffMostMilliseconds = 3_600_000;
 
     public static QueueAttributes Default { get; } = new();
@@ -48,6 +52,27 @@ public sealed record QueueAttributes
     /// <summary>Largest body, in bytes. 0: as the broker has it.</summary>
     public long MaxMessageSize { get; init; }
 
+    /// <summary>Messages of a higher priority go first.</summary>
+    public bool Priority { get; init; }
+
+    /// <summary>So many of a hundred deliveries go to lower priorities while the highest waits. 0: none.</summary>
+    public long PriorityShare { get; init; }
+
+    /// <summary>Messages of one group go one after the other, each when the one before is settled.</summary>
+    public bool Fifo { get; init; }
+
+    /// <summary>Tenants take turns.</summary>
+    public bool Fair { get; init; }
+
+    /// <summary>How many messages a tenant gets in a round, where that is not one: <c>gold=4,silver=2</c>.</summary>
+    public string FairWeights { get; init; } = "";
+
+    /// <summary>One consumer at a time gets messages; the others stand by.</summary>
+    public bool SingleActive { get; init; }
+
+    /// <summary>Does it deliver in an order of its own?</summary>
+    public bool IsOrdered => Priority || Fifo || Fair;
+
     /// <summary>Of the queue that dead letters of others go to, where nobody has declared it: what is in it stays until somebody takes it.</summary>
     public static QueueAttributes OfDeadLetters { get; } = new() { DeadLetter = "" };
 
@@ -75,6 +100,12 @@ public sealed record QueueAttributes
                 FieldTag.MaxBytes => attributes with { MaxBytes = NumberOf(reader) },
                 FieldTag.Overflow => attributes with { Overflow = (Overflow)Math.Clamp(NumberOf(reader), 0, byte.MaxValue) },
                 FieldTag.MaxMessageSize => attributes with { MaxMessageSize = NumberOf(reader) },
+                FieldTag.Priority => attributes with { Priority = NumberOf(reader) > 0 },
+                FieldTag.PriorityShare => attributes with { PriorityShare = NumberOf(reader) },
+                FieldTag.Fifo => attributes with { Fifo = NumberOf(reader) > 0 },
+                FieldTag.Fair => attributes with { Fair = NumberOf(reader) > 0 },
+                FieldTag.FairWeights => attributes with { FairWeights = reader.Text },
+                FieldTag.SingleActive => attributes with { SingleActive = NumberOf(reader) > 0 },
                 _ => attributes,
             };
         }
@@ -106,6 +137,12 @@ public sealed record QueueAttributes
         to.Number(FieldTag.MaxBytes, (ulong)MaxBytes);
         to.Number(FieldTag.Overflow, (ulong)Overflow);
         to.Number(FieldTag.MaxMessageSize, (ulong)MaxMessageSize);
+        to.Number(FieldTag.Priority, Priority ? 1u : 0u);
+        to.Number(FieldTag.PriorityShare, (ulong)PriorityShare);
+        to.Number(FieldTag.Fifo, Fifo ? 1u : 0u);
+        to.Number(FieldTag.Fair, Fair ? 1u : 0u);
+        to.Number(FieldTag.SingleActive, SingleActive ? 1u : 0u);
+        to.Text(FieldTag.FairWeights, FairWeights);
         if (DeadLetter is not null)
         {
             to.Text(FieldTag.DeadLetter, DeadLetter);
@@ -125,6 +162,7 @@ public sealed record QueueAttributes
             ?? (BackoffFirstMilliseconds > BackoffMostMilliseconds ? "the back-off's first wait is above its longest" : null)
             ?? (MaxDeliveries is < 0 or > Limits.MostMaxDeliveries ? $"max-deliveries must be 0 (no limit) to {Limits.MostMaxDeliveries}" : null)
             ?? LimitFault()
+            ?? OrderFault()
             ?? DeadLetterFault(name);
     }
 
@@ -142,6 +180,16 @@ public sealed record QueueAttributes
         Compare(differences, "max-length", MaxLength, other.MaxLength, "");
         Compare(differences, "max-bytes", MaxBytes, other.MaxBytes, "");
         Compare(differences, "max-message-size", MaxMessageSize, other.MaxMessageSize, "");
+        Compare(differences, "priority", Priority, other.Priority);
+        Compare(differences, "the share of low priorities", PriorityShare, other.PriorityShare, " of a hundred");
+        Compare(differences, "fifo", Fifo, other.Fifo);
+        Compare(differences, "fair", Fair, other.Fair);
+        Compare(differences, "single-active", SingleActive, other.SingleActive);
+        if (FairWeights != other.FairWeights)
+        {
+            differences.Add($"fair-weights is '{FairWeights}', not '{other.FairWeights}'");
+        }
+
         if (Overflow != other.Overflow)
         {
             differences.Add($"overflow is {NameOf(Overflow)}, not {NameOf(other.Overflow)}");
@@ -171,6 +219,54 @@ public sealed record QueueAttributes
 
         ulong hash = (tag * 0x9E3779B97F4A7C15 + (ulong)deliveries) * 0xD1B54A32D192ED03;
         return wait - (long)((Int128)wait * (long)(hash >> 44) / (5L << 20));
+    }
+
+    /// <summary>What a group or a tenant is known by.</summary>
+    public static ulong HashOf(ReadOnlySpan<byte> key) => XxHash3.HashToUInt64(key);
+
+    /// <summary>The weights of tenants by the hash of their keys; null: none is named. The text is known to be right.</summary>
+    public Dictionary<ulong, int>? TenantWeights() => TryParseWeights(FairWeights, out Dictionary<ulong, int>? weights) ? weights : null;
+
+    private string? OrderFault()
+    {
+        if (PriorityShare is < 0 or > MostPriorityShare)
+        {
+            return $"the share of low priorities must be 0 to {MostPriorityShare} of a hundred";
+        }
+
+        if (PriorityShare > 0 && !Priority)
+        {
+            return "a share of low priorities needs priority";
+        }
+
+        if (!TryParseWeights(FairWeights, out _))
+        {
+            return $"fair-weights must be like gold=4,silver=2: at most {MostWeightBytes} bytes, each weight 1 to {MostWeight}, each tenant once";
+        }
+
+        return FairWeights.Length > 0 && !Fair ? "fair-weights need fair" : null;
+    }
+
+    private static bool TryParseWeights(string text, out Dictionary<ulong, int>? weights)
+    {
+        weights = null;
+        if (Encoding.UTF8.GetByteCount(text) > MostWeightBytes)
+        {
+            return false;
+        }
+
+        foreach (string part in text.Length == 0 ? [] : text.Split(','))
+        {
+            int sign = part.LastIndexOf('=');
+            bool isGood = sign > 0 && int.TryParse(part.AsSpan(sign + 1), NumberStyles.None, CultureInfo.InvariantCulture, out int weight) && weight is >= 1 and <= MostWeight
+                && (weights ??= []).TryAdd(HashOf(Encoding.UTF8.GetBytes(part[..sign])), weight);
+            if (!isGood)
+            {
+                return false;
+            }
+        }
+
+        return true;
     }
 
     private string? LimitFault()
@@ -212,6 +308,14 @@ public sealed record QueueAttributes
         if (mine != other)
         {
             differences.Add(string.Create(CultureInfo.InvariantCulture, $"{name} is {mine}{unit}, not {other}{unit}"));
+        }
+    }
+
+    private static void Compare(List<string> differences, string name, bool mine, bool other)
+    {
+        if (mine != other)
+        {
+            differences.Add($"{name} is {(mine ? "on" : "off")}, not {(other ? "on" : "off")}");
         }
     }
 

@@ -13,7 +13,8 @@ namespace FastQ.Engine;
 /// <param name="DueMicros">Delayed: interval time at which it is ready. Else 0.</param>
 /// <param name="Reason">Dying: why. Else none.</param>
 /// <param name="IsStopped">Dying, and it stays: it has gone in a circle.</param>
-public readonly record struct MessageView(ulong Tag, MessageState State, int Deliveries, DeliveryEntry Place, uint Subscription, long LeaseEndMicros, long DueMicros, DeathReason Reason, bool IsStopped);
+/// <param name="IsBehind">Ready, but another of its group comes first.</param>
+public readonly record struct MessageView(ulong Tag, MessageState State, int Deliveries, DeliveryEntry Place, uint Subscription, long LeaseEndMicros, long DueMicros, DeathReason Reason, bool IsStopped, bool IsBehind);
 
 // Looking at messages without taking them. Cold: it may allocate, and who holds a message is found by a look at all that is open.
 
@@ -52,7 +53,7 @@ public sealed partial class QueueEngine
                 _ => MessageState.Ready,
             };
             _ = found.Due.TryFind(tag, out long due);
-            messages.Add(new MessageView(tag, state, entry.Deliveries, new DeliveryEntry { Slot = entry.Slot, Offset = entry.Offset, LengthBytes = entry.LengthBytes }, 0, 0, due, entry.State == EntryState.Dying ? entry.Reason : DeathReason.None, entry.IsStopped));
+            messages.Add(new MessageView(tag, state, entry.Deliveries, new DeliveryEntry { Slot = entry.Slot, Offset = entry.Offset, LengthBytes = entry.LengthBytes }, 0, 0, due, entry.State == EntryState.Dying ? entry.Reason : DeathReason.None, entry.IsStopped, entry.IsReady && found.Order?.IsBehind(tag) == true));
         }
 
         next = 0;

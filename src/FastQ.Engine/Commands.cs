@@ -138,7 +138,9 @@ public sealed partial class QueueEngine
 
     /// <summary>Makes a subscription.</summary>
     /// <param name="leaseMilliseconds">0: the queue's.</param>
-    public Decision Subscribe(uint queue, ulong producer, long leaseMilliseconds, Span<byte> room, ulong block, out int written, out uint subscription)
+    /// <param name="priority">0 to 255: higher ones are served first, as long as they have credit.</param>
+    /// <param name="isExclusive">Refused where there is another, and so is every other while this one is there.</param>
+    public Decision Subscribe(uint queue, ulong producer, long leaseMilliseconds, ulong priority, bool isExclusive, Span<byte> room, ulong block, out int written, out uint subscription)
     {
         (written, subscription) = (0, 0);
         if (FindQueue(queue) is not Queue found)
@@ -147,9 +149,14 @@ public sealed partial class QueueEngine
         }
 
         long lease = leaseMilliseconds == 0 ? found.Attributes.LeaseMilliseconds : leaseMilliseconds;
-        if (lease is < Limits.MinLeaseMilliseconds or > Limits.MaxLeaseMilliseconds)
+        if (lease is < Limits.MinLeaseMilliseconds or > Limits.MaxLeaseMilliseconds || priority > byte.MaxValue)
         {
             return Decision.Refuse(RefusalCode.BadArgument);
+        }
+
+        if (found.Subscriptions.Count > 0 && (isExclusive || found.Subscriptions[0].Rank.IsExclusive))
+        {
+            return Decision.Refuse(RefusalCode.Denied, 0, isExclusive ? "The queue has consumers already: none can be exclusive" : "The queue has an exclusive consumer");
         }
 
         if (_subscriptions.Count >= _limits.MaxSubscriptions)
@@ -158,7 +165,7 @@ public sealed partial class QueueEngine
         }
 
         subscription = _nextSubscription;
-        written = Write(new FactRecord { Kind = RecordKind.Subscribed, Subject = subscription, Count = queue, First = producer, Second = (ulong)lease }, default, room, block);
+        written = Write(new FactRecord { Kind = RecordKind.Subscribed, Subject = subscription, Count = queue, First = producer, Second = (ulong)lease, Third = new ConsumerRank((byte)priority, isExclusive).Value }, default, room, block);
         _subscriptions[subscription].IsAttached = true;
         return Decision.Taken;
     }

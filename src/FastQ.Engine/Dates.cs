@@ -3,21 +3,21 @@ using FastQ.Protocol;
 
 namespace FastQ.Engine;
 
-// When messages may be delivered, and when they expire. Both stand beside the index, by tag (Times.cs); one record makes up to some
+// When messages may be delivered, and when they expire; and what they say of their turn (DeliveryOrder.cs). Times stand beside the index, by tag (Times.cs); one record makes up to some
 // thousands of them ready, or lets them die. What is in flight does not expire: it does when it comes back.
 
-/// <summary>Dates of a message, by interval time. 0: none.</summary>
-internal readonly record struct MessageDates(long DueMicros, long ExpiryMicros);
+/// <summary>What a message and its queue say of when it is delivered: dates by interval time, 0: none; and its traits, where the queue has an order of its own.</summary>
+internal readonly record struct MessageTerms(long DueMicros, long ExpiryMicros, Traits Traits);
 
 public sealed partial class QueueEngine
 {
-    /// <summary>May this message have dates of its own, or from its queue?</summary>
-    private static bool IsTimed(Queue queue, in MessageHeader header) => header.PropertyBytes != 0 || queue.GivesTimes;
+    /// <summary>May this message have terms of its own, or from its queue?</summary>
+    private static bool HasTerms(Queue queue, in MessageHeader header) => header.PropertyBytes != 0 || queue.GivesTerms;
 
-    /// <summary>Reads when a message is due and when it expires. False: its properties are cut short, contradict themselves, or are not its sender's to write.</summary>
-    private bool TryDatesOf(Queue queue, ReadOnlySpan<byte> record, in MessageHeader header, out MessageDates dates)
+    /// <summary>Reads when a message is due, when it expires, and when its turn is. False: its properties are cut short, contradict themselves, or are not its sender's to write.</summary>
+    private bool TryTermsOf(Queue queue, ReadOnlySpan<byte> record, in MessageHeader header, out MessageTerms terms)
     {
-        dates = default;
+        terms = default;
         if (header.PropertyBytes > record.Length - MessageHeader.SizeBytes)
         {
             return false;
@@ -32,6 +32,9 @@ public sealed partial class QueueEngine
                 PropertyTag.Delay => TryOnce(reader, PropertyType.Int64, 0, Limits.MaxDelayMilliseconds, ref wish.Delay),
                 PropertyTag.DeliverAt => TryOnce(reader, PropertyType.Timestamp, 0, Limits.MaxDelayMilliseconds * 1000, ref wish.At),
                 PropertyTag.Ttl => TryOnce(reader, PropertyType.Int64, 1, Limits.MaxDelayMilliseconds, ref wish.Ttl),
+                PropertyTag.Priority => TryOnce(reader, PropertyType.Int64, 0, byte.MaxValue, ref wish.Priority),
+                PropertyTag.Group => TryOnce(reader, ref wish.Group),
+                PropertyTag.Tenant => TryOnce(reader, ref wish.Tenant),
                 PropertyTag.Death => header.Kind != RecordKind.Message,
                 _ => true,
             };
@@ -41,16 +44,31 @@ public sealed partial class QueueEngine
             }
         }
 
-        dates = DatesFrom(queue, wish);
+        terms = TermsFrom(queue, wish);
         return !reader.IsMalformed && (wish.Delay is null || wish.At is null);
     }
 
-    /// <summary>What a message says of its times.</summary>
+    /// <summary>What a message says of its times and its turn.</summary>
     private ref struct Wish
     {
         public long? Delay;
         public long? At;
         public long? Ttl;
+        public long? Priority;
+        public ReadOnlySpan<byte> Group;
+        public ReadOnlySpan<byte> Tenant;
+    }
+
+    /// <summary>A key: text of 1 to <see cref="Limits.MaxNameBytes"/> bytes.</summary>
+    private static bool TryOnce(in PropertyReader reader, ref ReadOnlySpan<byte> key)
+    {
+        if (!key.IsEmpty || reader.Type != PropertyType.Text || reader.Value.Length is 0 or > Limits.MaxNameBytes)
+        {
+            return false;
+        }
+
+        key = reader.Value;
+        return true;
     }
 
     private static bool TryOnce(in PropertyReader reader, PropertyType type, long least, long most, ref long? value)
@@ -64,13 +82,21 @@ public sealed partial class QueueEngine
         return true;
     }
 
-    private MessageDates DatesFrom(Queue queue, in Wish wish)
+    private MessageTerms TermsFrom(Queue queue, in Wish wish)
     {
         long waits = Math.Min(wish.At is long moment ? moment - WallMicros : (wish.Delay ?? queue.Attributes.DelayMilliseconds) * 1000, Limits.MaxDelayMilliseconds * 1000); // A journal's wall clock may say anything.
         long due = waits > 0 ? IntervalMicros + waits : 0;
         long ofQueue = queue.Attributes.TtlMilliseconds;
         long lives = Math.Min(wish.Ttl ?? long.MaxValue, ofQueue == 0 ? long.MaxValue : ofQueue);
-        return new MessageDates(due, lives == long.MaxValue ? 0 : Math.Max(due, IntervalMicros) + lives * 1000);
+        return new MessageTerms(due, lives == long.MaxValue ? 0 : Math.Max(due, IntervalMicros) + lives * 1000, queue.Attributes.IsOrdered ? TraitsFrom(queue.Attributes, wish) : default);
+    }
+
+    /// <summary>Groups and tenants are known by a hash of their keys: two that share one share a turn, and nothing else.</summary>
+    private static Traits TraitsFrom(QueueAttributes attributes, in Wish wish)
+    {
+        byte priority = attributes.Priority ? (byte)(wish.Priority ?? 0) : (byte)0;
+        ulong tenant = attributes.Fair && !wish.Tenant.IsEmpty ? QueueAttributes.HashOf(wish.Tenant) : 0;
+        return new Traits(priority, tenant, attributes.Fifo ? QueueAttributes.HashOf(wish.Group) | Traits.KeepsOrder : priority);
     }
 
     /// <summary>A message waits for its time. It is counted nowhere else.</summary>
@@ -80,6 +106,7 @@ public sealed partial class QueueEngine
         entry.Generation = queue.PurgeGeneration;
         queue.Delayed++;
         queue.Due.Set(tag, dueMicros);
+        queue.Order?.Move(tag, entry.Deliveries > 0 ? Standing.Held : Standing.Out); // What was delivered already holds those behind it in its group.
         NoteQueueTimer(queue, dueMicros);
     }
 
@@ -139,6 +166,7 @@ public sealed partial class QueueEngine
         }
 
         NoteQueueTimer(queue, NextDate(queue));
+        List(queue); // What waited behind it in its group may go.
         return true;
     }
 

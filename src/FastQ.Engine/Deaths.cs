@@ -68,7 +68,7 @@ public sealed partial class QueueEngine
     {
         ref MessageHeader header = ref MemoryMarshal.AsRef<MessageHeader>(record);
         Queue target = _queues[header.Queue];
-        if ((target.Index.NeedsMemory || target.GivesTimes) && !_pages.HasRoom)
+        if ((target.Index.NeedsMemory || target.GivesTerms) && !_pages.HasRoom)
         {
             return Decision.Refuse(RefusalCode.LimitReached, (ulong)_limits.IndexBytes);
         }
@@ -101,6 +101,7 @@ public sealed partial class QueueEngine
         }
 
         queue.Expiry.Remove(tag);
+        queue.Order?.Remove(tag);
         entry.State = EntryState.Dying;
         entry.Generation = (ushort)reason;
         queue.Dying++;
@@ -155,7 +156,7 @@ public sealed partial class QueueEngine
     private bool ApplyDeadLetter(ReadOnlySpan<byte> record, Place place, ulong block)
     {
         MessageHeader header = MemoryMarshal.Read<MessageHeader>(record);
-        if (FindQueue(header.Queue) is not Queue target || !IsNext(target, header, place) || !TryDatesOf(target, record, header, out MessageDates dates) || !TryOriginOf(record, header, out uint id, out ulong tag))
+        if (FindQueue(header.Queue) is not Queue target || !IsNext(target, header, place) || !TryTermsOf(target, record, header, out MessageTerms terms) || !TryOriginOf(record, header, out uint id, out ulong tag))
         {
             return false;
         }
@@ -165,7 +166,7 @@ public sealed partial class QueueEngine
             return false;
         }
 
-        Enqueue(target, header.Tag, header.LengthBytes, place, dates);
+        Enqueue(target, header.Tag, header.LengthBytes, place, terms);
         return true;
     }
 

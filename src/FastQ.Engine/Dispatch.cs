@@ -68,8 +68,8 @@ public sealed partial class QueueEngine
         bool shared = queue.Subscriptions.Count > 1;
         int most = (int)Math.Min(Math.Min(entries.Length, shared ? SharedRun : Limits.MaxRunEntries), to.CreditMessages - to.Open);
         ulong last = to.Open == 0 ? FirstLast(queue) : 0;
-        bool cameBack = false;
-        ulong first = last != 0 ? last : FirstPlain(queue, out cameBack);
+        Source source = Source.InTurn;
+        ulong first = last != 0 ? last : FirstPlain(queue, out source);
         Invariant.Holds(first != 0);
         most = last != 0 ? 1 : most;
         long leaseEnd = IntervalMicros + to.LeaseMilliseconds * 1000;
@@ -79,9 +79,14 @@ public sealed partial class QueueEngine
         while (handed.Count < most && (ulong)(to.OpenBytes + handed.RecordBytes) < to.CreditBytes)
         {
             ref IndexEntry entry = ref queue.Index.Find(tag);
-            if (Unsafe.IsNullRef(ref entry) || (last == 0 && !IsPlain(queue, tag, entry, cameBack)))
+            if (Unsafe.IsNullRef(ref entry) || (last == 0 && !IsPlain(queue, tag, entry, source)))
             {
                 break;
+            }
+
+            if (queue.Order is DeliveryOrder order && order.Contains(tag))
+            {
+                order.Serve(tag);
             }
 
             int at = handed.Count;
@@ -123,29 +128,60 @@ public sealed partial class QueueEngine
 
         bool hasLast = FirstLast(queue) != 0;
         bool hasPlain = FirstPlain(queue, out _) != 0;
-        Drain(queue, hasLast);
+        Subscription? active = queue.Attributes.SingleActive ? ActiveOf(queue) : null;
+        Drain(queue, hasLast, active);
         int count = queue.Subscriptions.Count;
+        int chosen = -1;
+        byte highest = 0;
         for (int i = 0; i < count && (hasLast || hasPlain); i++)
         {
             Subscription candidate = queue.Subscriptions[(queue.NextSubscription + i) % count];
             bool gets = (hasLast && candidate.Open == 0) || (hasPlain && candidate != queue.Drained);
-            if (gets && candidate.HasCredit)
+            if (!gets || !candidate.HasCredit || (queue.Attributes.SingleActive && candidate != active) || (chosen >= 0 && candidate.Rank.Priority <= highest))
             {
-                queue.NextSubscription = (queue.NextSubscription + i + 1) % count;
-                subscription = candidate.Id;
-                return true;
+                continue;
+            }
+
+            (chosen, highest, subscription) = ((queue.NextSubscription + i) % count, candidate.Rank.Priority, candidate.Id);
+            if (!queue.HasRanks)
+            {
+                break;
             }
         }
 
-        return false;
+        queue.NextSubscription = chosen < 0 ? queue.NextSubscription : (chosen + 1) % count;
+        return chosen >= 0;
+    }
+
+    /// <summary>The one consumer that gets messages, till it ends or its session does. Another follows it only when nothing is with anybody: what the former one holds may still be settled. Null: nobody, for now.</summary>
+    private static Subscription? ActiveOf(Queue queue)
+    {
+        if (queue.Active is not { IsAttached: true })
+        {
+            queue.Active = null;
+            foreach (Subscription candidate in queue.Subscriptions)
+            {
+                if (candidate.IsAttached && candidate.CreditMessages > 0 && (queue.Active is null || candidate.Rank.Priority > queue.Active.Rank.Priority))
+                {
+                    queue.Active = candidate;
+                }
+            }
+        }
+
+        Subscription? active = queue.Active;
+        return active is null || queue.InFlight != active.Open ? null : active;
     }
 
     /// <summary>Somebody is to hold nothing soon, while there is a message at its last delivery.</summary>
-    private static void Drain(Queue queue, bool hasLast)
+    private static void Drain(Queue queue, bool hasLast, Subscription? active)
     {
         if (!hasLast)
         {
             queue.Drained = null;
+        }
+        else if (queue.Attributes.SingleActive)
+        {
+            queue.Drained = active;
         }
         else if (queue.Drained is not { CreditMessages: > 0, HoldsLast: false })
         {
@@ -154,21 +190,47 @@ public sealed partial class QueueEngine
     }
 
     /// <summary>The first message whose next delivery is the last that is allowed; 0: none. Where only one is allowed they are all so.</summary>
-    private ulong FirstLast(Queue queue) => queue.MostDeliveries == 1 ? First(queue, out _) : FirstIn(queue, queue.Lasts);
+    private ulong FirstLast(Queue queue) => queue.MostDeliveries == 1 ? First(queue, out _) : Sooner(queue, FirstIn(queue, queue.Lasts), FirstOrdered(queue, last: true));
 
     /// <summary>The first of the others; 0: none.</summary>
-    private ulong FirstPlain(Queue queue, out bool cameBack)
+    private ulong FirstPlain(Queue queue, out Source source)
     {
-        cameBack = false;
-        return queue.MostDeliveries == 1 ? 0 : First(queue, out cameBack);
+        source = Source.InTurn;
+        return queue.MostDeliveries == 1 ? 0 : First(queue, out source);
     }
 
-    private ulong First(Queue queue, out bool cameBack)
+    private ulong First(Queue queue, out Source source)
     {
         ulong returned = FirstIn(queue, queue.Returned);
         ulong inTurn = FirstInTurn(queue);
-        cameBack = returned != 0 && (inTurn == 0 || returned < inTurn);
-        return cameBack ? returned : inTurn;
+        bool cameBack = returned != 0 && (inTurn == 0 || returned < inTurn);
+        ulong unordered = cameBack ? returned : inTurn;
+        ulong ordered = FirstOrdered(queue, last: false);
+        ulong first = Sooner(queue, unordered, ordered);
+        source = first == ordered && ordered != 0 ? Source.Order : cameBack ? Source.Returned : Source.InTurn;
+        return first;
+    }
+
+    /// <summary>Of a message that has no traits, and so no priority, and one that has: which goes first.</summary>
+    private static ulong Sooner(Queue queue, ulong unordered, ulong ordered) =>
+        ordered == 0 || (unordered != 0 && unordered < ordered && queue.Order!.PriorityOf(ordered) == 0) ? unordered : ordered;
+
+    /// <summary>The message whose turn it is in the queue's own order; 0: none. What has expired steps out.</summary>
+    private ulong FirstOrdered(Queue queue, bool last)
+    {
+        if (queue.Order is not DeliveryOrder order)
+        {
+            return 0;
+        }
+
+        ulong tag = order.First(last);
+        while (tag != 0 && HasExpired(queue, tag))
+        {
+            order.Move(tag, Standing.Out);
+            tag = order.First(last);
+        }
+
+        return tag;
     }
 
     /// <summary>The first message that never was anything but ready; 0: none.</summary>
@@ -213,6 +275,23 @@ public sealed partial class QueueEngine
 
     /// <summary>May it go in a run with its neighbours?</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private bool IsPlain(Queue queue, ulong tag, in IndexEntry entry, bool cameBack) =>
-        entry.State == (cameBack ? EntryState.Returned : EntryState.Ready) && !queue.IsVoid(tag, entry) && !(cameBack && queue.IsLast(entry)) && !HasExpired(queue, tag);
+    private bool IsPlain(Queue queue, ulong tag, in IndexEntry entry, Source source) => source switch
+    {
+        Source.InTurn => entry.State == EntryState.Ready && !queue.IsVoid(tag, entry) && !HasExpired(queue, tag),
+        Source.Returned => entry.State == EntryState.Returned && !queue.IsVoid(tag, entry) && !queue.IsLast(entry) && !HasExpired(queue, tag) && queue.Order?.Contains(tag) != true,
+        _ => FirstPlain(queue, out _) == tag,
+    };
+
+    /// <summary>Where the first message was found.</summary>
+    private enum Source
+    {
+        /// <summary>From the cursor on: it never was anything but ready.</summary>
+        InTurn,
+
+        /// <summary>It came back.</summary>
+        Returned,
+
+        /// <summary>In the queue's own order.</summary>
+        Order,
+    }
 }

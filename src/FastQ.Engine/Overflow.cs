@@ -77,8 +77,28 @@ public sealed partial class QueueEngine
         ulong plain = FirstPlain(queue, out _);
         ulong last = FirstLast(queue);
         tag = plain == 0 || (last != 0 && last < plain) ? last : plain;
+        tag = OldestOrdered(queue) is ulong ordered and not 0 ? ordered : tag;
         tag = tag == 0 && queue.Due.TryPeek(out TimedTag earliest) ? earliest.Tag : tag;
         return tag != 0;
+    }
+
+    /// <summary>Where the queue has an order of its own: the first of the lowest priority; else the oldest of those that wait behind others of their group. 0: none.</summary>
+    private static ulong OldestOrdered(Queue queue)
+    {
+        if (queue.Order is not { Count: > 0 } order)
+        {
+            return 0;
+        }
+
+        ulong lowest = order.Lowest();
+        ulong end = queue.Index.NextTag;
+        for (ulong tag = queue.Index.Next(0, end); lowest == 0 && tag < end; tag = queue.Index.Next(tag + 1, end))
+        {
+            ref IndexEntry entry = ref queue.Index.Find(tag);
+            lowest = entry.State == EntryState.Returned && !queue.IsVoid(tag, entry) ? tag : 0;
+        }
+
+        return lowest;
     }
 
     /// <summary>How many from the oldest on, neighbours that wait as it does, until the queue holds what it may.</summary>
@@ -90,9 +110,9 @@ public sealed partial class QueueEngine
         for (ulong tag = first; count < SliceTags && queue.Exceeds(-count, -bytes); tag++)
         {
             ref IndexEntry entry = ref queue.Index.Find(tag);
-            if (Unsafe.IsNullRef(ref entry) || entry.State != state || queue.IsVoid(tag, entry) || (count > 0 && state == EntryState.Delayed))
+            if (Unsafe.IsNullRef(ref entry) || entry.State != state || queue.IsVoid(tag, entry) || (count > 0 && (state == EntryState.Delayed || queue.Order?.Contains(tag) == true)))
             {
-                break; // Of the delayed one at a time: they go by when they are due.
+                break; // Of the delayed, and where there is an order, one at a time: neighbours have other turns.
             }
 
             count++;
@@ -123,6 +143,7 @@ public sealed partial class QueueEngine
         }
 
         DropGone(queue);
+        List(queue); // What waited behind it in its group may go.
         return fits;
     }
 }

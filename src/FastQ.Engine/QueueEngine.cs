@@ -19,7 +19,7 @@ namespace FastQ.Engine;
 public sealed partial class QueueEngine : IDisposable
 {
     /// <summary>Room that every method which writes a fact needs at most, in bytes (a name and attributes included).</summary>
-    public const int MaxFactBytes = 1024;
+    public const int MaxFactBytes = 2048;
 
     /// <summary>Times beyond are not ours: sums of times must not overflow.</summary>
     private const long LatestMicros = long.MaxValue / 4;
@@ -174,13 +174,13 @@ public sealed partial class QueueEngine : IDisposable
             return beyond;
         }
 
-        MessageDates dates = default;
-        if (IsTimed(queue, header) && !TryDatesOf(queue, record, header, out dates))
+        MessageTerms terms = default;
+        if (HasTerms(queue, header) && !TryTermsOf(queue, record, header, out terms))
         {
             return Decision.Refuse(RefusalCode.BadArgument);
         }
 
-        if ((queue.Index.NeedsMemory || dates != default) && !_pages.HasRoom)
+        if ((queue.Index.NeedsMemory || queue.GivesTerms || terms != default) && !_pages.HasRoom)
         {
             return Decision.Refuse(RefusalCode.LimitReached, (ulong)_limits.IndexBytes, "Bytes of memory for the indexes of all queues");
         }
@@ -190,7 +190,7 @@ public sealed partial class QueueEngine : IDisposable
         header.Tag = queue.Index.NextTag;
         header.Flags = 0; // Who waits for which confirm is the session's business.
         CountNumber();
-        Enqueue(queue, header.Tag, header.LengthBytes, place, dates);
+        Enqueue(queue, header.Tag, header.LengthBytes, place, terms);
         return Decision.Taken;
     }
 

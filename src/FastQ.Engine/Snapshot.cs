@@ -10,11 +10,11 @@ namespace FastQ.Engine;
 // The persistent state as bytes, and back. A snapshot is as hostile as any file: every count, link and length is checked, and what can
 // be counted again is counted again.
 //
-//   | version, clocks, next ids | producers | queues: attributes, counts, entries, times of the delayed, expiries, words of the dying | subscriptions: open deliveries | slots | end mark |
+//   | version, clocks, next ids | producers | queues: attributes, counts, entries, times of the delayed, expiries, words of the dying, traits | subscriptions: open deliveries | slots | end mark |
 
 public sealed partial class QueueEngine
 {
-    private const ulong SnapshotVersion = 4;
+    private const ulong SnapshotVersion = 5;
     private const ulong EndMark = 0x444E452051455441;
 
     /// <summary>Tags, delivery numbers and tokens never come near: sums of them must not overflow.</summary>
@@ -113,13 +113,13 @@ public sealed partial class QueueEngine
             for (ulong tag = q.Index.Next(0, q.Index.NextTag); tag < q.Index.NextTag; tag = q.Index.Next(tag + 1, q.Index.NextTag))
             {
                 IndexEntry e = q.Index.Find(tag);
-                to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"  {tag} {e.State} at {e.Slot}:{e.Offset} length {e.LengthBytes} deliveries {e.Deliveries} generation {e.Generation}{(q.Due.TryFind(tag, out long due) ? $" due {due}" : "")}{(q.Expiry.TryFind(tag, out long expiry) ? $" expires {expiry}" : "")}{(q.Words is not null && q.Words.TryGetValue(tag, out byte[]? words) ? $" words {Convert.ToHexString(words)}" : "")}"));
+                to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"  {tag} {e.State} at {e.Slot}:{e.Offset} length {e.LengthBytes} deliveries {e.Deliveries} generation {e.Generation}{(q.Due.TryFind(tag, out long due) ? $" due {due}" : "")}{(q.Expiry.TryFind(tag, out long expiry) ? $" expires {expiry}" : "")}{(q.Words is not null && q.Words.TryGetValue(tag, out byte[]? words) ? $" words {Convert.ToHexString(words)}" : "")}{(q.Order is not null && q.Order.TryFind(tag, out Traits traits) ? $" {traits}" : "")}"));
             }
         }
 
         foreach (Subscription s in _subscriptions.Values.OrderBy(s => s.Id))
         {
-            to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"subscription {s.Id} queue {s.Queue.Id} producer {s.Producer} lease {s.LeaseMilliseconds} next {s.NextDelivery} open {s.Open} bytes {s.OpenBytes}"));
+            to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"subscription {s.Id} queue {s.Queue.Id} producer {s.Producer} lease {s.LeaseMilliseconds} rank {s.Rank.Value} next {s.NextDelivery} open {s.Open} bytes {s.OpenBytes}"));
             foreach ((ulong delivery, OpenDelivery open) in OpenOf(s))
             {
                 to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"  {delivery} tag {open.Tag} until {open.LeaseEndMicros}"));
@@ -186,6 +186,7 @@ public sealed partial class QueueEngine
         SaveTimes(to, queue);
         SaveExpiries(to, queue);
         SaveWords(to, queue);
+        SaveTraits(to, queue);
     }
 
     /// <summary>| length | fields |</summary>
@@ -242,6 +243,24 @@ public sealed partial class QueueEngine
         Number(to, 0);
     }
 
+    /// <summary>| tag, priority, tenant, line | ... | 0 |, the tags rising.</summary>
+    private static void SaveTraits(IBufferWriter<byte> to, Queue queue)
+    {
+        ulong end = queue.Index.NextTag;
+        for (ulong tag = queue.Index.Next(0, end); tag < end && queue.Order is { Count: > 0 } order; tag = queue.Index.Next(tag + 1, end))
+        {
+            if (order.TryFind(tag, out Traits traits))
+            {
+                Number(to, tag);
+                Number(to, traits.Priority);
+                Number(to, traits.Tenant);
+                Number(to, traits.Line);
+            }
+        }
+
+        Number(to, 0);
+    }
+
     /// <summary>| tag, 16 bytes of the entry | ... | 0 |, the tags rising.</summary>
     private static void SaveEntries(IBufferWriter<byte> to, QueueIndex index)
     {
@@ -273,6 +292,7 @@ public sealed partial class QueueEngine
         Number(to, subscription.Queue.Id);
         Number(to, subscription.Producer);
         Number(to, (ulong)subscription.LeaseMilliseconds);
+        Number(to, subscription.Rank.Value);
         Number(to, subscription.NextDelivery);
         Number(to, (ulong)subscription.Open);
         foreach ((ulong delivery, OpenDelivery open) in OpenOf(subscription))
@@ -412,7 +432,7 @@ public sealed partial class QueueEngine
 
         // A deletion frees entries in their order: one that it has passed over would never be freed, nor its slot.
         queue.Index.SetNextTag(nextTag);
-        return !loader.HasFailed && !(queue.IsDeleted && queue.Index.Next(0, queue.PurgeNext) < queue.PurgeNext) && LoadTimes(loader, queue) && LoadExpiries(loader, queue) && LoadWords(loader, queue);
+        return !loader.HasFailed && !(queue.IsDeleted && queue.Index.Next(0, queue.PurgeNext) < queue.PurgeNext) && LoadTimes(loader, queue) && LoadExpiries(loader, queue) && LoadWords(loader, queue) && LoadTraits(loader, queue);
     }
 
     /// <summary>Is it a state that there is, and of what is dying a reason that there is?</summary>
@@ -460,6 +480,27 @@ public sealed partial class QueueEngine
         return !loader.HasFailed;
     }
 
+    private static bool LoadTraits(Loader loader, Queue queue)
+    {
+        ulong last = 0;
+        for (ulong tag = loader.Number(); tag != 0; tag = loader.Number())
+        {
+            ulong priority = loader.Number();
+            Traits traits = new((byte)priority, loader.Number(), loader.Number());
+            ref IndexEntry entry = ref queue.Index.Find(tag);
+            bool mayHave = !Unsafe.IsNullRef(ref entry) && entry.State is EntryState.InFlight or EntryState.Returned or EntryState.Delayed;
+            if (loader.HasFailed || tag <= last || priority > byte.MaxValue || !traits.IsValid || queue.IsDeleted || !mayHave)
+            {
+                return false;
+            }
+
+            queue.MakeOrder().Add(tag, traits);
+            last = tag;
+        }
+
+        return !loader.HasFailed;
+    }
+
     private static bool LoadTimes(Loader loader, Queue queue)
     {
         ulong end = queue.Index.NextTag;
@@ -496,14 +537,15 @@ public sealed partial class QueueEngine
             bool known = _queues.TryGetValue((uint)loader.Number(), out Queue? queue);
             ulong producer = loader.Number();
             long lease = (long)loader.Number();
+            ulong rank = loader.Number();
             ulong next = loader.Number();
             ulong open = loader.Number();
-            if (!known || queue!.IsDeleted || id == 0 || id >= _nextSubscription || next is 0 or > MostTag || lease is < Limits.MinLeaseMilliseconds or > Limits.MaxLeaseMilliseconds || _subscriptions.ContainsKey(id))
+            if (!known || queue!.IsDeleted || id == 0 || id >= _nextSubscription || next is 0 or > MostTag || lease is < Limits.MinLeaseMilliseconds or > Limits.MaxLeaseMilliseconds || !ConsumerRank.IsRank(rank) || _subscriptions.ContainsKey(id))
             {
                 return false;
             }
 
-            Subscription subscription = new(id, queue, producer, lease);
+            Subscription subscription = new(id, queue, producer, lease, ConsumerRank.From(rank));
             AddSubscription(subscription);
             ulong last = 0;
             for (ulong k = 0; k < open; k++)
@@ -572,6 +614,7 @@ public sealed partial class QueueEngine
                     case EntryState.InFlight:
                         inFlight++;
                         queue.HeldBytes += bytes;
+                        queue.Order?.Move(tag, Standing.InHand);
                         break;
                     case EntryState.Damaged:
                         damaged++;
@@ -580,6 +623,7 @@ public sealed partial class QueueEngine
                     case EntryState.Delayed:
                         delayed++;
                         queue.WaitingBytes += bytes;
+                        queue.Order?.Move(tag, entry.Deliveries > 0 ? Standing.Held : Standing.Out);
                         break;
                     case EntryState.Dying:
                         dying++;

@@ -25,6 +25,9 @@ internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, Pa
     /// <summary>When messages expire, by interval time: of those in flight, too, that they do when they come back.</summary>
     public MessageTimes Expiry { get; } = new(pages);
 
+    /// <summary>Of messages that came while the queue had an order of its own; null: none ever did.</summary>
+    public DeliveryOrder? Order { get; private set; }
+
     /// <summary>No message that is ready and not in the heap has a lower tag: dispatch takes the lowest first.</summary>
     public ulong Cursor { get; set; } = 1;
 
@@ -89,8 +92,8 @@ internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, Pa
 
     public string DeadLetter => Attributes.DeadLetter ?? "";
 
-    /// <summary>May a message have a time from its queue?</summary>
-    public bool GivesTimes { get; private set; } = AreTimesIn(attributes);
+    /// <summary>May a message have a time or a turn from its queue?</summary>
+    public bool GivesTerms { get; private set; } = AreTermsIn(attributes);
 
     /// <summary>Is a message judged by limits of its queue?</summary>
     public bool HasLimits { get; private set; } = AreLimitsIn(attributes);
@@ -98,7 +101,8 @@ internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, Pa
     public void Change(QueueAttributes to)
     {
         Attributes = to;
-        (MostDeliveries, GivesTimes) = (MostIn(to), AreTimesIn(to));
+        (MostDeliveries, GivesTerms) = (MostIn(to), AreTermsIn(to));
+        Order?.Rule((int)to.PriorityShare, to.TenantWeights());
         Pause(Paused);
     }
 
@@ -110,7 +114,7 @@ internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, Pa
 
     private static int MostIn(QueueAttributes attributes) => attributes.MaxDeliveries is long most and > 0 ? (int)most : int.MaxValue;
 
-    private static bool AreTimesIn(QueueAttributes attributes) => attributes.DelayMilliseconds != 0 || attributes.TtlMilliseconds != 0;
+    private static bool AreTermsIn(QueueAttributes attributes) => attributes.DelayMilliseconds != 0 || attributes.TtlMilliseconds != 0 || attributes.IsOrdered;
 
     private static bool AreLimitsIn(QueueAttributes attributes) => (attributes.MaxLength | attributes.MaxBytes | attributes.MaxMessageSize) != 0;
 
@@ -119,6 +123,18 @@ internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, Pa
 
     /// <summary>Would so many more messages, of so many bytes together, be more than may wait?</summary>
     public bool Exceeds(long more, long bytes) => (Attributes.MaxLength != 0 && Ready + Delayed + more > Attributes.MaxLength) || (Attributes.MaxBytes != 0 && WaitingBytes + bytes > Attributes.MaxBytes);
+
+    /// <summary>The order, made when it is needed first.</summary>
+    public DeliveryOrder MakeOrder()
+    {
+        if (Order is null)
+        {
+            Order = new DeliveryOrder(pages, PurgeGeneration);
+            Order.Rule((int)Attributes.PriorityShare, Attributes.TenantWeights());
+        }
+
+        return Order;
+    }
 
     /// <summary>The next delivery is the last that is allowed.</summary>
     public bool IsLast(in IndexEntry entry) => entry.Deliveries + 1 >= MostDeliveries;
@@ -157,6 +173,12 @@ internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, Pa
 
     public int NextSubscription { get; set; }
 
+    /// <summary>Some consumer has a priority.</summary>
+    public bool HasRanks { get; set; }
+
+    /// <summary>Where one consumer at a time gets messages: it.</summary>
+    public Subscription? Active { get; set; }
+
     public bool IsListed { get; set; }
 
     /// <summary>Nothing of it falls due before.</summary>
@@ -167,6 +189,7 @@ internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, Pa
         Index.Dispose();
         Due.Dispose();
         Expiry.Dispose();
+        Order?.Dispose();
         Returned.Dispose();
         Lasts.Dispose();
         DyingTags.Dispose();
@@ -184,8 +207,22 @@ internal struct OpenDelivery : IVacant
     public readonly bool IsVacant => Tag == 0;
 }
 
+/// <summary>How a consumer stands to the others of its queue.</summary>
+/// <param name="Priority">Higher ones are served first, as long as they have credit.</param>
+/// <param name="IsExclusive">There are no others.</param>
+internal readonly record struct ConsumerRank(byte Priority, bool IsExclusive)
+{
+    private const ulong Exclusive = 256;
+
+    public static bool IsRank(ulong value) => value < 2 * Exclusive;
+
+    public static ConsumerRank From(ulong value) => new((byte)value, (value & Exclusive) != 0);
+
+    public ulong Value => Priority | (IsExclusive ? Exclusive : 0);
+}
+
 /// <summary>A consumer's claim on a queue.</summary>
-internal sealed class Subscription(uint id, Queue queue, ulong producer, long leaseMilliseconds) : IDisposable
+internal sealed class Subscription(uint id, Queue queue, ulong producer, long leaseMilliseconds, ConsumerRank rank) : IDisposable
 {
     public uint Id => id;
 
@@ -195,6 +232,8 @@ internal sealed class Subscription(uint id, Queue queue, ulong producer, long le
     public ulong Producer => producer;
 
     public long LeaseMilliseconds => leaseMilliseconds;
+
+    public ConsumerRank Rank => rank;
 
     /// <summary>Open deliveries by their number.</summary>
     public SparseRing<OpenDelivery> Window { get; } = new();

@@ -17,40 +17,31 @@ internal readonly record struct TimedTag(long AtMicros, ulong Tag) : IComparable
 }
 
 /// <summary>Times by tag, and the earliest of them. One thread. Its memory is charged to the budget of the indexes.</summary>
-internal sealed unsafe class MessageTimes(PageAllocator pages) : IDisposable
+internal sealed class MessageTimes(PageAllocator pages) : IDisposable
 {
-    private const int LeastCapacity = 16;
     private const int FewLeftovers = 64;
-    private Row* _rows;
-    private int _capacity;
+    private readonly NativeMap<Row> _rows = new();
     private readonly NativeHeap<TimedTag> _heap = new();
     private long _charged;
 
     /// <summary>How many messages have a time.</summary>
-    public int Count { get; private set; }
+    public int Count => _rows.Count;
 
-    public long Bytes => (long)_capacity * sizeof(Row) + _heap.Bytes;
+    public long Bytes => _rows.Bytes + _heap.Bytes;
 
     /// <summary>The time of a message.</summary>
     public bool TryFind(ulong tag, out long atMicros)
     {
-        int at = Count == 0 ? -1 : Find(tag);
-        atMicros = at >= 0 && _rows[at].Tag == tag ? _rows[at].AtMicros : 0;
-        return at >= 0 && _rows[at].Tag == tag;
+        ref Row row = ref _rows.Find(new Row { Tag = tag });
+        bool isThere = !Unsafe.IsNullRef(ref row);
+        atMicros = isThere ? row.AtMicros : 0;
+        return isThere;
     }
 
     /// <summary>Gives a message a time, in the place of the one it had.</summary>
     public void Set(ulong tag, long atMicros)
     {
-        Invariant.Holds(tag != 0);
-        if ((Count + 1) * 3 > _capacity * 2)
-        {
-            Resize(Math.Max(LeastCapacity, _capacity * 2));
-        }
-
-        int at = Find(tag);
-        Count += _rows[at].Tag == tag ? 0 : 1;
-        _rows[at] = new Row { Tag = tag, AtMicros = atMicros };
+        _rows.Set(new Row { Tag = tag, AtMicros = atMicros });
         _heap.Push(new TimedTag(atMicros, tag));
         if (_heap.Count > 2 * Count + FewLeftovers)
         {
@@ -63,35 +54,21 @@ internal sealed unsafe class MessageTimes(PageAllocator pages) : IDisposable
     /// <summary>A message has no time any more; nothing happens when it had none.</summary>
     public void Remove(ulong tag)
     {
-        int hole = Count == 0 ? -1 : Find(tag);
-        if (hole < 0 || _rows[hole].Tag != tag)
+        if (!_rows.Remove(new Row { Tag = tag }))
         {
             return;
         }
 
-        // What stands behind it and would not be found any more moves up (Knuth, The Art of Computer Programming, volume 3, 6.4, algorithm R).
-        int mask = _capacity - 1;
-        for (int at = (hole + 1) & mask; _rows[at].Tag != 0; at = (at + 1) & mask)
-        {
-            if (((at - Home(_rows[at].Tag)) & mask) >= ((at - hole) & mask))
-            {
-                _rows[hole] = _rows[at];
-                hole = at;
-            }
-        }
-
-        _rows[hole] = default;
-        Count--;
         if (Count == 0)
         {
-            Dispose();
+            _heap.Dispose();
         }
-        else if (_capacity > LeastCapacity && Count < _capacity / 8)
+        else if (_heap.Count > 8 * Count + FewLeftovers)
         {
-            Resize(_capacity / 2);
             DropLeftovers();
-            Charge();
         }
+
+        Charge();
     }
 
     /// <summary>The earliest, the lowest tag first among equals.</summary>
@@ -117,10 +94,8 @@ internal sealed unsafe class MessageTimes(PageAllocator pages) : IDisposable
 
     public void Dispose()
     {
-        NativeMemory.Free(_rows);
+        _rows.Dispose();
         _heap.Dispose();
-        _rows = null;
-        (_capacity, Count) = (0, 0);
         Charge();
     }
 
@@ -130,55 +105,29 @@ internal sealed unsafe class MessageTimes(PageAllocator pages) : IDisposable
         _charged = Bytes;
     }
 
-    /// <summary>Where the tag stands, or the free row where it would.</summary>
-    private int Find(ulong tag)
-    {
-        int at = Home(tag);
-        while (_rows[at].Tag != tag && _rows[at].Tag != 0)
-        {
-            at = (at + 1) & (_capacity - 1);
-        }
-
-        return at;
-    }
-
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private int Home(ulong tag) => (int)((tag * 0x9E3779B97F4A7C15) >> 32) & (_capacity - 1);
-
-    private void Resize(int capacity)
-    {
-        Row* old = _rows;
-        int oldCapacity = _capacity;
-        _rows = (Row*)NativeMemory.AllocZeroed((nuint)capacity, (nuint)sizeof(Row));
-        _capacity = capacity;
-        for (int i = 0; i < oldCapacity; i++)
-        {
-            if (old[i].Tag != 0)
-            {
-                _rows[Find(old[i].Tag)] = old[i];
-            }
-        }
-
-        NativeMemory.Free(old);
-    }
-
     /// <summary>Makes the heap anew from the rows.</summary>
     private void DropLeftovers()
     {
         _heap.Clear(Count * 3 / 2);
-        for (int i = 0; i < _capacity; i++)
+        foreach (ref readonly Row row in _rows.Rows)
         {
-            if (_rows[i].Tag != 0)
+            if (!row.IsVacant)
             {
-                _heap.Push(new TimedTag(_rows[i].AtMicros, _rows[i].Tag));
+                _heap.Push(new TimedTag(row.AtMicros, row.Tag));
             }
         }
     }
 
     [StructLayout(LayoutKind.Sequential)]
-    private struct Row
+    private struct Row : IMapRow<Row>
     {
         public ulong Tag;
         public long AtMicros;
+
+        public readonly bool IsVacant => Tag == 0;
+
+        public readonly uint Hash => TagHash.Of(Tag);
+
+        public readonly bool Is(scoped in Row other) => Tag == other.Tag;
     }
 }

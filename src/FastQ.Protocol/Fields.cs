@@ -72,6 +72,12 @@ public enum FieldTag : ushort
     MaxMessageSize = 55,
     Overflowed = 56,
     Paused = 57,
+    Priority = 58,
+    PriorityShare = 59,
+    Fifo = 60,
+    Fair = 61,
+    FairWeights = 62,
+    SingleActive = 63,
 
     // Handshake.
     MinVersion = 64,
@@ -97,6 +103,11 @@ public enum FieldTag : ushort
     ProducerEpoch = 84,
     NextNumber = 85,
     FencesAll = 86,
+
+    // Queues and subscriptions, again.
+    ConsumerPriority = 87,
+    Exclusive = 88,
+    Behind = 89,
 }
 
 /// <summary>Writes fields into room that the caller owns. Never writes beyond it: <see cref="Overflowed"/> tells.</summary>

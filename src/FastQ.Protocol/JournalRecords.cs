@@ -80,6 +80,6 @@ public struct FactRecord
     /// <summary>ProducerOpened: first half of the client's instance. Subscribed: lease in milliseconds. RefusalFloor: number up to which refusals were taken.</summary>
     [FieldOffset(24)] public ulong Second;
 
-    /// <summary>ProducerOpened: second half of the client's instance.</summary>
+    /// <summary>ProducerOpened: second half of the client's instance. Subscribed: the consumer's priority, plus 256 of an exclusive one.</summary>
     [FieldOffset(32)] public ulong Third;
 }

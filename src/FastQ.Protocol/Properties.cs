@@ -34,6 +34,15 @@ public enum PropertyTag : byte
     /// <summary>Milliseconds (Int64), at least 1, from when it may first be delivered: then it has expired. The queue's own may be shorter.</summary>
     Ttl = 34,
 
+    /// <summary>0 (when it is not there) to 255 (Int64): higher ones go first, in a queue with priority.</summary>
+    Priority = 35,
+
+    /// <summary>A key (Text, 1 to 255 bytes): in a fifo queue messages of one group go one after the other.</summary>
+    Group = 36,
+
+    /// <summary>A key (Text, 1 to 255 bytes): in a fair queue tenants take turns.</summary>
+    Tenant = 37,
+
     // From 64 on: what the broker alone writes.
 
     /// <summary>A death (Bytes): fields. The latest stands first.</summary>

@@ -117,6 +117,7 @@ internal static class BrowseCommand
             MessageState.DeadLettering => $"{what} is on its way to queue {queue.DeadLetter}: {Cause(message.Reason)}; it {times}.",
             MessageState.Damaged => $"{what} has rotted on the disk: it is kept, and never delivered.",
             _ when (queue.Paused & PausedWays.Out) != 0 => $"{what} is ready, but the queue is paused; {before}; it {times}.{Story(message.Deaths)}",
+            _ when message.IsBehind => $"{what} is ready, but another of its group comes first: that is with a consumer, waits for its retry, or is older; it {times}.",
             _ when queue.Consumers == 0 => $"{what} is ready, but the queue has no consumer; {before}; it {times}.",
             _ => string.Create(CultureInfo.InvariantCulture, $"{what} is ready and waits for its turn: {before}, and the queue's consumers ({queue.Consumers}) hold {queue.InFlight} and take more as their credit allows; it {times}."),
         };
@@ -193,6 +194,11 @@ internal static class BrowseCommand
         {
             writer.WriteString("reason", MessageJson.NameOf(reason));
             writer.WriteBoolean("stopped", message.IsStopped);
+        }
+
+        if (message.IsBehind)
+        {
+            writer.WriteBoolean("behindItsGroup", true);
         }
 
         if (message.Timestamp is DateTimeOffset time)

@@ -22,6 +22,8 @@ internal static class ConsumeCommand
         Option<string?> reason = new("--reason") { Description = "Why they are rejected; each tells it among the dead letters. With --settle reject.", HelpName = "TEXT" };
         Option<TimeSpan?> lease = Shared.OptionalDuration("--lease", "How long this consumer holds a message (the queue's lease).");
         Option<int> credit = Shared.Within(new Option<int>("--credit") { Description = "Most messages in hand at once.", DefaultValueFactory = _ => 1000, HelpName = "N" }, 1, Limits.MaxCredit);
+        Option<int> priority = Shared.Within(new Option<int>("--priority") { Description = "Consumers of a higher priority, up to 255, are served first as long as they have credit.", DefaultValueFactory = _ => 0, HelpName = "N" }, 0, byte.MaxValue);
+        Option<bool> exclusive = new("--exclusive") { Description = "Be the queue's only consumer, or fail." };
         Option<string> format = new("--format") { Description = "text: the body, a line each. json: an object a line. raw: bodies one after the other.", DefaultValueFactory = _ => "text" };
         format.AcceptOnlyFromAmong("text", "json", "raw");
         Option<bool> follow = new("--follow") { Description = "Never end because nothing comes." };
@@ -48,7 +50,7 @@ internal static class ConsumeCommand
             using Session session = Shared.Connect(parsed.GetRequiredValue(socket), parsed.GetValue(patience), "fastq consume");
             string name = parsed.GetRequiredValue(queue);
             long most = parsed.GetValue(max);
-            SubscribeOptions options = new() { Credit = (int)Math.Min(parsed.GetValue(credit), Math.Max(1, most)), Lease = parsed.GetValue(lease), SettleBatch = int.MaxValue };
+            SubscribeOptions options = new() { Credit = (int)Math.Min(parsed.GetValue(credit), Math.Max(1, most)), Lease = parsed.GetValue(lease), Priority = (byte)parsed.GetValue(priority), IsExclusive = parsed.GetValue(exclusive), SettleBatch = int.MaxValue };
             Subscription subscription = session.Subscribe(name, options);
             Consuming consuming = new(session, subscription, name, parsed.GetRequiredValue(format), parsed.GetRequiredValue(settle), parsed.GetValue(reason), stop);
             TimeSpan patienceForMessages = parsed.GetValue(follow) ? Timeout.InfiniteTimeSpan : parsed.GetValue(wait);

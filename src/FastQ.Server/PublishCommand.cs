@@ -26,11 +26,14 @@ internal static class PublishCommand
         Option<string?> replyTo = new("--reply-to") { Description = "The queue where an answer is awaited.", HelpName = "Q" };
         Option<TimeSpan?> delay = Shared.OptionalDuration("--delay", "Nobody gets it before so long; 0s: at once, whatever the queue's delay.");
         Option<TimeSpan?> life = Shared.OptionalDuration("--ttl", "It expires so long after it may first be delivered, and goes to the dead letters (as the queue has it).");
+        Option<byte?> priority = new("--priority") { Description = "0 to 255: higher ones go first, in a queue with --priority (0).", HelpName = "N", CustomParser = ParsePriority };
+        Option<string?> group = new("--group") { Description = "In a --fifo queue: messages of one group go one after the other.", HelpName = "G" };
+        Option<string?> tenant = new("--tenant") { Description = "In a --fair queue: tenants take turns.", HelpName = "T" };
         Option<DateTimeOffset?> at = new("--at") { Description = "Nobody gets it before this moment, as 2030-01-31T08:00:00Z; without a zone it is local time.", HelpName = "TIME", CustomParser = ParseMoment };
         (Option<string> socket, Option<TimeSpan> patience, Option<bool> json) = (Shared.Socket(), Shared.Patience(), Shared.Json());
         Command command = new("publish", "Publish messages and wait until all are confirmed; rides out restarts of the broker.\n\nExamples:\n  fastq publish work --body hello\n  fastq publish work --file lines.txt --confirm written\n  tail -f app.log | fastq publish logs -")
         {
-            queue, input, body, file, count, confirm, header, id, type, correlation, replyTo, delay, life, at, socket, patience, json,
+            queue, input, body, file, count, confirm, header, id, type, correlation, replyTo, priority, group, tenant, delay, life, at, socket, patience, json,
         };
         command.Validators.Add(result =>
         {
@@ -68,6 +71,9 @@ internal static class PublishCommand
                 Type = parsed.GetValue(type),
                 CorrelationId = parsed.GetValue(correlation),
                 ReplyTo = parsed.GetValue(replyTo),
+                Priority = parsed.GetValue(priority),
+                Group = parsed.GetValue(group),
+                Tenant = parsed.GetValue(tenant),
                 Delay = parsed.GetValue(delay),
                 DeliverAt = parsed.GetValue(at),
                 TimeToLive = parsed.GetValue(life),
@@ -79,6 +85,17 @@ internal static class PublishCommand
             return publishing.Run(parsed.GetValue(body), parsed.GetValue(file), parsed.GetValue(count), parsed.GetValue(json));
         });
         return command;
+    }
+
+    private static byte? ParsePriority(ArgumentResult argument)
+    {
+        if (byte.TryParse(argument.Tokens[0].Value, NumberStyles.None, CultureInfo.InvariantCulture, out byte number))
+        {
+            return number;
+        }
+
+        argument.AddError($"--priority is 0 to {byte.MaxValue}; '{argument.Tokens[0].Value}' is not.");
+        return null;
     }
 
     private static DateTimeOffset? ParseMoment(ArgumentResult argument)

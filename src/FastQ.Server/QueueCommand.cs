@@ -67,10 +67,17 @@ internal static class QueueCommand
         private readonly Option<string?> _overflow = new("--overflow") { Description = "What happens then: the next message is refused, the oldest is dropped, or the oldest goes to the dead letters (reject).", HelpName = "drop-head|reject|dead-letter" };
         private readonly Option<long?> _size = Shared.OptionalSize("--max-message-size", "Largest body (as the broker has it).");
 
+        private readonly Option<bool?> _priority = Switch("--priority", "Messages of a higher priority go first (off).");
+        private readonly Option<int?> _share = new("--priority-share") { Description = "So many of a hundred deliveries, up to 50, go to lower priorities while the highest has messages (0).", HelpName = "N", CustomParser = ParseShare };
+        private readonly Option<bool?> _fifo = Switch("--fifo", "Messages of one group (publish --group) go one after the other, each when the one before is settled (off).");
+        private readonly Option<bool?> _fair = Switch("--fair", "Tenants (publish --tenant) take turns (off).");
+        private readonly Option<string?> _weights = new("--fair-weights") { Description = "How many messages a tenant gets in a round, where that is not one; '': one each.", HelpName = "T=N,...", CustomParser = ParseWeights };
+        private readonly Option<bool?> _single = Switch("--single-active", "One consumer at a time gets messages; the next follows when it ends (off).");
+
         public Attributes(Command command)
         {
             _overflow.AcceptOnlyFromAmong("reject", "drop-head", "dead-letter");
-            foreach (Option option in (Option[])[_lease, _delay, _life, _deliveries, _backoff, _dead, _length, _bytes, _overflow, _size])
+            foreach (Option option in (Option[])[_lease, _delay, _life, _deliveries, _backoff, _dead, _length, _bytes, _overflow, _size, _priority, _share, _fifo, _fair, _weights, _single])
             {
                 command.Options.Add(option);
             }
@@ -88,7 +95,54 @@ internal static class QueueCommand
             MaxBytes = parsed.GetValue(_bytes),
             Overflow = parsed.GetValue(_overflow) switch { "drop-head" => Overflow.DropHead, "dead-letter" => Overflow.DeadLetter, "reject" => Overflow.Reject, _ => null },
             MaxMessageSize = parsed.GetValue(_size),
+            Priority = parsed.GetValue(_priority),
+            PriorityShare = parsed.GetValue(_share),
+            Fifo = parsed.GetValue(_fifo),
+            Fair = parsed.GetValue(_fair),
+            FairWeights = parsed.GetValue(_weights) is string weights ? WeightsOf(weights) : null,
+            SingleActive = parsed.GetValue(_single),
         };
+
+        private static Option<bool?> Switch(string name, string description) => new(name) { Description = description, HelpName = "true|false", Arity = ArgumentArity.ZeroOrOne };
+    }
+
+    private static int? ParseShare(ArgumentResult argument)
+    {
+        if (int.TryParse(argument.Tokens[0].Value, NumberStyles.None, CultureInfo.InvariantCulture, out int number) && number <= 50)
+        {
+            return number;
+        }
+
+        argument.AddError($"--priority-share is 0 to 50; '{argument.Tokens[0].Value}' is not.");
+        return null;
+    }
+
+    private static string? ParseWeights(ArgumentResult argument)
+    {
+        string text = argument.Tokens[0].Value;
+        if (text.Length == 0 || WeightsOf(text) is not null)
+        {
+            return text;
+        }
+
+        argument.AddError($"'{text}' are no weights. Use like gold=4,silver=2: each tenant once, each weight 1 to 1000.");
+        return null;
+    }
+
+    /// <summary>Null: these are none.</summary>
+    private static Dictionary<string, int>? WeightsOf(string text)
+    {
+        Dictionary<string, int> weights = [];
+        foreach (string part in text.Length == 0 ? [] : text.Split(','))
+        {
+            int sign = part.LastIndexOf('=');
+            if (sign < 1 || !int.TryParse(part.AsSpan(sign + 1), NumberStyles.None, CultureInfo.InvariantCulture, out int weight) || weight is < 1 or > 1000 || !weights.TryAdd(part[..sign], weight))
+            {
+                return null;
+            }
+        }
+
+        return weights;
     }
 
     private static int? ParseDeliveries(ArgumentResult argument)
@@ -269,6 +323,8 @@ internal static class QueueCommand
         table.AddRow("max length", queue.MaxLength == 0 ? "no limit" : Number(queue.MaxLength));
         table.AddRow("max bytes", queue.MaxBytes == 0 ? "no limit" : Number(queue.MaxBytes));
         table.AddRow("overflow", NameOf(queue.Overflow));
+        table.AddRow("order", OrderOf(queue));
+        table.AddRow("consumers served", queue.SingleActive ? "one at a time" : "all");
         table.AddRow("published", Number((long)queue.Published));
         table.AddRow("accepted", Number((long)queue.Accepted));
         table.AddRow("rejected", Number((long)queue.Rejected));
@@ -280,6 +336,27 @@ internal static class QueueCommand
         table.AddRow("redelivered", Number((long)queue.Redelivered));
         table.AddRow("purged", Number((long)queue.Purged));
         AnsiConsole.Write(table);
+    }
+
+    private static string OrderOf(QueueInfo queue)
+    {
+        List<string> parts = [];
+        if (queue.Priority)
+        {
+            parts.Add(queue.PriorityShare == 0 ? "priority" : string.Create(CultureInfo.InvariantCulture, $"priority, {queue.PriorityShare} % to low ones"));
+        }
+
+        if (queue.Fair)
+        {
+            parts.Add(queue.FairWeights.Length == 0 ? "fair" : $"fair, {Markup.Escape(queue.FairWeights)}");
+        }
+
+        if (queue.Fifo)
+        {
+            parts.Add("fifo by group");
+        }
+
+        return parts.Count == 0 ? "as published" : string.Join("; ", parts);
     }
 
     private static string Seconds(TimeSpan span) => string.Create(CultureInfo.InvariantCulture, $"{span.TotalSeconds:0.###} s");
@@ -319,6 +396,12 @@ internal static class QueueCommand
         writer.WriteNumber("maxBytes", queue.MaxBytes);
         writer.WriteString("overflow", NameOf(queue.Overflow));
         writer.WriteNumber("maxMessageSize", queue.MaxMessageSize);
+        writer.WriteBoolean("priority", queue.Priority);
+        writer.WriteNumber("priorityShare", queue.PriorityShare);
+        writer.WriteBoolean("fifo", queue.Fifo);
+        writer.WriteBoolean("fair", queue.Fair);
+        writer.WriteString("fairWeights", queue.FairWeights);
+        writer.WriteBoolean("singleActive", queue.SingleActive);
         writer.WriteNumber("published", queue.Published);
         writer.WriteNumber("accepted", queue.Accepted);
         writer.WriteNumber("rejected", queue.Rejected);

@@ -121,7 +121,7 @@ public sealed class CostTests
         engine.Begin(0, new Now(1_000_000, 1), _room);
         Assert.True(engine.OpenProducer(0, 1, 1, _room, 1, out _, out producer).IsTaken);
         Assert.True(engine.DeclareQueue("q"u8, QueueAttributes.Default, _room, 1, out _, out queue, out _, out _).IsTaken);
-        Assert.True(engine.Subscribe(queue, producer, 0, _room, 1, out _, out subscription).IsTaken);
+        Assert.True(engine.Subscribe(queue, producer, 0, 0, false, _room, 1, out _, out subscription).IsTaken);
         engine.SetCredit(subscription, 2000, ulong.MaxValue);
         return engine;
     }

@@ -538,7 +538,7 @@ public sealed class PromiseTests
         world.Subscribe(queue, producer);
         byte[] room = new byte[QueueEngine.MaxFactBytes];
         Assert.Equal(Decision.Refuse(RefusalCode.LimitReached, 1, "Queues"), world.Engine.DeclareQueue("r"u8, QueueAttributes.Default, room, 1, out _, out _, out _, out _));
-        Assert.Equal(Decision.Refuse(RefusalCode.LimitReached, 1, "Subscriptions"), world.Engine.Subscribe(queue, producer, 0, room, 1, out _, out _));
+        Assert.Equal(Decision.Refuse(RefusalCode.LimitReached, 1, "Subscriptions"), world.Engine.Subscribe(queue, producer, 0, 0, false, room, 1, out _, out _));
         Assert.Equal(Decision.Refuse(RefusalCode.TooLarge, 10, "The broker's max-message-size"), world.Publish(producer, queue, 11));
         Assert.True(world.Publish(producer, queue, 10).IsTaken);
         Assert.Equal([new KeptRefusal(1, RefusalCode.TooLarge)], world.Engine.RefusalsOf(producer));
@@ -592,7 +592,7 @@ public sealed class PromiseTests
         {
             Assert.Equal(RefusalCode.BadArgument, world.Engine.DeclareQueue("r"u8, QueueAttributes.Default with { LeaseMilliseconds = lease }, room, 1, out int written, out _, out _, out string difference).Code);
             Assert.Contains($"{Limits.MaxLeaseMilliseconds} ms", difference, StringComparison.Ordinal);
-            Assert.Equal(RefusalCode.BadArgument, world.Engine.Subscribe(queue, producer, lease, room, 1, out int more, out _).Code);
+            Assert.Equal(RefusalCode.BadArgument, world.Engine.Subscribe(queue, producer, lease, 0, false, room, 1, out int more, out _).Code);
             Assert.Equal((0, 0), (written, more));
         }
 
@@ -620,7 +620,7 @@ public sealed class PromiseTests
         foreach ((uint queue, RefusalCode code) in ((uint, RefusalCode)[])[(0, RefusalCode.UnknownQueue), (gone, RefusalCode.QueueDeleted), (gone + 1, RefusalCode.UnknownQueue)])
         {
             Assert.Equal(code, world.Publish(producer, queue).Code);
-            Assert.Equal(code, world.Engine.Subscribe(queue, producer, 0, room, 1, out _, out _).Code);
+            Assert.Equal(code, world.Engine.Subscribe(queue, producer, 0, 0, false, room, 1, out _, out _).Code);
             Assert.Equal(code, world.Engine.PurgeQueue(queue, room, 1, out _, out _).Code);
             Assert.Equal(code, world.Engine.DeleteQueue(queue, room, 1, out _).Code);
         }

@@ -102,7 +102,7 @@ public sealed class RepairTests
         engine.EndRecovery();
         byte[] room = new byte[QueueEngine.MaxFactBytes];
         engine.Begin(0, new Now(engine.IntervalMicros, 0), room);
-        Assert.True(engine.Subscribe(queue, producer, 0, room, 1, out _, out uint subscription).IsTaken);
+        Assert.True(engine.Subscribe(queue, producer, 0, 0, false, room, 1, out _, out uint subscription).IsTaken);
         engine.SetCredit(subscription, 10, ulong.MaxValue);
         Assert.True(engine.TryNextDispatch(out uint next));
         engine.Dispatch(next, room, new DeliveryEntry[10], out DispatchedRun run);

@@ -84,7 +84,7 @@ public sealed class SnapshotTests
         Dictionary<string, int> places = PlacesOf(saved);
         (string Where, ulong[] Beyond)[] table =
         [
-            ("state version", [3, 5]),
+            ("state version", [4, 6]),
             ("state interval", [Negative, Latest + 1]),
             ("state next queue", [0, MoreThanUint]),
             ("state next subscription", [0, MoreThanUint]),
@@ -107,6 +107,7 @@ public sealed class SnapshotTests
             ("queue backoff most", [0, Limits.MaxDelayMilliseconds + 1]),
             ("queue overflow", [1, 3, Negative]), // It has no limit.
             ("queue max message size", [Limits.MaxMessageBytes + 1, Negative]),
+            ("queue priority share", [1, 51, Negative]), // It has no priority.
             ("queue next tag", [0, Most + 1]),
             ("queue cursor", [0, 32, Most]),
             ("queue purge next", [1]),
@@ -123,11 +124,14 @@ public sealed class SnapshotTests
             ("words tag", [1, Most]),
             ("words length", [0, Limits.MaxWordsBytes + 1]),
             ("queue paused", [4, Most]),
+            ("traits tag", [77, Most]),
+            ("traits priority", [256, Negative]),
             ("due", [0, Latest + 1, Negative]),
             ("entry tag", [Most]),
             ("subscription id", [0, 2]),
             ("subscription queue", [0, 3, 77]), // 3 is the one that is being deleted.
             ("subscription lease", [ShortLease, LongLease]),
+            ("subscription rank", [512, Most]),
             ("subscription next delivery", [0, Most + 1]),
             ("open delivery", [0, Most]),
             ("open tag", [0, 77]),
@@ -175,7 +179,7 @@ public sealed class SnapshotTests
             at += nameBytes;
             int attributeBytes = (int)Next("queue attribute bytes");
             places.TryAdd("queue lease", at + 4); // Behind the tag and the length of its field; so the next ones.
-            string[] attributes = ["delay", "ttl", "max deliveries", "backoff first", "backoff factor", "backoff most", "max length", "max bytes", "overflow", "max message size"];
+            string[] attributes = ["delay", "ttl", "max deliveries", "backoff first", "backoff factor", "backoff most", "max length", "max bytes", "overflow", "max message size", "priority", "priority share"];
             for (int i = 0; i < attributes.Length; i++)
             {
                 places.TryAdd($"queue {attributes[i]}", at + 16 + i * 12);
@@ -204,11 +208,16 @@ public sealed class SnapshotTests
             {
                 at += (int)Next("words length");
             }
+
+            while (Next("traits tag") != 0)
+            {
+                All("traits", "priority", "tenant", "line");
+            }
         }
 
         for (ulong left = Next("subscriptions"); left > 0; left--)
         {
-            All("subscription", "id", "queue", "producer", "lease", "next delivery");
+            All("subscription", "id", "queue", "producer", "lease", "rank", "next delivery");
             for (ulong open = Next("subscription open"); open > 0; open--)
             {
                 All("open", "delivery", "tag", "lease end");
@@ -260,14 +269,26 @@ public sealed class SnapshotTests
         world.PublishMany(producer, queue, 2);
         Assert.Equal(2, world.DispatchAll().Count);
         byte[] saved = world.Saved();
-        // | ... | delivery 1, tag, lease end of the first subscription | six numbers of the second | delivery 1, tag, lease end | slot count, slot, left | end mark
+        // | ... | delivery 1, tag, lease end of the first subscription | seven numbers of the second | delivery 1, tag, lease end | slot count, slot, left | end mark
         Span<ulong> numbers = System.Runtime.InteropServices.MemoryMarshal.Cast<byte, ulong>(saved.AsSpan(saved.Length % 8));
         int secondTag = numbers.Length - 4 - 2;
-        int firstTag = secondTag - 9;
+        int firstTag = secondTag - 10;
         Assert.Equal(3ul, numbers[firstTag] + numbers[secondTag]);
         numbers[secondTag] = numbers[firstTag];
         using QueueEngine engine = new(new EngineLimits());
         Assert.False(engine.TryLoad(new MemoryStream(saved)));
         Assert.NotEqual(0u, first);
+    }
+
+    [Fact]
+    public void A_line_that_is_no_group_has_the_priority_of_its_messages()
+    {
+        using World world = new();
+        ulong producer = world.Open();
+        uint queue = world.Declare("q", QueueAttributes.Default with { Priority = true });
+        world.Publish(producer, queue, properties: World.Turn(priority: 7));
+        byte[] saved = world.Saved();
+        BitConverter.TryWriteBytes(saved.AsSpan(PlacesOf(saved)["traits line"]), 8ul);
+        Assert.False(IsTaken(saved));
     }
 }

@@ -84,8 +84,23 @@ internal sealed class World : IDisposable
         world.PublishMany(producer, b, 2);
         world.Engine.Hold(sub, true); // What came back of "a" stays there.
         world.AddDeaths(producer, other);
+        world.AddTurns(producer, other);
         world.Engine.Hold(sub, false);
         return world;
+    }
+
+    /// <summary>Groups of which one is with a consumer, one waits for its retry, one is ready; priorities, tenants, a consumer of a rank.</summary>
+    private void AddTurns(ulong producer, ulong consumer)
+    {
+        uint ordered = Declare("ordered", QueueAttributes.Default with { Priority = true, PriorityShare = 10, Fifo = true, Fair = true, FairWeights = "gold=3", BackoffFirstMilliseconds = 3000 });
+        uint sub = Subscribe(ordered, consumer, credit: 2, priority: 7);
+        for (int i = 0; i < 12; i++)
+        {
+            Publish(producer, ordered, properties: Turn(priority: i % 3, group: $"g{i % 4}", tenant: i % 2 == 0 ? "gold" : "silver"));
+        }
+
+        DispatchAll();
+        Settle(consumer, sub, 1, 1, Outcome.Release);
     }
 
     /// <summary>Messages that expire, that came back at their last delivery and wait by a back-off, that die with words, that died elsewhere.</summary>
@@ -114,7 +129,7 @@ internal sealed class World : IDisposable
         engine.Begin(0, new Now(engine.IntervalMicros + 3_600_000_000, 0), room);
         foreach (uint queue in engine.QueueIds)
         {
-            if (engine.Subscribe(queue, 1, 0, room, 1, out _, out uint subscription).IsTaken)
+            if (engine.Subscribe(queue, 1, 0, 0, false, room, 1, out _, out uint subscription).IsTaken)
             {
                 engine.SetCredit(subscription, 100, ulong.MaxValue);
             }
@@ -208,13 +223,19 @@ internal sealed class World : IDisposable
         return producer;
     }
 
-    public uint Subscribe(uint queue, ulong producer, uint credit = 1000, ulong creditBytes = ulong.MaxValue, long leaseMilliseconds = 0)
+    public uint Subscribe(uint queue, ulong producer, uint credit = 1000, ulong creditBytes = ulong.MaxValue, long leaseMilliseconds = 0, byte priority = 0)
     {
-        Decision decision = Engine.Subscribe(queue, producer, leaseMilliseconds, _room, Block, out int written, out uint subscription);
+        Decision decision = TrySubscribe(queue, producer, out uint subscription, leaseMilliseconds, priority);
         Assert.True(decision.IsTaken);
-        Keep(written);
         Engine.SetCredit(subscription, credit, creditBytes);
         return subscription;
+    }
+
+    public Decision TrySubscribe(uint queue, ulong producer, out uint subscription, long leaseMilliseconds = 0, byte priority = 0, bool isExclusive = false)
+    {
+        Decision decision = Engine.Subscribe(queue, producer, leaseMilliseconds, priority, isExclusive, _room, Block, out int written, out subscription);
+        Keep(written);
+        return decision;
     }
 
     /// <summary>Sends one message under the producer's next number; a refusal is journaled as the broker does.</summary>
@@ -233,7 +254,23 @@ internal sealed class World : IDisposable
         return writer.Written.ToArray();
     }
 
-    /// <summary>The wall clock, microseconds.</summary>
+    /// <summary>Properties that say when its turn is.</summary>
+    public static byte[] Turn(int priority = 0, string group = "", string tenant = "")
+    {
+        PropertyWriter writer = new(new byte[1024]);
+        writer.Number(PropertyTag.Priority, PropertyType.Int64, priority);
+        foreach ((PropertyTag tag, string key) in new[] { (PropertyTag.Group, group), (PropertyTag.Tenant, tenant) })
+        {
+            if (key.Length > 0)
+            {
+                writer.Text(tag, key);
+            }
+        }
+
+        return writer.Written.ToArray();
+    }
+
+    /// <summary>The wall clock, microseconds.
     public long WallMicros => IntervalMicros + 1_700_000_000_000_000;
 
     /// <summary>As <see cref="Publish"/>, in the batch that was begun.</summary>
@@ -431,7 +468,7 @@ internal sealed class World : IDisposable
     public Decision Change(uint queue, QueueAttributes to)
     {
         Begin(0);
-        FieldWriter fields = new(new byte[600]);
+        FieldWriter fields = new(new byte[2000]);
         to.Write(ref fields);
         Decision decision = Engine.ChangeQueue(queue, fields.Written, _room, Block, out int written, out _);
         Keep(written);

@@ -124,7 +124,7 @@ internal static class Vectors
                 Fact(RecordKind.QueueDeleted, "a queue is gone.", new FactRecord { Subject = Queue }),
                 Fact(RecordKind.QueuePurged, "all tags before this one are purged.", new FactRecord { Subject = Queue, First = Tag }),
                 Fact(RecordKind.PurgeSlice, "100 index places were cleared.", new FactRecord { Subject = Queue, Count = 100, First = Tag }),
-                Fact(RecordKind.Subscribed, "producer 12, with a lease of 30 seconds.", new FactRecord { Subject = Subscription, Count = Queue, First = 12, Second = 30_000 }),
+                Fact(RecordKind.Subscribed, "producer 12, with a lease of 30 seconds, of priority 5 and exclusive.", new FactRecord { Subject = Subscription, Count = Queue, First = 12, Second = 30_000, Third = 256 + 5 }),
                 Fact(RecordKind.Unsubscribed, "from this delivery on they were not taken.", new FactRecord { Subject = Subscription, First = Delivery }),
                 Fact(RecordKind.ProducerOpened, "producer 12 and its instance.", new FactRecord { First = 12, Second = 0xA1A2A3A4A5A6A7A8, Third = 0xB1B2B3B4B5B6B7B8 }),
                 Fact(RecordKind.ProducerForgotten, "producer 12.", new FactRecord { First = 12 }),
@@ -324,8 +324,8 @@ internal static class Vectors
         {
             switch (tag)
             {
-                case PropertyTag.Delay or PropertyTag.Ttl:
-                    writer.Number(tag, PropertyType.Int64, 1500);
+                case PropertyTag.Delay or PropertyTag.Ttl or PropertyTag.Priority:
+                    writer.Number(tag, PropertyType.Int64, tag == PropertyTag.Priority ? 200 : 1500);
                     break;
                 case PropertyTag.DeliverAt:
                     writer.Number(tag, PropertyType.Timestamp, 1_893_456_000_000_000);

@@ -42,7 +42,7 @@ internal sealed class Actor
     /// <summary>The broker has sent it away, as it kept a slot from being used again: what it holds is others' at once, and it hears of it at its next look.</summary>
     public bool IsSentAway => !IsGone && Session.IsEndedByBroker();
 
-    public void Publish(QueueHandle queue, int bytes, ConfirmLevel level, Dice dice, long delayMilliseconds = 0, long ttlMilliseconds = 0)
+    public void Publish(QueueHandle queue, int bytes, ConfirmLevel level, Dice dice, long delayMilliseconds = 0, long ttlMilliseconds = 0, Turn turn = default)
     {
         Span<byte> room = stackalloc byte[256];
         PropertyWriter writer = new(room);
@@ -56,6 +56,7 @@ internal sealed class Actor
             writer.Number(PropertyTag.Ttl, PropertyType.Int64, ttlMilliseconds);
         }
 
+        turn.Write(ref writer);
         if (dice.OnceIn(2))
         {
             writer.Header("n", $"{dice.Below(1000)}");
@@ -69,6 +70,7 @@ internal sealed class Actor
             NotBeforeNanoseconds = delayMilliseconds > 0 ? _machine.NowNanoseconds + delayMilliseconds * 1_000_000 : 0,
             LifeNanoseconds = life,
             ExpiresFromNanoseconds = _machine.NowNanoseconds + life,
+            Turn = turn,
         };
         _model.Publish(message); // Before: it may die in the middle.
         message.Number = Session.Publish(queue, message.Body, level, properties);

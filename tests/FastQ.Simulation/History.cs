@@ -94,7 +94,10 @@ internal sealed record Setting
     /// <summary>Messages die and go to the dead letters; null: what is rejected is gone, and nothing else dies.</summary>
     public Mortality? Mortality { get; init; }
 
-    public override string ToString() => $"{Clients} clients, {Queues} queues, slots of {SlotBytes}, blocks of {BlockBytes}, bodies up to {MostBodyBytes}, credit {Credit}, lease {LeaseMilliseconds} ms{(WantsCopies ? ", copies" : "")}{(IsDiskOutOfOrder ? ", disk out of order" : "")}{(IsDiskLying ? ", lying disk" : "")}{(IsDoubting ? ", doubting clients" : "")}{(IsLarge ? ", large bodies" : "")}{(HasDelays ? ", delays" : "")}{(Mortality is null ? "" : $", {Mortality}")}";
+    /// <summary>Messages have priorities, and groups of which one is in flight at a time.</summary>
+    public bool IsOrdered { get; init; }
+
+    public override string ToString() => $"{Clients} clients, {Queues} queues, slots of {SlotBytes}, blocks of {BlockBytes}, bodies up to {MostBodyBytes}, credit {Credit}, lease {LeaseMilliseconds} ms{(WantsCopies ? ", copies" : "")}{(IsDiskOutOfOrder ? ", disk out of order" : "")}{(IsDiskLying ? ", lying disk" : "")}{(IsDoubting ? ", doubting clients" : "")}{(IsLarge ? ", large bodies" : "")}{(HasDelays ? ", delays" : "")}{(Mortality is null ? "" : $", {Mortality}")}{(IsOrdered ? ", groups and priorities" : "")}";
 }
 
 /// <summary>One history.</summary>
@@ -183,6 +186,12 @@ internal sealed record History(ulong Seed, Setting Setting, IReadOnlyList<Act> A
 
         Mortality? mortality = isLying ? null : MortalityOf(history.Seed, acts);
         Setting setting = history.Setting with { IsDiskLying = isLying, IsDoubting = history.Seed % 8 == 0, HasDelays = hasDelays, Mortality = mortality };
+        if (history.Seed % 32 is 10 or 13 or 15 or 17 or 26 && !isLying)
+        {
+            Insert(acts, [ActKind.Publish, ActKind.Receive, ActKind.Receive, ActKind.Accept, ActKind.Release, ActKind.Subscribe], dice.Between(40, 120), dice);
+            setting = setting with { IsOrdered = true };
+        }
+
         return history with { Setting = history.Seed % 16 == 9 ? setting with { IsLarge = true, SlotBytes = 512 * 1024, MostBodyBytes = 150_000 } : setting, Acts = acts };
     }
 

@@ -76,6 +76,9 @@ internal sealed class Sent(int producer, int sequence, uint queue, byte[] body, 
     /// <summary>By the machine's clock: nobody gets it then or later.</summary>
     public long ExpiresByNanoseconds { get; set; } = long.MaxValue;
 
+    /// <summary>What it says of its turn.</summary>
+    public Turn Turn { get; init; }
+
     /// <summary>The wall clock was set while it was there: a stop of the broker may have counted as none.</summary>
     public bool IsAgeUnknown { get; set; }
 
@@ -133,6 +136,9 @@ internal sealed class Model(Trace trace)
 
     /// <summary>Null: nothing dies.</summary>
     public Mortality? Mortality { get; init; }
+
+    /// <summary>Messages of one group go one after the other.</summary>
+    public bool IsOrdered { get; init; }
 
     public bool HasDeletions => _deletedQueues.Count > 0;
 
@@ -253,6 +259,11 @@ internal sealed class Model(Trace trace)
             CheckAlive(message, delivery, handedOver);
         }
 
+        if (IsOrdered)
+        {
+            CheckGroup(message, who);
+        }
+
         Must(token.CompareTo(message.Token) > 0, $"{message} came with token {token} after {message.Token}");
         Must(delivery.DeliveryCount >= 1 && delivery.IsRedelivered == delivery.DeliveryCount > 1, $"{message} came with count {delivery.DeliveryCount}, redelivered {delivery.IsRedelivered}");
         Must(delivery.DeliveryCount > message.Count, $"{message} came with count {delivery.DeliveryCount} after {message.Count}");
@@ -293,6 +304,18 @@ internal sealed class Model(Trace trace)
         {
             long end = before.LeaseEndNanoseconds + Mortality.LeastWaitNanoseconds(before.Delivery.DeliveryCount);
             Must(trace.NowNanoseconds >= end, $"{message} came {end - trace.NowNanoseconds} ns before its back-off after an ended lease was over");
+        }
+    }
+
+    /// <summary>Nobody holds another of its group, and of its producer's none that is older is still to come.</summary>
+    private void CheckGroup(Sent message, Actor who)
+    {
+        foreach (Sent other in _sent.Values.Where(other => other != message && other.Queue == message.Queue && other.Turn.Group == message.Turn.Group))
+        {
+            bool isHeld = other.Claim is Held { IsSettled: false } claim && !claim.IsOver(trace.NowNanoseconds);
+            Must(!isHeld, $"{message} came to {who.Name} while {other.Claim?.Owner.Name} holds {other} of the same group");
+            bool isStillToCome = other.Producer == message.Producer && other.Sequence < message.Sequence && other is { Confirmed: > ConfirmLevel.None, Gone: null, MayBeGone: false, IsRefused: false };
+            Must(!isStillToCome, $"{message} came before {other}, an older one of the same group");
         }
     }
 

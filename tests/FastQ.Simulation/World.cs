@@ -31,7 +31,7 @@ internal sealed class World : IDisposable
         _trace = new Trace(text);
         _dice = new Dice(history.Seed ^ 0x5DEECE66D);
         _machine = new Machine(history.Setting, _trace, new Dice(history.Seed + 1)) { Crashed = Crashed, Ended = Ended };
-        _model = new Model(_trace) { Mortality = history.Setting.Mortality };
+        _model = new Model(_trace) { Mortality = history.Setting.Mortality, IsOrdered = history.Setting.IsOrdered };
         _trace.Say($"{history.Setting}");
     }
 
@@ -287,7 +287,7 @@ internal sealed class World : IDisposable
     private void Declare(Actor actor, string queue)
     {
         TimeSpan lease = TimeSpan.FromMilliseconds(_history.Setting.LeaseMilliseconds);
-        QueueOptions options = _history.Setting.Mortality?.Options(lease) ?? new QueueOptions { Lease = lease, MaxDeliveries = 0, DeadLetter = "" };
+        QueueOptions options = _history.Setting.Mortality?.Options(lease) ?? new QueueOptions { Lease = lease, MaxDeliveries = 0, DeadLetter = "", Priority = _history.Setting.IsOrdered, Fifo = _history.Setting.IsOrdered };
         actor.Queues[queue] = new QueueHandle(Known(actor.Session.DeclareQueue(queue, options)), queue);
     }
 
@@ -304,7 +304,7 @@ internal sealed class World : IDisposable
             int most = _history.Setting.IsLarge && !_dice.OnceIn(6) ? 3000 : _history.Setting.MostBodyBytes;
             long delay = _history.Setting.HasDelays && _dice.OnceIn(3) ? _dice.Of(1, 50, 2000, 20_000) : 0;
             long ttl = _history.Setting.Mortality is not null && _dice.OnceIn(4) ? _dice.Of(5, 100, 2000, 30_000) : 0;
-            actor.Publish(handle, _dice.Between(0, most), level, _dice, delay, ttl);
+            actor.Publish(handle, _dice.Between(0, most), level, _dice, delay, ttl, _history.Setting.IsOrdered ? Turn.Of(_dice) : default);
         }
     }
 
@@ -490,7 +490,8 @@ internal sealed class World : IDisposable
         while (ReceiveAny(last, subscription, held, ref counted) is Held one)
         {
             Model.Must(came.Add(one.Message), $"{one.Message} came twice");
-            bool isOutOfTurn = !one.IsDeadLetter && one.Delivery.DeliveryCount == _history.Setting.Mortality?.MaxDeliveries; // Those at their last delivery go first.
+            bool isOutOfTurn = _history.Setting.IsOrdered || (!one.IsDeadLetter && one.Delivery.DeliveryCount == _history.Setting.Mortality?.MaxDeliveries); // Those at their last delivery go first.
+            MustBeInTurn(held, one);
             Model.Must(one.Delivery.Tag > before || isOutOfTurn || _history.Setting.IsDoubting, $"{one.Message} came after tag {before}: what was given back goes to its place"); // All is ready, and nobody else takes any.
             before = isOutOfTurn ? before : one.Delivery.Tag;
             held.Add(one);
@@ -510,10 +511,17 @@ internal sealed class World : IDisposable
         Model.Must(bytes == left.Bytes, $"{queue} was said to hold {bytes} bytes more than came, and {left.Bytes} are left");
     }
 
-    /// <summary>The next delivery; what is in hand is accepted first where that holds it back: a last delivery goes to one who holds nothing.</summary>
-    private static Held? ReceiveAny(Actor last, Subscription subscription, List<Held> held, ref long counted)
+    /// <summary>All that may go has come since nothing was in hand: by priority, those of one by age.</summary>
+    private void MustBeInTurn(List<Held> held, Held one)
     {
-        Held? one = last.Receive(subscription, TimeSpan.FromSeconds(1));
+        bool isInTurn = !_history.Setting.IsOrdered || held.Count == 0 || Turn.AreInOrder(held[^1].Message, held[^1].Delivery.Tag, one.Message, one.Delivery.Tag);
+        Model.Must(isInTurn, $"{one.Message} of priority {one.Message.Turn.Priority} came after tag {(held.Count > 0 ? held[^1].Delivery.Tag : 0)} of priority {(held.Count > 0 ? held[^1].Message.Turn.Priority : 0)}");
+    }
+
+    /// <summary>The next delivery; what is in hand is accepted first where that holds it back: a last delivery goes to one who holds nothing.</summary>
+    private Held? ReceiveAny(Actor last, Subscription subscription, List<Held> held, ref long counted)
+    {
+        Held? one = last.Receive(subscription, held.Count > 0 && _history.Setting.IsOrdered ? TimeSpan.FromMilliseconds(50) : TimeSpan.FromSeconds(1)); // The next of a group comes when the one before is settled.
         while (one is null && held.Count > 0)
         {
             AcceptAll(last, held, ref counted);

@@ -1,0 +1,398 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
+
+namespace FastQ.Engine;
+
+// The order of a queue that has one of its own: by priority, fair between tenants, in order within groups. Beside the index, for each
+// message that came while the queue had such a switch on:
+//
+//   rows   [ tag, line, priority, how it stands | ... ]       by tag; 16 bytes, open addressing
+//   lines  [ tenant, group or priority, first message ... ]   by both; what is ready in a line is a set of tags
+//   turns  lines that may be served, twice: those whose first message may go in a run, those whose first is at its last delivery
+//
+// A line is a group in a queue that keeps order, else a tenant's messages of one priority. A group's line is not served while one of its
+// messages is with a consumer, or waits after a delivery that failed: what comes behind it waits, and no other group does.
+
+/// <summary>What of a message says when its turn comes. Persistent.</summary>
+/// <param name="Priority">255 first.</param>
+/// <param name="Tenant">A hash of its fairness key; 0: it has none.</param>
+/// <param name="Line">A group, with <see cref="KeepsOrder"/>, or the priority.</param>
+internal readonly record struct Traits(byte Priority, ulong Tenant, ulong Line)
+{
+    public const ulong KeepsOrder = 1ul << 63;
+
+    /// <summary>Is this what the engine would make of a message?</summary>
+    public bool IsValid => (Line & KeepsOrder) != 0 || Line == Priority;
+}
+
+/// <summary>How a message of an ordered queue stands to its line.</summary>
+internal enum Standing : byte
+{
+    /// <summary>Not in its line: its time has not come, or it is purged or expired.</summary>
+    Out = 0,
+
+    /// <summary>Ready.</summary>
+    InLine = 1,
+
+    /// <summary>Ready, and its next delivery is the last that is allowed.</summary>
+    InLineLast = 2,
+
+    /// <summary>With a consumer.</summary>
+    InHand = 3,
+
+    /// <summary>Waits after a delivery that failed.</summary>
+    Held = 4,
+}
+
+/// <summary>Messages of one queue in an order of its own. One thread. Its memory is charged to the budget of the indexes.</summary>
+/// <param name="pages">Whose budget.</param>
+/// <param name="generation">The queue's purge generation.</param>
+internal sealed unsafe class DeliveryOrder(PageAllocator pages, ushort generation) : IDisposable
+{
+    private const int LeastCapacity = 16;
+    private const int FewBytes = 4096;
+    private readonly NativeSets _sets = new();
+    private readonly NativeMap<Row> _rows = new();
+    private readonly NativeMap<LineKey> _keys = new();
+    private Turns? _plain;
+    private Turns? _last;
+    private Line* _lines;
+    private uint _capacity;
+    private uint _used = 1; // Line 0 is no line.
+    private uint _free;
+    private ushort _generation = generation;
+    private uint _purges;
+    private long _charged;
+
+    /// <summary>How many messages have a row.</summary>
+    public int Count => _rows.Count;
+
+    public long Bytes => _sets.Bytes + _rows.Bytes + _keys.Bytes + (long)_capacity * sizeof(Line);
+
+    private Turns Plain => _plain ??= new Turns(_sets);
+
+    private Turns Last => _last ??= new Turns(_sets);
+
+    /// <summary>Sets how turns are taken.</summary>
+    public void Rule(int lowShare, Dictionary<ulong, int>? weights)
+    {
+        (Plain.LowShare, Plain.Weights) = (lowShare, weights);
+        Last.Weights = weights;
+    }
+
+    public bool Contains(ulong tag) => !Unsafe.IsNullRef(ref Find(tag));
+
+    /// <summary>The traits of a message; false when it has none.</summary>
+    public bool TryFind(ulong tag, out Traits traits)
+    {
+        ref Row row = ref Find(tag);
+        if (Unsafe.IsNullRef(ref row))
+        {
+            traits = default;
+            return false;
+        }
+
+        traits = new Traits(row.Priority, _lines[row.Line].Tenant, _lines[row.Line].Key);
+        return true;
+    }
+
+    /// <summary>A message has come; it stands <see cref="Standing.Out"/>.</summary>
+    public void Add(ulong tag, Traits traits)
+    {
+        uint line = LineOf(traits);
+        _lines[line].Messages++;
+        _rows.Set(new Row { Tag = tag, Line = line, Priority = traits.Priority });
+        Charge();
+    }
+
+    /// <summary>A message has gone; nothing happens when it has no traits.</summary>
+    public void Remove(ulong tag)
+    {
+        ref Row row = ref Find(tag);
+        if (Unsafe.IsNullRef(ref row))
+        {
+            return;
+        }
+
+        Move(ref row, Standing.Out);
+        uint line = row.Line;
+        _rows.Remove(new Row { Tag = tag });
+        if (--_lines[line].Messages == 0)
+        {
+            Forget(line);
+        }
+
+        if (_rows.Count == 0 && Bytes > FewBytes)
+        {
+            Free();
+        }
+
+        Charge();
+    }
+
+    /// <summary>A message stands otherwise now; nothing happens when it has no traits.</summary>
+    public void Move(ulong tag, Standing to)
+    {
+        ref Row row = ref Find(tag);
+        if (!Unsafe.IsNullRef(ref row))
+        {
+            Move(ref row, to);
+            Charge();
+        }
+    }
+
+    /// <summary>The message whose turn it is; 0: none. With <paramref name="last"/> of those at their last delivery, else of the others.</summary>
+    public ulong First(bool last) => (last ? _last : _plain)?.First() ?? 0;
+
+    /// <summary>Of the lowest priority, the oldest that stands first in its line; 0: none.</summary>
+    public ulong Lowest() => _plain?.Lowest() is ulong tag and not 0 ? tag : _last?.Lowest() ?? 0;
+
+    /// <summary>Does it wait for another of its group?</summary>
+    public bool IsBehind(ulong tag)
+    {
+        ref Row row = ref Find(tag);
+        if (Unsafe.IsNullRef(ref row))
+        {
+            return false;
+        }
+
+        ref Line line = ref Renewed(row.Line);
+        return (line.Key & Traits.KeepsOrder) != 0 && (line.First != tag || line.InHand + line.Held > 0);
+    }
+
+    public byte PriorityOf(ulong tag) => Find(tag).Priority;
+
+    /// <summary>The message that is <see cref="First"/> goes to a consumer now.</summary>
+    public void Serve(ulong tag)
+    {
+        ref Row row = ref Find(tag);
+        (row.Standing == Standing.InLineLast ? Last : Plain).Serve(row.Priority);
+    }
+
+    /// <summary>All that is not with a consumer is out, whatever it costs to free it later.</summary>
+    public void Purge(ushort generation)
+    {
+        _generation = generation;
+        _purges++;
+        _sets.Clear();
+        _plain?.Clear();
+        _last?.Clear();
+    }
+
+    public void Dispose()
+    {
+        Free();
+        Charge();
+    }
+
+    private void Free()
+    {
+        _sets.Dispose();
+        _rows.Dispose();
+        _keys.Dispose();
+        _plain?.Clear();
+        _last?.Clear();
+        NativeMemory.Free(_lines);
+        _lines = null;
+        (_capacity, _used, _free) = (0, 1, 0);
+    }
+
+    private void Move(ref Row row, Standing to)
+    {
+        ref Line line = ref Renewed(row.Line);
+        Standing from = row.Generation == _generation || row.Standing == Standing.InHand ? row.Standing : Standing.Out;
+        switch (from)
+        {
+            case Standing.InLine or Standing.InLineLast:
+                TakeOut(ref line, row.Tag);
+                break;
+            case Standing.InHand:
+                line.InHand--;
+                break;
+            case Standing.Held:
+                line.Held--;
+                break;
+        }
+
+        (row.Standing, row.Generation) = (to, _generation);
+        switch (to)
+        {
+            case Standing.InLine or Standing.InLineLast:
+                PutIn(ref line, row.Tag);
+                break;
+            case Standing.InHand:
+                line.InHand++;
+                break;
+            case Standing.Held:
+                line.Held++;
+                break;
+        }
+
+        StepUp(ref line);
+    }
+
+    private void PutIn(ref Line line, ulong tag)
+    {
+        if (line.First == 0 || tag < line.First)
+        {
+            StepAside(ref line); // It is known by its first message, which is another one now.
+            line.First = tag;
+        }
+
+        _sets.Add(ref line.Ready, tag);
+    }
+
+    private void TakeOut(ref Line line, ulong tag)
+    {
+        _sets.Remove(ref line.Ready, tag);
+        if (line.First == tag)
+        {
+            StepAside(ref line);
+            line.First = line.Ready == 0 ? 0 : _sets.First(line.Ready);
+        }
+    }
+
+    /// <summary>A line as it is since the last purge, which took all that was ready or held.</summary>
+    private ref Line Renewed(uint number)
+    {
+        ref Line line = ref _lines[number];
+        if (line.Purges != _purges)
+        {
+            (line.Ready, line.First, line.Held, line.Stands, line.Purges) = (0, 0, 0, Standing.Out, _purges);
+        }
+
+        return ref line;
+    }
+
+    /// <summary>The line stands among those that may be served if it may.</summary>
+    private void StepUp(ref Line line)
+    {
+        bool isBarred = line.First == 0 || ((line.Key & Traits.KeepsOrder) != 0 && line.InHand + line.Held > 0);
+        if (isBarred)
+        {
+            StepAside(ref line);
+        }
+        else if (line.Stands == Standing.Out)
+        {
+            ref Row first = ref Find(line.First);
+            (line.Stands, line.Priority) = (first.Standing, first.Priority);
+            (line.Stands == Standing.InLineLast ? Last : Plain).Add(line.Priority, line.Tenant, line.First);
+        }
+    }
+
+    private void StepAside(ref Line line)
+    {
+        if (line.Stands != Standing.Out)
+        {
+            (line.Stands == Standing.InLineLast ? Last : Plain).Remove(line.Priority, line.Tenant, line.First);
+            line.Stands = Standing.Out;
+        }
+    }
+
+    private ref Row Find(ulong tag) => ref _rows.Find(new Row { Tag = tag });
+
+    private uint LineOf(Traits traits)
+    {
+        LineKey key = new() { Tenant = traits.Tenant, Key = traits.Line };
+        ref LineKey known = ref _keys.Find(key);
+        if (!Unsafe.IsNullRef(ref known))
+        {
+            return known.Line;
+        }
+
+        key.Line = TakeLine();
+        _lines[key.Line] = new Line { Tenant = traits.Tenant, Key = traits.Line, Purges = _purges };
+        _keys.Set(key);
+        return key.Line;
+    }
+
+    private uint TakeLine()
+    {
+        uint taken = _free;
+        if (taken != 0)
+        {
+            _free = _lines[taken].Messages;
+            return taken;
+        }
+
+        if (_used >= _capacity)
+        {
+            _capacity = Math.Max(LeastCapacity, _capacity * 2);
+            _lines = (Line*)NativeMemory.Realloc(_lines, (nuint)_capacity * (nuint)sizeof(Line));
+        }
+
+        return _used++;
+    }
+
+    /// <summary>Nothing of it is left.</summary>
+    private void Forget(uint line)
+    {
+        _keys.Remove(new LineKey { Tenant = _lines[line].Tenant, Key = _lines[line].Key });
+        _lines[line].Messages = _free; // The next that is free.
+        _free = line;
+    }
+
+    private void Charge()
+    {
+        long bytes = Bytes;
+        pages.Charge(bytes - _charged);
+        _charged = bytes;
+    }
+
+    /// <summary>A message.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    private struct Row : IMapRow<Row>
+    {
+        public ulong Tag;
+        public uint Line;
+
+        /// <summary>Of the queue, when it came to stand so: what was ready or held under an older one is out.</summary>
+        public ushort Generation;
+        public byte Priority;
+        public Standing Standing;
+
+        public readonly bool IsVacant => Tag == 0;
+
+        public readonly uint Hash => TagHash.Of(Tag);
+
+        public readonly bool Is(scoped in Row other) => Tag == other.Tag;
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
+    private struct LineKey : IMapRow<LineKey>
+    {
+        public ulong Tenant;
+        public ulong Key;
+        public uint Line;
+
+        public readonly bool IsVacant => Line == 0;
+
+        public readonly uint Hash => TagHash.Of(Tenant ^ (Key * 0xD1B54A32D192ED03));
+
+        public readonly bool Is(scoped in LineKey other) => Tenant == other.Tenant && Key == other.Key;
+    }
+
+    private struct Line
+    {
+        public ulong Tenant;
+        public ulong Key;
+
+        /// <summary>The lowest tag that is ready; 0: none is.</summary>
+        public ulong First;
+
+        /// <summary>Root of the tags that are ready.</summary>
+        public uint Ready;
+
+        /// <summary>In whatever state. Of a line that is free: the next one.</summary>
+        public uint Messages;
+        public uint InHand;
+        public uint Held;
+        public uint Purges;
+
+        /// <summary>Among which lines it stands to be served.</summary>
+        public Standing Stands;
+
+        /// <summary>With this priority.</summary>
+        public byte Priority;
+    }
+}
