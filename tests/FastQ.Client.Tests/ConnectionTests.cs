@@ -122,6 +122,57 @@ public sealed class ConnectionTests : IDisposable
     }
 
     [Fact]
+    public async Task Messages_come_by_priority_tenants_take_turns_and_a_group_waits_for_its_first()
+    {
+        await using Connection connection = await ConnectAsync();
+        QueueInfo declared = await connection.DeclareQueueAsync("q", new QueueOptions { Priority = true, PriorityShare = 10, Fair = true, FairWeights = new Dictionary<string, int> { ["gold"] = 2 }, Fifo = true }, Cancellation);
+        Assert.Equal((true, 10, true, "gold=2", true, false), (declared.Priority, declared.PriorityShare, declared.Fair, declared.FairWeights, declared.Fifo, declared.SingleActive));
+        (string Body, byte Priority, string Tenant, string Group)[] messages = [("a1", 1, "iron", "a"), ("a2", 1, "iron", "a"), ("b", 1, "iron", "b"), ("c", 1, "gold", "c"), ("d", 1, "gold", "d"), ("e", 9, "iron", "e")];
+        foreach ((string body, byte priority, string tenant, string group) in messages)
+        {
+            await connection.PublishAsync("q", Encoding.UTF8.GetBytes(body), new PublishOptions { Priority = priority, Tenant = tenant, Group = group }, Cancellation);
+        }
+
+        await using Subscriber subscriber = await connection.SubscribeAsync("q", cancellation: Cancellation);
+        List<Message> came = [];
+        while (came.Count < 5)
+        {
+            came.Add((await subscriber.ReceiveAsync(TimeSpan.FromSeconds(20), Cancellation))!);
+        }
+
+        Assert.Equal(["e", "a1", "c", "d", "b"], came.Select(message => message.Text));
+        Assert.Equal(((byte)9, "iron", "e"), (came[0].Priority, came[0].Tenant, came[0].Group));
+        BrowsedMessage behind = (await connection.BrowseAsync("q", 9, cancellation: Cancellation)).Single(message => message.State == MessageState.Ready);
+        Assert.True(behind.IsBehind);
+        await came[1].AcceptAsync(cancellation: Cancellation);
+        Assert.Equal("a2", (await subscriber.ReceiveAsync(TimeSpan.FromSeconds(20), Cancellation))!.Text);
+    }
+
+    [Fact]
+    public async Task An_exclusive_consumer_is_alone_and_the_single_active_one_is_followed_by_the_next()
+    {
+        await using Connection connection = await ConnectAsync();
+        await connection.DeclareQueueAsync("q", new QueueOptions { SingleActive = true }, Cancellation);
+        await using (Subscriber alone = await connection.SubscribeAsync("q", new SubscribeOptions { IsExclusive = true }, Cancellation))
+        {
+            FastQException denied = await Assert.ThrowsAsync<FastQException>(() => connection.SubscribeAsync("q", cancellation: Cancellation));
+            Assert.Equal(RefusalCode.Denied, denied.Code);
+            Assert.Contains("exclusive", denied.Message, StringComparison.Ordinal);
+        }
+
+        Subscriber first = await connection.SubscribeAsync("q", new SubscribeOptions { Credit = 1 }, Cancellation);
+        await using Subscriber second = await connection.SubscribeAsync("q", new SubscribeOptions { Credit = 1 }, Cancellation);
+        await connection.PublishAsync("q", "1"u8.ToArray(), cancellation: Cancellation);
+        await connection.PublishAsync("q", "2"u8.ToArray(), cancellation: Cancellation);
+        Message one = (await first.ReceiveAsync(TimeSpan.FromSeconds(20), Cancellation))!;
+        await one.AcceptAsync(cancellation: Cancellation);
+        Assert.Equal("2", (await first.ReceiveAsync(TimeSpan.FromSeconds(20), Cancellation))!.Text);
+        await first.DisposeAsync();
+        Message next = (await second.ReceiveAsync(TimeSpan.FromSeconds(20), Cancellation))!;
+        Assert.Equal(("2", 2), (next.Text, next.DeliveryCount));
+    }
+
+    [Fact]
     public async Task A_second_death_in_a_queue_of_the_same_reason_takes_the_place_of_the_first_and_is_counted()
     {
         await using Connection connection = await ConnectAsync();

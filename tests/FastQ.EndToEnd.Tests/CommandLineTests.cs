@@ -305,6 +305,28 @@ public class CommandLineTests
     }
 
     [Fact]
+    public void A_queue_delivers_by_priority_tenant_and_group_and_says_who_waits_for_whom()
+    {
+        using TestBroker broker = new();
+        Assert.Contains("needs priority", broker.Run("queue", "create", "work", "--priority-share", "10").Error, StringComparison.Ordinal);
+        JsonElement made = broker.Run("queue", "create", "work", "--priority", "--fifo", "--fair", "--fair-weights", "gold=2", "--json").Json;
+        Assert.Equal((true, true, "gold=2"), (made.GetProperty("priority").GetBoolean(), made.GetProperty("fifo").GetBoolean(), made.GetProperty("fairWeights").GetString()));
+        foreach ((string body, string priority, string group) in ((string, string, string)[])[("a1", "0", "a"), ("a2", "0", "a"), ("b", "7", "b")])
+        {
+            broker.Run("publish", "work", "--body", body, "--id", body, "--priority", priority, "--group", group, "--tenant", "gold");
+        }
+
+        Assert.Contains("--priority is 0 to 255", broker.Run("publish", "work", "--body", "x", "--priority", "256").Error, StringComparison.Ordinal);
+        broker.Kill();
+        broker.Start();
+        Assert.Contains("another of its group comes first", broker.Run("why", "work", "a2").Output, StringComparison.Ordinal);
+        Assert.Equal("b\na1\na2\n", broker.Run("consume", "work", "--exclusive").Output);
+        JsonElement off = broker.Run("queue", "set", "work", "--fifo", "false", "--single-active", "--json").Json;
+        Assert.Equal((true, false, true), (off.GetProperty("priority").GetBoolean(), off.GetProperty("fifo").GetBoolean(), off.GetProperty("singleActive").GetBoolean()));
+        Assert.Contains("one at a time", broker.Run("queue", "show", "work").Output, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void What_was_delivered_too_often_or_lived_too_long_goes_where_its_queue_says_or_nowhere()
     {
         using TestBroker broker = new();

@@ -260,4 +260,44 @@ public sealed class DelayTests
 
         Assert.Equal(0, pages.UsedBytes);
     }
+
+    // CASES B30, B40: 49.7 days are 2^32 milliseconds.
+    [Fact]
+    public void A_hundred_thousand_delays_of_months_come_when_they_are_due_and_none_sooner()
+    {
+        const long Day = 24L * 3600 * 1000;
+        const int Count = 100_000;
+        using World world = new(isLogging: false);
+        ulong producer = world.Open();
+        uint queue = world.Declare("q");
+        world.Begin(producer);
+        for (int i = 0; i < Count; i++)
+        {
+            Assert.True(world.PublishHere(producer, queue, 1, properties: World.Property(PropertyTag.Delay, (40 + i % 60) * Day)).IsTaken);
+        }
+
+        for (int day = 1; day <= 100; day++)
+        {
+            world.Advance(Day);
+            Assert.Equal(Enumerable.Range(0, Count).Count(i => 40 + i % 60 <= day), world.Engine.View(queue).Ready);
+        }
+    }
+
+    // CASES B39.
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void A_queues_own_delay_is_kept_over_a_restart(bool fromSnapshot)
+    {
+        using World world = new();
+        ulong producer = world.Open();
+        uint queue = world.Declare("q", QueueAttributes.Default with { DelayMilliseconds = 700 });
+        world.Restart(fromSnapshot);
+        world.Publish(producer, queue);
+        world.Subscribe(queue, producer);
+        world.Advance(699);
+        Assert.Empty(world.DispatchAll());
+        world.Advance(1);
+        Assert.Single(world.DispatchAll());
+    }
 }

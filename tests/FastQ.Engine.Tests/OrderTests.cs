@@ -180,6 +180,25 @@ public sealed class OrderTests
         Assert.Equal([4ul], bench.Dispatch());
     }
 
+    // CASES B47.
+    [Fact]
+    public void After_its_lease_a_group_comes_in_the_same_order_again()
+    {
+        using Bench bench = new(Fifo with { LeaseMilliseconds = 1000 });
+        for (int i = 0; i < 6; i++)
+        {
+            bench.Publish(group: i % 2 == 0 ? "a" : "b");
+        }
+
+        uint one = bench.Subscribe();
+        Assert.Equal([1ul, 2], bench.Dispatch());
+        bench.World.Advance(1000);
+        Assert.Equal([1ul, 2], bench.Dispatch());
+        bench.Settle(one, 3);
+        bench.Settle(one, 4);
+        Assert.Equal([3ul, 4], bench.Dispatch());
+    }
+
     [Fact]
     public void What_waits_for_its_retry_holds_its_group_and_what_waits_for_its_first_delivery_does_not()
     {
