@@ -231,6 +231,7 @@ public sealed partial class Broker : IDisposable
         worked |= RunTimers();
         worked |= PushOut();
         worked |= MoveDeadLetters();
+        worked |= MoveSweeps();
         worked |= DispatchAll();
         bool sealedNow = _journal.Seal();
         if (sealedNow)
@@ -544,6 +545,11 @@ public sealed partial class Broker : IDisposable
         if (_engine.HasDying)
         {
             next = Math.Min(next, now + DeadLettersAgainMicros);
+        }
+
+        if (_engine.HasSweeps)
+        {
+            next = Math.Min(next, now + SweepStepMicros);
         }
 
         if (_journal.RoomFault is not null)

@@ -10,6 +10,7 @@ namespace FastQ.Broker;
 public sealed partial class Broker
 {
     private const int MostBrowsed = 32; // Each is read from the file within the turn.
+    private const int MostSearched = 128; // So many are looked at, where not all are shown.
     private const int MostShownBytes = 8 * 1024;
     private const int MostNameCharacters = 200; // Of a client, which may call itself what it likes.
 
@@ -22,10 +23,16 @@ public sealed partial class Broker
             return;
         }
 
+        if (!MessageFilter.TryParse(TextIn(fields, FieldTag.Filter), out MessageFilter filter, out string fault))
+        {
+            Answer(session, command, Decision.Refuse(RefusalCode.BadArgument), fault, static (ref FieldWriter _) => { });
+            return;
+        }
+
         FieldReader.TryNumber(fields, FieldTag.Tag, out ulong first);
         int most = FieldReader.TryNumber(fields, FieldTag.Most, out ulong wanted) ? (int)Math.Clamp(wanted, 1, MostBrowsed) : MostBrowsed;
-        IReadOnlyList<MessageView> messages = _engine.Browse(queue, first, most, out ulong next);
-        foreach (MessageView message in messages)
+        IReadOnlyList<MessageView> messages = _engine.Browse(queue, first, filter.IsAll ? most : MostSearched, out ulong next);
+        foreach (MessageView message in messages.Where(message => IsMeant(filter, queue, message)))
         {
             byte[] room = new byte[MostShownBytes * 2 + 1024];
             FieldWriter writer = new(room);
@@ -36,6 +43,9 @@ public sealed partial class Broker
 
         Answer(session, command, Decision.Taken, "", (ref FieldWriter writer) => writer.Number(FieldTag.Tag, next));
     }
+
+    private bool IsMeant(MessageFilter filter, uint queue, in MessageView message) =>
+        filter.IsAll || (TryReadRecord(message.Place, queue, message.Tag, out byte[] record) && filter.Matches(message, record, _now));
 
     private void WriteMessage(ref FieldWriter writer, uint queue, in MessageView message)
     {

@@ -115,6 +115,21 @@ public sealed partial class Broker
             case CommandKind.BrowseQueue:
                 Browse(session, command, fields);
                 break;
+            case CommandKind.DeleteMessage:
+                DeleteMessage(session, command, fields, ref facts);
+                break;
+            case CommandKind.ChangeMessage:
+                ChangeMessage(session, command, fields, ref facts);
+                break;
+            case CommandKind.StartSweep:
+                StartSweep(session, command, fields, ref facts);
+                break;
+            case CommandKind.ShowSweep:
+                ShowSweep(session, command, fields);
+                break;
+            case CommandKind.CancelSweep:
+                CancelSweep(session, command, fields, ref facts);
+                break;
             case CommandKind.Statistics:
                 AnswerJson(session, command, StatisticsJson());
                 break;
@@ -315,6 +330,7 @@ public sealed partial class Broker
         writer.Number(FieldTag.DeadLettered, view.DeadLettered);
         writer.Number(FieldTag.Redelivered, view.Redelivered);
         writer.Number(FieldTag.Purged, view.Purged);
+        writer.Number(FieldTag.Moved, view.Moved);
         writer.Number(FieldTag.Paused, (ulong)view.Paused);
     }
 

@@ -75,7 +75,18 @@ public sealed partial class Broker
         }
 
         int propertyBytes = Obituary.Write(properties, message, _now.WallMicros, _story);
-        return TryMove(message, header, _story.AsSpan(0, propertyBytes), letter[(MessageHeader.SizeBytes + header.PropertyBytes)..]);
+        header.Kind = RecordKind.DeadLetter;
+        if (!TryWriteAgain(header, message.Target, _story.AsSpan(0, propertyBytes), letter[(MessageHeader.SizeBytes + header.PropertyBytes)..], out Decision decision))
+        {
+            return false;
+        }
+
+        if (!decision.IsTaken)
+        {
+            _engine.PauseDeadLetters(message.Queue, _now.IntervalMicros + DeadLettersAgainMicros);
+        }
+
+        return true;
     }
 
     private Span<byte> LetterOf(int bytes)
@@ -93,8 +104,10 @@ public sealed partial class Broker
         return _letter.AsSpan(0, bytes);
     }
 
-    private bool TryMove(in DyingMessage message, MessageHeader header, ReadOnlySpan<byte> properties, ReadOnlySpan<byte> body)
+    /// <summary>Writes a message into another queue, which is its end where it was: one record. A queue for dead letters is made when it is not there. False: no room in the journal now.</summary>
+    private bool TryWriteAgain(MessageHeader header, string queue, ReadOnlySpan<byte> properties, ReadOnlySpan<byte> body, out Decision decision)
     {
+        decision = default;
         int length = MessageHeader.SizeBytes + properties.Length + body.Length;
         if (!_journal.TryReserve(SourceRecord.SizeBytes + QueueEngine.MaxFactBytes + Limits.Align(length), out Span<byte> room, out Place place))
         {
@@ -104,7 +117,8 @@ public sealed partial class Broker
 
         int source = BeginSource(0, room);
         Facts facts = new(room, source);
-        Decision decision = FindOrMakeQueue(message.Target, ref facts, out uint target);
+        uint target;
+        decision = header.Kind == RecordKind.DeadLetter ? FindOrMakeQueue(queue, ref facts, out target) : FindTarget(queue, out target);
         if (decision.IsTaken)
         {
             Span<byte> record = facts.Rest[..Limits.Align(length)];
@@ -112,21 +126,18 @@ public sealed partial class Broker
             properties.CopyTo(record[MessageHeader.SizeBytes..]);
             body.CopyTo(record[(MessageHeader.SizeBytes + properties.Length)..]);
             header.LengthBytes = (uint)length;
-            (header.Kind, header.PropertyBytes, header.Queue) = (RecordKind.DeadLetter, (ushort)properties.Length, target);
+            (header.PropertyBytes, header.Queue) = ((ushort)properties.Length, target);
             header.Check = RecordCheck.Of(record[MessageHeader.SizeBytes..length]);
             MemoryMarshal.Write(record, header);
-            decision = _engine.DeadLetter(record[..length], new Place(place.Slot, place.Offset + (uint)facts.Bytes), _journal.OpenBlock);
+            decision = _engine.TakeIn(record[..length], new Place(place.Slot, place.Offset + (uint)facts.Bytes), _journal.OpenBlock);
             facts.Add(decision.IsTaken ? Limits.Align(length) : 0);
-        }
-
-        if (!decision.IsTaken)
-        {
-            _engine.PauseDeadLetters(message.Queue, _now.IntervalMicros + DeadLettersAgainMicros);
         }
 
         Commit(facts.Bytes, facts.Records + (source > 0 ? 1u : 0u));
         return true;
     }
+
+    private Decision FindTarget(string name, out uint queue) => _engine.TryFindQueue(Encoding.UTF8.GetBytes(name), out queue) ? Decision.Taken : Decision.Refuse(RefusalCode.UnknownQueue);
 
     private Decision FindOrMakeQueue(string name, ref Facts facts, out uint queue)
     {

@@ -84,7 +84,7 @@ internal static class Obituary
     /// <summary>The latest of them, as many as have room beside what a sender may write.</summary>
     private static void WriteOlderDeaths(ref PropertyWriter writer, ReadOnlySpan<byte> properties, in DyingMessage message)
     {
-        const int MostBytes = Limits.MaxStoredPropertyBytes - Limits.MaxPropertyBytes;
+        const int MostBytes = Limits.MaxStoredPropertyBytes - Limits.MaxPropertyBytes - Transfer.MostBytes; // Room to be moved again.
         int deaths = 1;
         PropertyReader reader = new(properties);
         while (reader.Next() && deaths < Limits.MaxDeaths)

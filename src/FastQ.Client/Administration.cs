@@ -76,12 +76,14 @@ public sealed unsafe partial class Session
     /// <summary>Looks at messages in their places, by tag, without taking them: none is delivered, counted or changed by it. What comes and goes meanwhile may be seen or not.</summary>
     /// <param name="name">The queue's.</param>
     /// <param name="firstTag">Where to begin.</param>
-    public IEnumerable<BrowsedMessage> Browse(string name, ulong firstTag = 0)
+    /// <param name="filter">Only those that match: conditions like <c>reason=rejected and age>1h and header.customer=17</c>; see <c>fastq redrive --help</c>. Empty: all. What cannot be read does not match.</param>
+    /// <exception cref="FastQException">The queue is not there, or the filter is not understood.</exception>
+    public IEnumerable<BrowsedMessage> Browse(string name, ulong firstTag = 0, string filter = "")
     {
         uint id = GetQueue(name).Id;
         for (ulong tag = firstTag; ;)
         {
-            List<byte[]> answers = [.. AskToBrowse(id, tag)];
+            List<byte[]> answers = [.. AskToBrowse(id, tag, filter)];
             foreach (byte[] message in answers.Take(answers.Count - 1))
             {
                 yield return BrowsedMessage.From(message);
@@ -95,10 +97,11 @@ public sealed unsafe partial class Session
         }
     }
 
-    private List<byte[]> AskToBrowse(uint queue, ulong tag) => Ask(CommandKind.BrowseQueue, (ref FieldWriter writer) =>
+    private List<byte[]> AskToBrowse(uint queue, ulong tag, string filter) => Ask(CommandKind.BrowseQueue, (ref FieldWriter writer) =>
     {
         writer.Number(FieldTag.Queue, queue);
         writer.Number(FieldTag.Tag, tag);
+        writer.Text(FieldTag.Filter, filter);
     });
 
     /// <summary>The broker's statistics, as JSON.</summary>

@@ -89,8 +89,8 @@ public sealed class Connection : IAsyncDisposable
     public Task<IReadOnlyList<QueueInfo>> ListQueuesAsync(CancellationToken cancellation = default) => AskAsync(session => session.ListQueues(), cancellation);
 
     /// <summary>Looks at up to <paramref name="most"/> messages in their places, by tag, without taking them: none is delivered, counted or changed by it.</summary>
-    public Task<IReadOnlyList<BrowsedMessage>> BrowseAsync(string name, int most, ulong firstTag = 0, CancellationToken cancellation = default) =>
-        AskAsync<IReadOnlyList<BrowsedMessage>>(session => [.. session.Browse(name, firstTag).Take(most)], cancellation);
+    public Task<IReadOnlyList<BrowsedMessage>> BrowseAsync(string name, int most, ulong firstTag = 0, string filter = "", CancellationToken cancellation = default) =>
+        AskAsync<IReadOnlyList<BrowsedMessage>>(session => [.. session.Browse(name, firstTag, filter).Take(most)], cancellation);
 
     /// <summary>Deletes a queue with all that it holds.</summary>
     public Task DeleteQueueAsync(string name, CancellationToken cancellation = default) => AskAsync(
@@ -103,6 +103,44 @@ public sealed class Connection : IAsyncDisposable
 
     /// <summary>Empties a queue of what is ready; what is in flight stays. Gives how many messages that was.</summary>
     public Task<long> PurgeQueueAsync(string name, CancellationToken cancellation = default) => AskAsync(session => session.PurgeQueue(name), cancellation);
+
+    /// <summary>Moves or deletes messages of a queue, and comes back when that is done; it goes on over restarts of the broker, and when nobody waits any more. See <see cref="Session.StartSweep"/>.</summary>
+    /// <returns>How it ended.</returns>
+    public async Task<SweepInfo> SweepAsync(string queue, SweepOptions? options = null, CancellationToken cancellation = default)
+    {
+        SweepInfo sweep = await AskAsync(session => session.StartSweep(queue, options ?? new SweepOptions()), cancellation).ConfigureAwait(false);
+        for (int milliseconds = 1; sweep.State == SweepState.Running; milliseconds = Math.Min(milliseconds * 2, 200))
+        {
+            await Task.Delay(milliseconds, cancellation).ConfigureAwait(false);
+            sweep = await AskAsync(session => session.GetSweep(queue), cancellation).ConfigureAwait(false);
+        }
+
+        return sweep;
+    }
+
+    /// <summary>The sweep of a queue, under way or the last one.</summary>
+    public Task<SweepInfo> GetSweepAsync(string queue, CancellationToken cancellation = default) => AskAsync(session => session.GetSweep(queue), cancellation);
+
+    /// <summary>Ends the sweep of a queue; what it has done stays done.</summary>
+    public Task<SweepInfo> CancelSweepAsync(string queue, CancellationToken cancellation = default) => AskAsync(session => session.CancelSweep(queue), cancellation);
+
+    /// <summary>Removes one message that is with nobody. See <see cref="Session.DeleteMessage"/>.</summary>
+    public Task DeleteMessageAsync(string queue, ulong tag, CancellationToken cancellation = default) => AskAsync(
+        session =>
+        {
+            session.DeleteMessage(queue, tag);
+            return true;
+        },
+        cancellation);
+
+    /// <summary>Gives one message that waits another priority, another time, or both. See <see cref="Session.ChangeMessage"/>.</summary>
+    public Task ChangeMessageAsync(string queue, ulong tag, byte? priority = null, TimeSpan? delay = null, CancellationToken cancellation = default) => AskAsync(
+        session =>
+        {
+            session.ChangeMessage(queue, tag, priority, delay);
+            return true;
+        },
+        cancellation);
 
     /// <summary>The broker's statistics, as JSON.</summary>
     public Task<string> GetStatisticsAsync(CancellationToken cancellation = default) => AskAsync(session => session.GetStatistics(), cancellation);

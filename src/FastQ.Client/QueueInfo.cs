@@ -119,6 +119,9 @@ public sealed record QueueInfo
     /// <summary>Messages that were ever purged.</summary>
     public ulong Purged { get; init; }
 
+    /// <summary>Messages that ever went to other queues: redriven, or moved by hand.</summary>
+    public ulong Moved { get; init; }
+
     internal static QueueInfo From(ReadOnlySpan<byte> fields)
     {
         QueueInfo info = new() { Backoff = Backoff.From(fields) };
@@ -162,6 +165,7 @@ public sealed record QueueInfo
                 FieldTag.SingleActive => info with { SingleActive = reader.Number == 1 },
                 FieldTag.DeadLettered => info with { DeadLettered = reader.Number },
                 FieldTag.Redelivered => info with { Redelivered = reader.Number },
+                FieldTag.Moved => info with { Moved = reader.Number },
                 FieldTag.Purged => info with { Purged = reader.Number },
                 _ => info,
             };

@@ -389,6 +389,14 @@ public sealed partial class QueueEngine
                 return FindQueue(fact.Subject) is Queue aging && ApplyExpired(aging, fact, block);
             case RecordKind.DeathStopped:
                 return FindQueue(fact.Subject) is Queue circled && ApplyStopped(circled, fact.First);
+            case RecordKind.MessageDeleted:
+                return FindQueue(fact.Subject) is Queue thinned && ApplyDeletedMessage(thinned, fact, block);
+            case RecordKind.MessageChanged:
+                return FindQueue(fact.Subject) is Queue holder && ApplyChangedMessage(holder, fact);
+            case RecordKind.SweepStarted:
+                return FindQueue(fact.Subject) is Queue swept && ApplySweepStarted(swept, fact, payload, block);
+            case RecordKind.SweepEnded:
+                return FindQueue(fact.Subject) is Queue done && ApplySweepEnded(done, fact);
             case RecordKind.MessagesDropped:
                 return FindQueue(fact.Subject) is Queue full && ApplyDropped(full, fact.First, fact.Count, block);
             default:

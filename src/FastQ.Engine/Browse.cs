@@ -44,20 +44,25 @@ public sealed partial class QueueEngine
                 return WithOwners(found, messages);
             }
 
-            MessageState state = entry.State switch
-            {
-                EntryState.InFlight => MessageState.InFlight,
-                EntryState.Delayed => MessageState.Delayed,
-                EntryState.Damaged => MessageState.Damaged,
-                EntryState.Dying => MessageState.DeadLettering,
-                _ => MessageState.Ready,
-            };
-            _ = found.Due.TryFind(tag, out long due);
-            messages.Add(new MessageView(tag, state, entry.Deliveries, new DeliveryEntry { Slot = entry.Slot, Offset = entry.Offset, LengthBytes = entry.LengthBytes }, 0, 0, due, entry.State == EntryState.Dying ? entry.Reason : DeathReason.None, entry.IsStopped, entry.IsReady && found.Order?.IsBehind(tag) == true));
+            messages.Add(ViewOf(found, tag, entry));
         }
 
         next = 0;
         return WithOwners(found, messages);
+    }
+
+    private static MessageView ViewOf(Queue queue, ulong tag, in IndexEntry entry)
+    {
+        MessageState state = entry.State switch
+        {
+            EntryState.InFlight => MessageState.InFlight,
+            EntryState.Delayed => MessageState.Delayed,
+            EntryState.Damaged => MessageState.Damaged,
+            EntryState.Dying => MessageState.DeadLettering,
+            _ => MessageState.Ready,
+        };
+        _ = queue.Due.TryFind(tag, out long due);
+        return new MessageView(tag, state, entry.Deliveries, new DeliveryEntry { Slot = entry.Slot, Offset = entry.Offset, LengthBytes = entry.LengthBytes }, 0, 0, due, entry.State == EntryState.Dying ? entry.Reason : DeathReason.None, entry.IsStopped, entry.IsReady && queue.Order?.IsBehind(tag) == true);
     }
 
     private static List<MessageView> WithOwners(Queue queue, List<MessageView> messages)

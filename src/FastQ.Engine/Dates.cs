@@ -35,7 +35,7 @@ public sealed partial class QueueEngine
                 PropertyTag.Priority => TryOnce(reader, PropertyType.Int64, 0, byte.MaxValue, ref wish.Priority),
                 PropertyTag.Group => TryOnce(reader, ref wish.Group),
                 PropertyTag.Tenant => TryOnce(reader, ref wish.Tenant),
-                PropertyTag.Death => header.Kind != RecordKind.Message,
+                PropertyTag.Death or PropertyTag.Origin => header.Kind != RecordKind.Message,
                 _ => true,
             };
             if (!isGood)

@@ -32,7 +32,7 @@ public sealed partial class QueueEngine
     /// <summary>Messages are to leave for dead letters, or wait to be tried again.</summary>
     public bool HasDying => _dying.Count > 0;
 
-    /// <summary>The next message that is to leave for the dead letters, queue by queue. It stays until <see cref="DeadLetter"/>, <see cref="StopDeath"/> or <see cref="TryMarkDamaged"/>.</summary>
+    /// <summary>The next message that is to leave for the dead letters, queue by queue. It stays until <see cref="TakeIn"/>, <see cref="StopDeath"/> or <see cref="TryMarkDamaged"/>.</summary>
     /// <param name="nowMicros">Interval time.</param>
     /// <param name="message">It.</param>
     public bool TryNextDying(long nowMicros, out DyingMessage message)
@@ -63,8 +63,8 @@ public sealed partial class QueueEngine
         return false;
     }
 
-    /// <summary>Takes a dead letter in: its record, complete but for the tag, stands in the open block; its first property is its death. Refused where there is no memory for it.</summary>
-    public Decision DeadLetter(Span<byte> record, Place place, ulong block)
+    /// <summary>Takes in a message that comes from another queue, dead or moved: its record, complete but for the tag, stands in the open block; its first property says whence it comes. Refused where there is no room for it.</summary>
+    public Decision TakeIn(Span<byte> record, Place place, ulong block)
     {
         ref MessageHeader header = ref MemoryMarshal.AsRef<MessageHeader>(record);
         Queue target = _queues[header.Queue];
@@ -79,7 +79,7 @@ public sealed partial class QueueEngine
         }
 
         header.Tag = target.Index.NextTag;
-        bool fits = ApplyDeadLetter(record, place, block);
+        bool fits = header.Kind == RecordKind.DeadLetter ? ApplyDeadLetter(record, place, block) : ApplyTransferred(record, place, block);
         Invariant.Holds(fits);
         return Decision.Taken;
     }
@@ -156,7 +156,7 @@ public sealed partial class QueueEngine
     private bool ApplyDeadLetter(ReadOnlySpan<byte> record, Place place, ulong block)
     {
         MessageHeader header = MemoryMarshal.Read<MessageHeader>(record);
-        if (FindQueue(header.Queue) is not Queue target || !IsNext(target, header, place) || !TryTermsOf(target, record, header, out MessageTerms terms) || !TryOriginOf(record, header, out uint id, out ulong tag))
+        if (FindQueue(header.Queue) is not Queue target || !IsNext(target, header, place) || !TryTermsOf(target, record, header, out MessageTerms terms) || !TryOriginOf(record, header, PropertyTag.Death, out uint id, out ulong tag))
         {
             return false;
         }
@@ -170,12 +170,12 @@ public sealed partial class QueueEngine
         return true;
     }
 
-    /// <summary>Where the message died last: in its first property.</summary>
-    private static bool TryOriginOf(ReadOnlySpan<byte> record, in MessageHeader header, out uint queue, out ulong tag)
+    /// <summary>Whence the message comes: in its first property, of this tag.</summary>
+    private static bool TryOriginOf(ReadOnlySpan<byte> record, in MessageHeader header, PropertyTag first, out uint queue, out ulong tag)
     {
         (queue, tag) = (0, 0);
         PropertyReader reader = new(record.Slice(MessageHeader.SizeBytes, header.PropertyBytes));
-        if (!reader.Next() || reader.Tag != PropertyTag.Death || !FieldReader.TryNumber(reader.Value, FieldTag.Queue, out ulong id) || id > uint.MaxValue)
+        if (!reader.Next() || reader.Tag != first || !FieldReader.TryNumber(reader.Value, FieldTag.Queue, out ulong id) || id > uint.MaxValue)
         {
             return false;
         }

@@ -147,6 +147,21 @@ internal sealed unsafe class DeliveryOrder(PageAllocator pages, ushort generatio
     /// <summary>Of the lowest priority, the oldest that stands first in its line; 0: none.</summary>
     public ulong Lowest() => _plain?.Lowest() is ulong tag and not 0 ? tag : _last?.Lowest() ?? 0;
 
+    /// <summary>A message has another priority now; nothing happens when it has no traits.</summary>
+    public void Reorder(ulong tag, byte priority)
+    {
+        if (!TryFind(tag, out Traits traits))
+        {
+            return;
+        }
+
+        Row row = Find(tag);
+        Standing stands = row.Generation == _generation || row.Standing == Standing.InHand ? row.Standing : Standing.Out;
+        Remove(tag);
+        Add(tag, traits with { Priority = priority, Line = (traits.Line & Traits.KeepsOrder) != 0 ? traits.Line : priority });
+        Move(tag, stands);
+    }
+
     /// <summary>Does it wait for another of its group?</summary>
     public bool IsBehind(ulong tag)
     {

@@ -86,13 +86,14 @@ public sealed partial class QueueEngine : IDisposable
         RecordKind kind = (RecordKind)record[4];
         int least = kind switch
         {
-            RecordKind.Message or RecordKind.MovedMessage or RecordKind.DeadLetter => MessageHeader.SizeBytes,
+            RecordKind.Message or RecordKind.MovedMessage or RecordKind.DeadLetter or RecordKind.MessageTransferred => MessageHeader.SizeBytes,
             RecordKind.Settle or RecordKind.Extend => SettleRecord.SizeBytes,
             RecordKind.Source => SourceRecord.SizeBytes,
             RecordKind.Delivered => DeliveredRecord.SizeBytes,
             RecordKind.LeaseEnded or RecordKind.NumberRefused or RecordKind.QueueDeclared or RecordKind.QueueDeleted or RecordKind.QueuePurged or RecordKind.PurgeSlice
                 or RecordKind.Subscribed or RecordKind.Unsubscribed or RecordKind.ProducerOpened or RecordKind.ProducerForgotten or RecordKind.RefusalFloor
-                or RecordKind.MessageDamaged or RecordKind.SubscriptionResumed or RecordKind.CommandDone or RecordKind.MessagesDue or RecordKind.MessagesExpired or RecordKind.DeathStopped or RecordKind.MessagesDropped or RecordKind.QueueChanged or RecordKind.QueuePaused => FactRecord.SizeBytes,
+                or RecordKind.MessageDamaged or RecordKind.SubscriptionResumed or RecordKind.CommandDone or RecordKind.MessagesDue or RecordKind.MessagesExpired or RecordKind.DeathStopped or RecordKind.MessagesDropped or RecordKind.QueueChanged or RecordKind.QueuePaused or RecordKind.MessageDeleted or RecordKind.MessageChanged
+                or RecordKind.SweepStarted or RecordKind.SweepEnded => FactRecord.SizeBytes,
             _ => 0,
         };
         if (least == 0)
@@ -110,6 +111,7 @@ public sealed partial class QueueEngine : IDisposable
             RecordKind.Message => ApplyMessage(record, place),
             RecordKind.MovedMessage => ApplyMoved(record, place, block),
             RecordKind.DeadLetter => ApplyDeadLetter(record, place, block),
+            RecordKind.MessageTransferred => ApplyTransferred(record, place, block),
             RecordKind.Settle => ApplySettle(MemoryMarshal.Read<SettleRecord>(record), record[SettleRecord.SizeBytes..], block),
             RecordKind.Extend => ApplyExtend(MemoryMarshal.Read<SettleRecord>(record)),
             RecordKind.Source => ApplySource(MemoryMarshal.Read<SourceRecord>(record)),

@@ -66,27 +66,12 @@ public sealed partial class QueueEngine
             return false;
         }
 
-        long bytes = entry.LengthBytes - MessageHeader.SizeBytes;
-        switch (entry.State)
+        if (entry.State == EntryState.InFlight)
         {
-            case EntryState.InFlight:
-                TakeBack(found, tag, entry.LengthBytes);
-                found.InFlight--;
-                found.HeldBytes -= bytes;
-                break;
-            case EntryState.Damaged:
-                found.Damaged--;
-                found.HeldBytes -= bytes;
-                break;
-            case EntryState.Dying:
-                Revive(found, tag, entry);
-                found.HeldBytes -= bytes;
-                break;
-            default:
-                Unline(found, tag, entry);
-                break;
+            TakeBack(found, tag, entry.LengthBytes);
         }
 
+        Uncount(found, tag, entry);
         found.Purged++;
         Free(found, tag, ref entry, block);
         DropGone(found);

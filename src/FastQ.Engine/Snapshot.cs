@@ -10,7 +10,7 @@ namespace FastQ.Engine;
 // The persistent state as bytes, and back. A snapshot is as hostile as any file: every count, link and length is checked, and what can
 // be counted again is counted again.
 //
-//   | version, clocks, next ids | producers | queues: attributes, counts, entries, times of the delayed, expiries, words of the dying, traits | subscriptions: open deliveries | slots | end mark |
+//   | version, clocks, next ids | producers | queues: attributes, counts, entries, times of the delayed, expiries, words of the dying, traits, sweep | subscriptions: open deliveries | slots | end mark |
 
 public sealed partial class QueueEngine
 {
@@ -109,7 +109,7 @@ public sealed partial class QueueEngine
 
         foreach (Queue q in _queues.Values.OrderBy(q => q.Id))
         {
-            to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"queue {q.Id} {Encoding.UTF8.GetString(q.Name)} {q.Attributes} next {q.Index.NextTag} cursor {q.Cursor} ready {q.Ready} inflight {q.InFlight} delayed {q.Delayed} damaged {q.Damaged} dying {q.Dying} bytes {q.WaitingBytes}+{q.HeldBytes} published {q.Published} accepted {q.Accepted} rejected {q.Rejected} exhausted {q.Exhausted} expired {q.Expired} overflowed {q.Overflowed} deadlettered {q.DeadLettered} purged {q.Purged} redelivered {q.Redelivered} paused {q.Paused} purge {q.PurgeGeneration}: {q.PurgeNext}..{q.PurgeEnd} deleted {q.IsDeleted}"));
+            to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"queue {q.Id} {Encoding.UTF8.GetString(q.Name)} {q.Attributes} next {q.Index.NextTag} cursor {q.Cursor} ready {q.Ready} inflight {q.InFlight} delayed {q.Delayed} damaged {q.Damaged} dying {q.Dying} bytes {q.WaitingBytes}+{q.HeldBytes} published {q.Published} accepted {q.Accepted} rejected {q.Rejected} exhausted {q.Exhausted} expired {q.Expired} overflowed {q.Overflowed} deadlettered {q.DeadLettered} purged {q.Purged} moved {q.Moved} sweep {q.Sweep?.View} redelivered {q.Redelivered} paused {q.Paused} purge {q.PurgeGeneration}: {q.PurgeNext}..{q.PurgeEnd} deleted {q.IsDeleted}"));
             for (ulong tag = q.Index.Next(0, q.Index.NextTag); tag < q.Index.NextTag; tag = q.Index.Next(tag + 1, q.Index.NextTag))
             {
                 IndexEntry e = q.Index.Find(tag);
@@ -180,6 +180,7 @@ public sealed partial class QueueEngine
         Number(to, queue.Overflowed);
         Number(to, queue.DeadLettered);
         Number(to, queue.Purged);
+        Number(to, queue.Moved);
         Number(to, queue.Redelivered);
         Number(to, (ulong)queue.Paused);
         SaveEntries(to, queue.Index);
@@ -187,6 +188,7 @@ public sealed partial class QueueEngine
         SaveExpiries(to, queue);
         SaveWords(to, queue);
         SaveTraits(to, queue);
+        SaveSweep(to, queue);
     }
 
     /// <summary>| length | fields |</summary>
@@ -241,6 +243,27 @@ public sealed partial class QueueEngine
         }
 
         Number(to, 0);
+    }
+
+    /// <summary>| state | and, where that is not 0: | action, first, end, rate, done, failed | length, target | length, filter |</summary>
+    private static void SaveSweep(IBufferWriter<byte> to, Queue queue)
+    {
+        SweepView sweep = queue.Sweep?.View ?? default;
+        Number(to, (ulong)sweep.State);
+        if (sweep.State != SweepState.None)
+        {
+            foreach (ulong number in (ReadOnlySpan<ulong>)[(ulong)sweep.Action, sweep.First, sweep.End, sweep.RateASecond, sweep.Done, sweep.Failed])
+            {
+                Number(to, number);
+            }
+
+            foreach (string text in (ReadOnlySpan<string>)[sweep.Target, sweep.Filter])
+            {
+                byte[] bytes = Encoding.UTF8.GetBytes(text);
+                Number(to, (ulong)bytes.Length);
+                to.Write(bytes);
+            }
+        }
     }
 
     /// <summary>| tag, priority, tenant, line | ... | 0 |, the tags rising.</summary>
@@ -409,6 +432,7 @@ public sealed partial class QueueEngine
         queue.Overflowed = loader.Number();
         queue.DeadLettered = loader.Number();
         queue.Purged = loader.Number();
+        queue.Moved = loader.Number();
         queue.Redelivered = loader.Number();
         ulong paused = loader.Number();
         queue.Pause((PausedWays)paused);
@@ -432,7 +456,7 @@ public sealed partial class QueueEngine
 
         // A deletion frees entries in their order: one that it has passed over would never be freed, nor its slot.
         queue.Index.SetNextTag(nextTag);
-        return !loader.HasFailed && !(queue.IsDeleted && queue.Index.Next(0, queue.PurgeNext) < queue.PurgeNext) && LoadTimes(loader, queue) && LoadExpiries(loader, queue) && LoadWords(loader, queue) && LoadTraits(loader, queue);
+        return !loader.HasFailed && !(queue.IsDeleted && queue.Index.Next(0, queue.PurgeNext) < queue.PurgeNext) && LoadTimes(loader, queue) && LoadExpiries(loader, queue) && LoadWords(loader, queue) && LoadTraits(loader, queue) && LoadSweep(loader, queue);
     }
 
     /// <summary>Is it a state that there is, and of what is dying a reason that there is?</summary>
@@ -478,6 +502,40 @@ public sealed partial class QueueEngine
         }
 
         return !loader.HasFailed;
+    }
+
+    private bool LoadSweep(Loader loader, Queue queue)
+    {
+        ulong state = loader.Number();
+        if (state == (ulong)SweepState.None)
+        {
+            return !loader.HasFailed;
+        }
+
+        (ulong action, ulong first, ulong end, ulong rate) = (loader.Number(), loader.Number(), loader.Number(), loader.Number());
+        (ulong done, ulong failed) = (loader.Number(), loader.Number());
+        if (state > (ulong)SweepState.Cancelled || action > (ulong)SweepAction.Delete || first > end || end > queue.Index.NextTag || rate > uint.MaxValue
+            || !TryText(loader, Limits.MaxNameBytes, out string target) || !TryText(loader, Limits.MaxFilterBytes, out string filter))
+        {
+            return false;
+        }
+
+        queue.Sweep = new Sweep(new SweepView((SweepAction)action, first, end, target, filter, (uint)rate, default, 0, 0)) { State = (SweepState)state, Done = done, Failed = failed };
+        if (queue.Sweep.State == SweepState.Running)
+        {
+            _sweeping.Enqueue(queue);
+        }
+
+        return !loader.HasFailed;
+    }
+
+    private static bool TryText(Loader loader, int mostBytes, out string text)
+    {
+        ulong length = loader.Number();
+        byte[] bytes = new byte[Math.Min(length, (ulong)mostBytes)];
+        loader.Bytes(bytes);
+        text = Encoding.UTF8.GetString(bytes);
+        return length <= (ulong)mostBytes;
     }
 
     private static bool LoadTraits(Loader loader, Queue queue)
@@ -648,7 +706,7 @@ public sealed partial class QueueEngine
                 }
             }
 
-            bool adds = queue.Published == queue.Accepted + queue.Deaths + queue.Purged + (ulong)(queue.Ready + queue.InFlight + queue.Delayed + queue.Damaged);
+            bool adds = queue.Published == queue.Gone + (ulong)(queue.Ready + queue.InFlight + queue.Delayed + queue.Damaged);
             if (ready != queue.Ready || inFlight != queue.InFlight || delayed != queue.Delayed || damaged != queue.Damaged || dying != queue.Dying || (!queue.IsDeleted && !(adds && queue.Deaths >= queue.DeadLettered + (ulong)dying)))
             {
                 return false;

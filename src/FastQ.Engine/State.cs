@@ -81,6 +81,15 @@ internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, Pa
 
     public ulong Purged { get; set; }
 
+    /// <summary>Moved to other queues, or to another place in this one.</summary>
+    public ulong Moved { get; set; }
+
+    /// <summary>All that was ever published is gone in one of these ways, or is there.</summary>
+    public ulong Gone => Accepted + Deaths + Purged + Moved;
+
+    /// <summary>Under way, or the last one; null: there was none.</summary>
+    public Sweep? Sweep { get; set; }
+
     /// <summary>Deliveries that were not a message's first.</summary>
     public ulong Redelivered { get; set; }
 
@@ -393,7 +402,7 @@ public readonly record struct EndedSubscription(uint Subscription, RefusalCode C
 public readonly record struct DispatchedRun(uint Subscription, uint Queue, ulong FirstDelivery, ulong FirstTag, ulong FirstToken, int Count, long LeaseEndMicros);
 
 /// <summary>A queue as shown to people.</summary>
-public readonly record struct QueueView(uint Id, string Name, QueueAttributes Attributes, PausedWays Paused, long Ready, long InFlight, long Delayed, long Damaged, long Dying, long Bytes, int Consumers, ulong Published, ulong Accepted, ulong Rejected, ulong Exhausted, ulong Expired, ulong Overflowed, ulong DeadLettered, ulong Redelivered, ulong Purged)
+public readonly record struct QueueView(uint Id, string Name, QueueAttributes Attributes, PausedWays Paused, long Ready, long InFlight, long Delayed, long Damaged, long Dying, long Bytes, int Consumers, ulong Published, ulong Accepted, ulong Rejected, ulong Exhausted, ulong Expired, ulong Overflowed, ulong DeadLettered, ulong Redelivered, ulong Purged, ulong Moved)
 {
     public long Messages => Ready + InFlight + Delayed + Damaged + Dying;
 }

@@ -32,7 +32,7 @@ public sealed partial class QueueEngine
     {
         Queue q = _queues[queue];
         int consumers = q.Subscriptions.Count(subscription => subscription.IsAttached);
-        return new QueueView(q.Id, Encoding.UTF8.GetString(q.Name), q.Attributes, q.Paused, q.Ready, q.InFlight, q.Delayed, q.Damaged, q.Dying, q.WaitingBytes + q.HeldBytes, consumers, q.Published, q.Accepted, q.Rejected, q.Exhausted, q.Expired, q.Overflowed, q.DeadLettered, q.Redelivered, q.Purged);
+        return new QueueView(q.Id, Encoding.UTF8.GetString(q.Name), q.Attributes, q.Paused, q.Ready, q.InFlight, q.Delayed, q.Damaged, q.Dying, q.WaitingBytes + q.HeldBytes, consumers, q.Published, q.Accepted, q.Rejected, q.Exhausted, q.Expired, q.Overflowed, q.DeadLettered, q.Redelivered, q.Purged, q.Moved);
     }
 
     public bool IsSubscription(uint subscription) => _subscriptions.ContainsKey(subscription);
@@ -95,7 +95,7 @@ public sealed partial class QueueEngine
             if (!queue.IsDeleted)
             {
                 Invariant.Holds(ready == queue.Ready && inFlight == queue.InFlight && delayed == queue.Delayed && damaged == queue.Damaged && dying == queue.Dying && bytes == queue.WaitingBytes + queue.HeldBytes);
-                Invariant.Holds(queue.Published == queue.Accepted + queue.Deaths + queue.Purged + (ulong)(ready + inFlight + delayed + damaged));
+                Invariant.Holds(queue.Published == queue.Gone + (ulong)(ready + inFlight + delayed + damaged));
                 Invariant.Holds(queue.Deaths >= queue.DeadLettered + (ulong)dying);
                 Invariant.Holds(queue.Subscriptions.Sum(subscription => subscription.Open) == inFlight);
             }

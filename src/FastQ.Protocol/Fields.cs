@@ -108,6 +108,13 @@ public enum FieldTag : ushort
     ConsumerPriority = 87,
     Exclusive = 88,
     Behind = 89,
+    Moved = 90,
+    Target = 91,
+    Filter = 92,
+    Action = 93,
+    Rate = 94,
+    Done = 95,
+    Failed = 96,
 }
 
 /// <summary>Writes fields into room that the caller owns. Never writes beyond it: <see cref="Overflowed"/> tells.</summary>

@@ -65,21 +65,27 @@ public struct FactRecord
     /// <summary>Of LeaseEnded, in <see cref="Small"/>: the deliveries do not count.</summary>
     public const ushort Uncounted = 1;
 
-    /// <summary>NumberRefused: the <see cref="RefusalCode"/>. LeaseEnded: 0, or <see cref="Uncounted"/>. QueuePaused: the <see cref="PausedWays"/> from now on.</summary>
+    /// <summary>Of MessageDeleted, in <see cref="Small"/>: a sweep did it.</summary>
+    public const ushort Swept = 1;
+
+    /// <summary>Of MessageChanged: this stays as it is.</summary>
+    public const ulong Unchanged = ulong.MaxValue;
+
+    /// <summary>NumberRefused: the <see cref="RefusalCode"/>. LeaseEnded: 0, or <see cref="Uncounted"/>. QueuePaused: the <see cref="PausedWays"/> from now on. MessageDeleted: 0, or <see cref="Swept"/>. SweepStarted: the <see cref="SweepAction"/>. SweepEnded: the <see cref="SweepState"/>.</summary>
     [FieldOffset(6)] public ushort Small;
 
     /// <summary>Queue or subscription.</summary>
     [FieldOffset(8)] public uint Subject;
 
-    /// <summary>LeaseEnded, MessagesDropped: how many. PurgeSlice: how many entries. MessagesDue, MessagesExpired: how many at most. Subscribed: the queue.</summary>
+    /// <summary>LeaseEnded, MessagesDropped: how many. PurgeSlice: how many entries. MessagesDue, MessagesExpired: how many at most. Subscribed: the queue. SweepStarted: most messages a second, 0: no bound.</summary>
     [FieldOffset(12)] public uint Count;
 
-    /// <summary>LeaseEnded: first delivery. Unsubscribed, SubscriptionResumed: deliveries from here on were not taken. QueuePurged, PurgeSlice: first tag not purged. ProducerOpened, ProducerForgotten, Subscribed, RefusalFloor: the producer. MessageDamaged, DeathStopped: the tag. MessagesDropped: the first tag. MessagesDue, MessagesExpired: the interval time up to which they are due.</summary>
+    /// <summary>LeaseEnded: first delivery. Unsubscribed, SubscriptionResumed: deliveries from here on were not taken. QueuePurged, PurgeSlice: first tag not purged. ProducerOpened, ProducerForgotten, Subscribed, RefusalFloor: the producer. MessageDamaged, DeathStopped: the tag. MessagesDropped, SweepStarted: the first tag. MessageDeleted, MessageChanged: the tag. SweepEnded: how many could not go. MessagesDue, MessagesExpired: the interval time up to which they are due.</summary>
     [FieldOffset(16)] public ulong First;
 
-    /// <summary>ProducerOpened: first half of the client's instance. Subscribed: lease in milliseconds. RefusalFloor: number up to which refusals were taken.</summary>
+    /// <summary>ProducerOpened: first half of the client's instance. Subscribed: lease in milliseconds. RefusalFloor: number up to which refusals were taken. MessageChanged: interval time at which it is due. SweepStarted: the first tag that it does not look at.</summary>
     [FieldOffset(24)] public ulong Second;
 
-    /// <summary>ProducerOpened: second half of the client's instance. Subscribed: the consumer's priority, plus 256 of an exclusive one.</summary>
+    /// <summary>ProducerOpened: second half of the client's instance. Subscribed: the consumer's priority, plus 256 of an exclusive one. MessageChanged: its priority.</summary>
     [FieldOffset(32)] public ulong Third;
 }

@@ -35,6 +35,9 @@ public static class Limits
     /// <summary>What a consumer may say of a reject, as fields, in bytes: a sentence and a stack trace's head.</summary>
     public const int MaxWordsBytes = 2048;
 
+    /// <summary>Text that says which messages of a queue are meant.</summary>
+    public const int MaxFilterBytes = 512;
+
     /// <summary>Deaths that a message's story tells of one by one, the latest ones.</summary>
     public const int MaxDeaths = 8;
 

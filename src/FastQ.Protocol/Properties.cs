@@ -47,6 +47,9 @@ public enum PropertyTag : byte
 
     /// <summary>A death (Bytes): fields. The latest stands first.</summary>
     Death = 64,
+
+    /// <summary>Where it was before it was moved (Bytes): fields.</summary>
+    Origin = 65,
 }
 
 /// <summary>Types of values.</summary>

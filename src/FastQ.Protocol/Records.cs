@@ -67,16 +67,21 @@ public enum RecordKind : byte
     MessagesDropped = 149,
     QueueChanged = 150,
     QueuePaused = 151,
+    MessageTransferred = 152,
+    MessageDeleted = 153,
+    MessageChanged = 154,
+    SweepStarted = 155,
+    SweepEnded = 156,
 }
 
 /// <summary>What kinds have in common.</summary>
 public static class RecordKinds
 {
     /// <summary>Is this, in a block, a message with header, properties and body?</summary>
-    public static bool IsStoredMessage(this RecordKind kind) => kind is RecordKind.Message or RecordKind.MovedMessage or RecordKind.DeadLetter;
+    public static bool IsStoredMessage(this RecordKind kind) => kind is RecordKind.Message or RecordKind.MovedMessage or RecordKind.DeadLetter or RecordKind.MessageTransferred;
 
     /// <summary>May it stand in a block?</summary>
-    public static bool IsJournaled(this RecordKind kind) => kind is RecordKind.Message or RecordKind.Settle or RecordKind.Extend or (>= RecordKind.Source and <= RecordKind.QueuePaused);
+    public static bool IsJournaled(this RecordKind kind) => kind is RecordKind.Message or RecordKind.Settle or RecordKind.Extend or (>= RecordKind.Source and <= RecordKind.SweepEnded);
 }
 
 /// <summary>The first 8 bytes of every record.</summary>
@@ -196,6 +201,45 @@ public enum CommandKind : ushort
 
     /// <summary>Stops or resumes a queue's ways in and out.</summary>
     PauseQueue = 14,
+
+    /// <summary>Removes one message that is with nobody.</summary>
+    DeleteMessage = 15,
+
+    /// <summary>Gives one message that waits another priority or another time.</summary>
+    ChangeMessage = 16,
+
+    /// <summary>Moves or deletes what matches, of what a queue holds, in the background.</summary>
+    StartSweep = 17,
+
+    /// <summary>Tells how a queue's sweep stands.</summary>
+    ShowSweep = 18,
+
+    /// <summary>Ends a queue's sweep; what it has done stays done.</summary>
+    CancelSweep = 19,
+}
+
+/// <summary>What a sweep does with the messages that match.</summary>
+public enum SweepAction : byte
+{
+    /// <summary>They go to another queue, or back to where they died last.</summary>
+    Move = 0,
+
+    /// <summary>They are removed, and count as purged.</summary>
+    Delete = 1,
+}
+
+/// <summary>Whether a sweep goes on.</summary>
+public enum SweepState : byte
+{
+    None = 0,
+
+    Running = 1,
+
+    /// <summary>It came to the end of what was there when it began.</summary>
+    Finished = 2,
+
+    /// <summary>Somebody ended it.</summary>
+    Cancelled = 3,
 }
 
 /// <summary>How a message stands in its queue.</summary>

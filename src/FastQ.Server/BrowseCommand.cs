@@ -17,16 +17,17 @@ internal static class BrowseCommand
         (Argument<string> name, Option<string> socket, Option<TimeSpan> patience, Option<bool> json) = (Shared.Queue(), Shared.Socket(), Shared.Patience(), Shared.Json());
         Option<int> max = Shared.Within(new Option<int>("--max") { Description = "End after so many messages.", DefaultValueFactory = _ => 100, HelpName = "N" }, 1, int.MaxValue);
         Option<ulong> from = new("--from") { Description = "The first place to look at.", HelpName = "TAG" };
+        Option<string> filter = RedriveCommand.Filter();
         Option<string> state = new("--state") { Description = "Only those that are ready, in-flight, delayed, damaged or dead-lettering." };
         state.AcceptOnlyFromAmong("ready", "in-flight", "delayed", "damaged", "dead-lettering");
-        Command command = new("browse", "Look at the messages of a queue without taking them: nothing is delivered, counted or changed.\n\nExamples:\n  fastq browse work\n  fastq browse work --state in-flight --json | jq .owner")
+        Command command = new("browse", "Look at the messages of a queue without taking them: nothing is delivered, counted or changed.\n\nExamples:\n  fastq browse work\n  fastq browse work --state in-flight --json | jq .owner\n  fastq browse work.dead --filter \"reason=rejected and age<1h\"")
         {
-            name, max, from, state, socket, patience, json,
+            name, max, from, state, filter, socket, patience, json,
         };
         command.SetAction(parsed =>
         {
             using Session session = Shared.Connect(parsed.GetRequiredValue(socket), parsed.GetValue(patience), "fastq browse");
-            IEnumerable<BrowsedMessage> messages = session.Browse(parsed.GetRequiredValue(name), parsed.GetValue(from))
+            IEnumerable<BrowsedMessage> messages = session.Browse(parsed.GetRequiredValue(name), parsed.GetValue(from), parsed.GetValue(filter) ?? "")
                 .Where(message => parsed.GetValue(state) is not string wanted || NameOf(message.State) == wanted)
                 .Take(parsed.GetValue(max));
             if (parsed.GetValue(json))
@@ -81,7 +82,7 @@ internal static class BrowseCommand
     }
 
     /// <summary>By its id, else by its place; and how many ready ones come before it.</summary>
-    private static (BrowsedMessage? Message, long ReadyBefore) Find(Session session, string queue, string wanted)
+    public static (BrowsedMessage? Message, long ReadyBefore) Find(Session session, string queue, string wanted)
     {
         (BrowsedMessage? byPlace, long before, long ready) = (null, 0, 0);
         bool isPlace = ulong.TryParse(wanted, NumberStyles.None, CultureInfo.InvariantCulture, out ulong place);

@@ -30,7 +30,7 @@ internal static class ConsumeCommand
         (Option<string> socket, Option<TimeSpan> patience) = (Shared.Socket(), Shared.Patience());
         Command command = new("consume", "Consume messages and print them; rides out restarts of the broker.\n\nExamples:\n  fastq consume work\n  fastq consume work --max 10 --format json --settle none\n  fastq consume work --max 1 --settle reject --reason 'no such customer'\n  fastq consume logs --follow | grep ERROR")
         {
-            queue, max, wait, settle, reason, lease, credit, format, follow, socket, patience,
+            queue, max, wait, settle, reason, lease, credit, priority, exclusive, format, follow, socket, patience,
         };
         command.Validators.Add(result =>
         {

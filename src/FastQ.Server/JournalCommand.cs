@@ -231,7 +231,7 @@ internal sealed class JournalDump(TextWriter output, bool json)
     {
         switch ((RecordKind)record[4])
         {
-            case RecordKind.Message or RecordKind.MovedMessage or RecordKind.DeadLetter when record.Length >= MessageHeader.SizeBytes:
+            case RecordKind.Message or RecordKind.MovedMessage or RecordKind.DeadLetter or RecordKind.MessageTransferred when record.Length >= MessageHeader.SizeBytes:
                 MessageHeader message = MemoryMarshal.Read<MessageHeader>(record);
                 return [("queue", message.Queue), ("tag", message.Tag), ("propertyBytes", message.PropertyBytes), ("bodyBytes", message.BodyBytes)];
             case RecordKind.Settle or RecordKind.Extend when record.Length >= SettleRecord.SizeBytes:

@@ -13,6 +13,8 @@ RootCommand root = new("FastQ: a durable message broker for one host, over share
     ConsumeCommand.Create(),
     BrowseCommand.CreateBrowse(),
     BrowseCommand.CreateWhy(),
+    RedriveCommand.Create(),
+    MessageCommand.Create(),
     StatsCommand.Create(),
     JournalCommand.Create(),
     BenchCommand.Create(),

@@ -335,6 +335,7 @@ internal static class QueueCommand
         table.AddRow("discarded", Number((long)queue.Discarded));
         table.AddRow("redelivered", Number((long)queue.Redelivered));
         table.AddRow("purged", Number((long)queue.Purged));
+        table.AddRow("moved", Number((long)queue.Moved));
         AnsiConsole.Write(table);
     }
 
@@ -412,6 +413,7 @@ internal static class QueueCommand
         writer.WriteNumber("discarded", queue.Discarded);
         writer.WriteNumber("redelivered", queue.Redelivered);
         writer.WriteNumber("purged", queue.Purged);
+        writer.WriteNumber("moved", queue.Moved);
         writer.WriteEndObject();
     }
 

@@ -123,7 +123,7 @@ public sealed partial class HostileClientTests
 
     [Theory]
     [InlineData(0)]
-    [InlineData((ushort)CommandKind.PauseQueue + 1)]
+    [InlineData((ushort)CommandKind.CancelSweep + 1)]
     [InlineData(ushort.MaxValue)]
     public void A_command_that_is_not_known_is_answered_so(ushort command)
     {

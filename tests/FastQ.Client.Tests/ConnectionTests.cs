@@ -122,6 +122,43 @@ public sealed class ConnectionTests : IDisposable
     }
 
     [Fact]
+    public async Task Dead_letters_go_back_to_where_they_died_or_elsewhere_by_filter_and_single_messages_are_deleted_and_changed()
+    {
+        await using Connection connection = await ConnectAsync();
+        await connection.DeclareQueueAsync("q", new QueueOptions { Delay = TimeSpan.FromHours(1), Priority = true }, Cancellation);
+        await connection.DeclareQueueAsync("elsewhere", cancellation: Cancellation);
+        foreach (string body in (string[])["a", "b", "c"])
+        {
+            await connection.PublishAsync("q", Encoding.UTF8.GetBytes(body), new PublishOptions { Delay = TimeSpan.Zero, MessageId = body, Type = body == "c" ? "other" : "order" }, Cancellation);
+            await TakeAsync(connection, "q", message => message.RejectAsync($"no {message.Text}", cancellation: Cancellation));
+        }
+
+        Message first = await TakeAsync(connection, "q.dead", message => message.ReleaseAsync(cancellation: Cancellation));
+        FastQException fault = await Assert.ThrowsAsync<FastQException>(() => connection.SweepAsync("q.dead", new SweepOptions { Filter = "colour=red" }, Cancellation));
+        Assert.Contains("'colour' is not known", fault.Message, StringComparison.Ordinal);
+        Assert.Equal(["a"], (await connection.BrowseAsync("q.dead", 9, filter: "words='no a'", cancellation: Cancellation)).Select(message => message.MessageId));
+
+        SweepInfo sweep = await connection.SweepAsync("q.dead", new SweepOptions { Filter = "reason=rejected and type=order" }, Cancellation);
+        Assert.Equal((SweepState.Finished, 2L, 0L), (sweep.State, sweep.Done, sweep.Failed));
+        sweep = await connection.SweepAsync("q.dead", new SweepOptions { To = "elsewhere" }, Cancellation);
+        Assert.Equal((SweepState.Finished, 1L), (sweep.State, sweep.Done));
+        Message back = await TakeAsync(connection, "q", message => message.RejectAsync("again", cancellation: Cancellation));
+        Assert.Equal(("a", first.Timestamp, 1, "no a"), (back.MessageId, back.Timestamp, back.DeliveryCount, Assert.Single(back.Deaths).Text));
+        Message again = await TakeAsync(connection, "q.dead", message => message.AcceptAsync(cancellation: Cancellation));
+        Assert.Equal((2L, "again"), (Assert.Single(again.Deaths).Count, again.Deaths[0].Text));
+        QueueInfo dead = await connection.GetQueueAsync("q.dead", Cancellation), elsewhere = await connection.GetQueueAsync("elsewhere", Cancellation);
+        Assert.Equal((0L, 3ul, 1ul, 1L), (dead.Messages, dead.Moved, dead.Accepted, elsewhere.Ready));
+
+        BrowsedMessage left = Assert.Single(await connection.BrowseAsync("q", 9, cancellation: Cancellation));
+        await connection.ChangeMessageAsync("q", left.Tag, priority: 9, delay: TimeSpan.FromHours(2), cancellation: Cancellation);
+        Assert.Equal(MessageState.Delayed, Assert.Single(await connection.BrowseAsync("q", 9, cancellation: Cancellation)).State);
+        await connection.DeleteMessageAsync("q", left.Tag, Cancellation);
+        FastQException gone = await Assert.ThrowsAsync<FastQException>(() => connection.DeleteMessageAsync("q", left.Tag, Cancellation));
+        Assert.Equal(RefusalCode.BadArgument, gone.Code);
+        Assert.Equal((0L, 1ul), ((await connection.GetQueueAsync("q", Cancellation)).Messages, (await connection.GetQueueAsync("q", Cancellation)).Purged));
+    }
+
+    [Fact]
     public async Task Messages_come_by_priority_tenants_take_turns_and_a_group_waits_for_its_first()
     {
         await using Connection connection = await ConnectAsync();

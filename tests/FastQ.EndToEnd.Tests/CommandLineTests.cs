@@ -305,6 +305,53 @@ public class CommandLineTests
     }
 
     [Fact]
+    public void Dead_letters_are_redriven_over_a_kill_of_the_broker_and_none_is_lost_or_doubled()
+    {
+        const int Count = 3000;
+        using TestBroker broker = new();
+        broker.Run("queue", "create", "work");
+        broker.Run("publish", "work", "--body", "x", "--count", $"{Count}");
+        broker.Run("consume", "work", "--settle", "reject", "--reason", "not today");
+        Await(broker, "work.dead", queue => queue.GetProperty("ready").GetInt32() == Count);
+        Assert.Contains($"{Count} would be moved", broker.Run("redrive", "work.dead", "--dry-run", "--filter", "words~today").Output, StringComparison.Ordinal);
+        Assert.Equal("running", broker.Run("redrive", "work.dead", "--rate", "2000", "--detach", "--json").Json.GetProperty("state").GetString());
+        Await(broker, "work", queue => queue.GetProperty("ready").GetInt32() > 100);
+        broker.Kill();
+        broker.Start();
+        Await(broker, "work.dead", queue => queue.GetProperty("ready").GetInt32() == 0);
+        JsonElement done = broker.Run("redrive", "work.dead", "--status", "--json").Json;
+        Assert.Equal(("finished", Count), (done.GetProperty("state").GetString(), done.GetProperty("done").GetInt32()));
+        Assert.Equal(Count, broker.Run("queue", "show", "work", "--json").Json.GetProperty("ready").GetInt32());
+        Assert.Equal(2, broker.Run("redrive", "work", "--filter", "colour=red").ExitCode);
+        broker.Kill();
+        Assert.Equal(0, Fastq.Run(null, "journal", "verify", broker.Data).ExitCode);
+    }
+
+    [Fact]
+    public void A_message_is_moved_changed_and_deleted_by_its_id()
+    {
+        using TestBroker broker = new();
+        broker.Run("queue", "create", "work", "--priority");
+        broker.Run("queue", "create", "slow");
+        foreach (string id in (string[])["a", "b", "c", "d"])
+        {
+            broker.Run("publish", "work", "--body", id, "--id", id, "--type", "t");
+        }
+
+        Assert.Equal(0, broker.Run("message", "move", "work", "a", "--to", "slow").ExitCode);
+        Assert.Equal(1, broker.Run("message", "move", "work", "a", "--to", "slow").ExitCode);
+        Assert.Equal(0, broker.Run("message", "change", "work", "c", "--priority", "5").ExitCode);
+        Assert.Equal(0, broker.Run("message", "change", "work", "d", "--delay", "1h").ExitCode);
+        Assert.Equal("c\n", broker.Run("consume", "work", "--max", "1").Output);
+        Assert.Contains("2 would be deleted", broker.Run("message", "delete", "work", "--filter", "type=t", "--dry-run").Output, StringComparison.Ordinal);
+        Assert.Equal(0, broker.Run("message", "delete", "work", "b").ExitCode);
+        Assert.Contains("1 deleted", broker.Run("message", "delete", "work", "--filter", "state=delayed").Output, StringComparison.Ordinal);
+        Assert.Equal(0, broker.Run("queue", "show", "work", "--json").Json.GetProperty("messages").GetInt32());
+        Assert.Equal("a\n", broker.Run("consume", "slow").Output);
+        Assert.Equal(2, broker.Run("message", "delete", "work").ExitCode);
+    }
+
+    [Fact]
     public void A_queue_delivers_by_priority_tenant_and_group_and_says_who_waits_for_whom()
     {
         using TestBroker broker = new();

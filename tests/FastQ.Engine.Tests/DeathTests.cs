@@ -267,7 +267,7 @@ public sealed class DeathTests
         }
 
         Assert.True(world.Engine.TryNextDying(0, out DyingMessage message));
-        Assert.Equal(RefusalCode.LimitReached, world.Engine.DeadLetter(World.LetterOf(message, target), new Place(1, 0), world.Block).Code);
+        Assert.Equal(RefusalCode.LimitReached, world.Engine.TakeIn(World.LetterOf(message, target), new Place(1, 0), world.Block).Code);
         Assert.Equal((1L, 0L), (world.Engine.View(queue).Dying, world.Engine.View(target).Ready));
         world.Check();
     }

@@ -100,7 +100,7 @@ public sealed class OverflowTests
         world.Settle(producer, subscription, 1, 2, Outcome.Reject);
         world.Bury(most: 1);
         Assert.True(world.Engine.TryNextDying(0, out DyingMessage second));
-        Assert.Equal(RefusalCode.LimitReached, world.Engine.DeadLetter(World.LetterOf(second, dead), new Place(1, 0), world.Block).Code);
+        Assert.Equal(RefusalCode.LimitReached, world.Engine.TakeIn(World.LetterOf(second, dead), new Place(1, 0), world.Block).Code);
         Assert.Equal((1L, 1L), (world.Engine.View(queue).Dying, world.Engine.View(dead).Ready));
         world.DispatchAll();
         Assert.Single(world.Bury());

@@ -126,6 +126,7 @@ public sealed class SnapshotTests
             ("queue paused", [4, Most]),
             ("traits tag", [77, Most]),
             ("traits priority", [256, Negative]),
+            ("sweep state", [1, 4]),
             ("due", [0, Latest + 1, Negative]),
             ("entry tag", [Most]),
             ("subscription id", [0, 2]),
@@ -186,7 +187,7 @@ public sealed class SnapshotTests
             }
 
             at += attributeBytes;
-            All("queue", "next tag", "cursor", "purge next", "purge end", "generation", "deleted", "ready", "in flight", "delayed", "damaged", "dying", "published", "accepted", "rejected", "exhausted", "expired", "overflowed", "dead lettered", "purged", "redelivered", "paused");
+            All("queue", "next tag", "cursor", "purge next", "purge end", "generation", "deleted", "ready", "in flight", "delayed", "damaged", "dying", "published", "accepted", "rejected", "exhausted", "expired", "overflowed", "dead lettered", "purged", "moved", "redelivered", "paused");
             int delayed = 0;
             while (Next("entry tag") != 0)
             {
@@ -212,6 +213,15 @@ public sealed class SnapshotTests
             while (Next("traits tag") != 0)
             {
                 All("traits", "priority", "tenant", "line");
+            }
+
+            if (Next("sweep state") != 0)
+            {
+                All("sweep", "action", "first", "end", "rate", "done", "failed");
+                int targetBytes = (int)Next("sweep target bytes");
+                at += targetBytes;
+                int filterBytes = (int)Next("sweep filter bytes");
+                at += filterBytes;
             }
         }
 

@@ -85,6 +85,7 @@ internal sealed class World : IDisposable
         world.Engine.Hold(sub, true); // What came back of "a" stays there.
         world.AddDeaths(producer, other);
         world.AddTurns(producer, other);
+        Assert.True(world.StartSweep(b, new SweepView(SweepAction.Move, 0, 0, "a", "type=x", 7, default, 0, 0)).IsTaken);
         world.Engine.Hold(sub, false);
         return world;
     }
@@ -432,7 +433,7 @@ internal sealed class World : IDisposable
 
             byte[] record = LetterOf(message, target);
             Place place = NextPlace(record.Length);
-            Decision decision = Engine.DeadLetter(record, place, Block);
+            Decision decision = Engine.TakeIn(record, place, Block);
             if (!decision.IsTaken)
             {
                 Assert.Equal(RefusalCode.Paused, decision.Code);
@@ -463,6 +464,104 @@ internal sealed class World : IDisposable
         MemoryMarshal.Write(record, new MessageHeader { LengthBytes = (uint)record.Length, Kind = RecordKind.DeadLetter, PropertyBytes = (ushort)properties.Length, Queue = target });
         properties.Written.CopyTo(record.AsSpan(MessageHeader.SizeBytes));
         return record;
+    }
+
+    public Decision StartSweep(uint queue, SweepView order)
+    {
+        Begin(0);
+        Decision decision = Engine.StartSweep(queue, order, _room, Block, out int written);
+        Keep(written);
+        return decision;
+    }
+
+    public int EndSweep(uint queue)
+    {
+        Begin(0);
+        int written = Engine.EndSweep(queue, SweepState.Cancelled, _room, Block);
+        Keep(written);
+        return written;
+    }
+
+    public Decision DeleteMessage(uint queue, ulong tag)
+    {
+        Begin(0);
+        Decision decision = Engine.DeleteMessage(queue, tag, isSwept: false, _room, Block, out int written);
+        Keep(written);
+        return decision;
+    }
+
+    public Decision ChangeMessage(uint queue, ulong tag, byte? priority = null, long? dueMicros = null)
+    {
+        Begin(0);
+        Decision decision = Engine.ChangeMessage(queue, tag, priority, dueMicros, _room, Block, out int written);
+        Keep(written);
+        return decision;
+    }
+
+    /// <summary>Does what sweeps do, as the broker does, with up to so many messages that can be done now. What has no target died nowhere, and cannot go.</summary>
+    public List<SweptMessage> Sweep(int most = int.MaxValue)
+    {
+        Begin(0);
+        List<SweptMessage> done = [];
+        while (done.Count < most && Engine.TryNextSwept(IntervalMicros, out SweptMessage message))
+        {
+            ulong tag = message.View.Tag;
+            if (tag == 0)
+            {
+                Keep(Engine.EndSweep(message.Queue, SweepState.Finished, _room, Block));
+                continue;
+            }
+
+            bool isDone = message.Sweep.Action == SweepAction.Delete ? Swept(Engine.DeleteMessage(message.Queue, tag, isSwept: true, _room, Block, out int written), written) : MoveSwept(message);
+            if (isDone || message.Sweep.Target.Length == 0)
+            {
+                Engine.PassSwept(message.Queue, tag, isDone, hasFailed: !isDone);
+            }
+            else
+            {
+                Engine.PauseSweep(message.Queue, IntervalMicros + 1);
+            }
+
+            if (isDone)
+            {
+                done.Add(message);
+            }
+        }
+
+        return done;
+    }
+
+    private bool Swept(Decision decision, int written)
+    {
+        Assert.True(decision.IsTaken);
+        Keep(written);
+        return true;
+    }
+
+    private bool MoveSwept(in SweptMessage message)
+    {
+        if (!Engine.TryFindQueue(Encoding.UTF8.GetBytes(message.Sweep.Target), out uint target))
+        {
+            return false;
+        }
+
+        FieldWriter origin = new(new byte[64]);
+        origin.Number(FieldTag.Queue, message.Queue);
+        origin.Number(FieldTag.Tag, message.View.Tag);
+        PropertyWriter properties = new(new byte[128]);
+        properties.Bytes(PropertyTag.Origin, origin.Written);
+        properties.Number(PropertyTag.Delay, PropertyType.Int64, message.DelayLeftMicros / 1000);
+        byte[] record = new byte[MessageHeader.SizeBytes + properties.Length + 10];
+        MemoryMarshal.Write(record, new MessageHeader { LengthBytes = (uint)record.Length, Kind = RecordKind.MessageTransferred, PropertyBytes = (ushort)properties.Length, Queue = target });
+        properties.Written.CopyTo(record.AsSpan(MessageHeader.SizeBytes));
+        Place place = NextPlace(record.Length);
+        bool isTaken = Engine.TakeIn(record, place, Block).IsTaken;
+        if (isTaken && IsLogging)
+        {
+            Log.Add(new Logged(record, place, Block));
+        }
+
+        return isTaken;
     }
 
     public Decision Change(uint queue, QueueAttributes to)

@@ -67,7 +67,7 @@ public sealed class VectorTests
             byte[] payload = bytes[Page.Structs.Single(row => row.Name == structName).Bytes..(int)prefix.LengthBytes];
             switch (kind)
             {
-                case RecordKind.Message or RecordKind.MovedMessage or RecordKind.DeadLetter:
+                case RecordKind.Message or RecordKind.MovedMessage or RecordKind.DeadLetter or RecordKind.MessageTransferred:
                     AssertMessage(bytes.AsSpan(0, (int)prefix.LengthBytes));
                     break;
                 case RecordKind.DeliveryCopy:
@@ -81,7 +81,7 @@ public sealed class VectorTests
                     Assert.Equal(MemoryMarshal.Read<DeliveredRecord>(bytes).Runs * TagRun.SizeBytes, payload.Length);
                     Assert.Equal(MemoryMarshal.Read<DeliveredRecord>(bytes).Count, (uint)MemoryMarshal.Cast<byte, TagRun>(payload).ToArray().Sum(run => (long)run.Count));
                     break;
-                case RecordKind.Command or RecordKind.Answer or RecordKind.QueueDeclared or RecordKind.QueueChanged:
+                case RecordKind.Command or RecordKind.Answer or RecordKind.QueueDeclared or RecordKind.QueueChanged or RecordKind.SweepStarted:
                     Assert.NotEmpty(TagsOf(payload));
                     break;
                 case RecordKind.Refused:

@@ -104,6 +104,7 @@ internal static class Vectors
             .Struct(new TagRun { First = Tag + 100, Count = 2 })),
         (RecordKind.MovedMessage, Message(new Vector("MovedMessage: as Message in a slot, copied to a new place."), RecordKind.MovedMessage, (ulong)Micros, Tag, ConfirmLevel.Durable).Padding()),
         (RecordKind.DeadLetter, Message(new Vector("DeadLetter: a message with one death, in the queue for them."), RecordKind.DeadLetter, (ulong)Micros, Tag, ConfirmLevel.Durable, Story()).Padding()),
+        (RecordKind.MessageTransferred, Message(new Vector("MessageTransferred: a message that was moved, in its new queue."), RecordKind.MessageTransferred, (ulong)Micros, Tag, ConfirmLevel.Durable, Origin()).Padding()),
     ];
 
     private static IEnumerable<(RecordKind Kind, Vector Vector)> FactRecords
@@ -116,6 +117,9 @@ internal static class Vectors
             attributes.Number(FieldTag.MaxDeliveries, 3);
             attributes.Text(FieldTag.DeadLetter, "orders.dead");
             byte[] declared = attributes.Written.ToArray();
+            FieldWriter sweep = new(new byte[60]);
+            sweep.Text(FieldTag.Target, "orders");
+            sweep.Text(FieldTag.Filter, "reason=rejected");
             return
             [
                 Fact(RecordKind.LeaseEnded, "7 deliveries go back.", new FactRecord { Subject = Subscription, Count = 7, First = Delivery }),
@@ -137,6 +141,10 @@ internal static class Vectors
                 Fact(RecordKind.MessagesDropped, "7 messages from this tag on are pushed out.", new FactRecord { Subject = Queue, Count = 7, First = Tag }),
                 Fact(RecordKind.QueueChanged, "it has these attributes from now on.", new FactRecord { Subject = Queue }, declared[10..]),
                 Fact(RecordKind.QueuePaused, "it takes no new messages and delivers none.", new FactRecord { Small = 3, Subject = Queue }),
+                Fact(RecordKind.MessageDeleted, "a sweep removed the message of this tag.", new FactRecord { Small = FactRecord.Swept, Subject = Queue, First = Tag }),
+                Fact(RecordKind.MessageChanged, "the message of this tag has priority 9; its time is as it was.", new FactRecord { Subject = Queue, First = Tag, Second = FactRecord.Unchanged, Third = 9 }),
+                Fact(RecordKind.SweepStarted, "what matches goes to another queue, 100 a second.", new FactRecord { Subject = Queue, Count = 100, First = 1, Second = Tag }, sweep.Written.ToArray()),
+                Fact(RecordKind.SweepEnded, "it was cancelled, and 2 could not go.", new FactRecord { Small = (ushort)SweepState.Cancelled, Subject = Queue, First = 2 }),
                 Fact(RecordKind.DeathStopped, "the message of this tag has gone in a circle.", new FactRecord { Subject = Queue, First = Tag }),
             ];
         }
@@ -299,6 +307,17 @@ internal static class Vectors
         return writer.Written.ToArray();
     }
 
+    /// <summary>Where a message was before, as a property.</summary>
+    private static byte[] Origin()
+    {
+        FieldWriter origin = new(new byte[50]);
+        origin.Number(FieldTag.Queue, 7);
+        origin.Number(FieldTag.Tag, 17);
+        PropertyWriter writer = new(new byte[60]);
+        writer.Bytes(PropertyTag.Origin, origin.Written);
+        return writer.Written.ToArray();
+    }
+
     /// <summary>One death, as a property.</summary>
     private static byte[] Story()
     {
@@ -329,6 +348,9 @@ internal static class Vectors
                     break;
                 case PropertyTag.DeliverAt:
                     writer.Number(tag, PropertyType.Timestamp, 1_893_456_000_000_000);
+                    break;
+                case PropertyTag.Origin:
+                    writer.Raw(Origin());
                     break;
                 case PropertyTag.Death:
                     writer.Raw(Story());

@@ -450,7 +450,7 @@ internal sealed class World : IDisposable
     private static void CheckSum(QueueInfo queue)
     {
         ulong waiting = (ulong)(queue.Ready + queue.InFlight + queue.Delayed + queue.Damaged);
-        Model.Must(queue.Published == queue.Accepted + queue.Rejected + queue.Exhausted + queue.Expired + queue.Purged + waiting, $"the counts do not add up: {queue}");
+        Model.Must(queue.Published == queue.Accepted + queue.Rejected + queue.Exhausted + queue.Expired + queue.Purged + queue.Moved + waiting, $"the counts do not add up: {queue}");
     }
 
     /// <summary>All is settled: memory and slots return.</summary>
