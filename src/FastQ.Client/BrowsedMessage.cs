@@ -1,4 +1,3 @@
-using System.Text;
 using FastQ.Protocol;
 
 namespace FastQ.Client;
@@ -26,22 +25,7 @@ public sealed record BrowsedMessage(ulong Tag, MessageState State, int Deliverie
     public IReadOnlyList<Death> Deaths => Death.ReadAll(PropertyBytes.Span);
 
     /// <summary>See <see cref="PublishOptions.MessageId"/>; null when it was not set.</summary>
-    public string? MessageId
-    {
-        get
-        {
-            PropertyReader reader = new(PropertyBytes.Span);
-            while (reader.Next())
-            {
-                if (reader.Tag == PropertyTag.MessageId)
-                {
-                    return Encoding.UTF8.GetString(reader.Value);
-                }
-            }
-
-            return null;
-        }
-    }
+    public string? MessageId => PropertyReader.TextOf(PropertyBytes.Span, PropertyTag.MessageId);
 
     /// <summary>The body is longer than what was shown of it.</summary>
     public bool IsCut => State != MessageState.Damaged && Body.Length < BodyBytes;

@@ -1,6 +1,5 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
-using System.Text;
 using FastQ.Protocol;
 
 namespace FastQ.Client;
@@ -72,20 +71,11 @@ public readonly unsafe struct Delivery
     /// <summary>When the broker accepted it.</summary>
     public DateTimeOffset Timestamp => DateTimeOffset.UnixEpoch.AddMicroseconds(MemoryMarshal.Read<MessageHeader>(Record).NumberOrTimeMicros);
 
-    /// <summary>Finds a header of text. Null when there is none. Allocates.</summary>
-    public string? HeaderText(string key)
-    {
-        PropertyReader reader = new(Properties);
-        while (reader.Next())
-        {
-            if (reader.Tag == PropertyTag.Header && reader.Type == PropertyType.Text && Encoding.UTF8.GetString(reader.Key) == key)
-            {
-                return Encoding.UTF8.GetString(reader.Value);
-            }
-        }
+    /// <summary>A property of text, as <see cref="PropertyTag.Type"/>. Null when there is none. Until it is settled. Allocates.</summary>
+    public string? Text(PropertyTag property) => PropertyReader.TextOf(Properties, property);
 
-        return null;
-    }
+    /// <summary>The headers, with their types; of a key that repeats the last. Until it is settled. Allocates.</summary>
+    public IReadOnlyDictionary<string, HeaderValue> Headers() => HeaderValue.ReadAll(Properties);
 
     /// <summary>In a dead-letter queue: where and why it died, the latest first. Elsewhere empty. Until it is settled. Allocates.</summary>
     public IReadOnlyList<Death> Deaths() => Death.ReadAll(Properties);

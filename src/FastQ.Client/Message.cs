@@ -56,24 +56,12 @@ public sealed class Message
 
     public string? Type => Property(PropertyTag.Type);
 
-    /// <summary>Headers of text. Made anew at each call.</summary>
-    public IReadOnlyDictionary<string, string> Headers
-    {
-        get
-        {
-            Dictionary<string, string> headers = [];
-            PropertyReader reader = new(_properties);
-            while (reader.Next())
-            {
-                if (reader.Tag == PropertyTag.Header && reader.Type == PropertyType.Text)
-                {
-                    headers[Encoding.UTF8.GetString(reader.Key)] = Encoding.UTF8.GetString(reader.Value);
-                }
-            }
+    public string? Key => Property(PropertyTag.Key);
 
-            return headers;
-        }
-    }
+    public string? SchemaVersion => Property(PropertyTag.SchemaVersion);
+
+    /// <summary>The headers, with their types; of a key that repeats the last. Made anew at each call.</summary>
+    public IReadOnlyDictionary<string, HeaderValue> Headers => HeaderValue.ReadAll(_properties);
 
     /// <summary>In a dead-letter queue: where and why it died, the latest first. Elsewhere empty. Made anew at each call.</summary>
     public IReadOnlyList<Death> Deaths => Death.ReadAll(_properties);
@@ -119,19 +107,7 @@ public sealed class Message
     /// <inheritdoc cref="AcceptAsync"/>
     public ValueTask ExtendAsync(TimeSpan lease, ConfirmLevel confirm = ConfirmLevel.Accepted, CancellationToken cancellation = default) => _subscriber.ExtendAsync(this, lease, confirm, cancellation);
 
-    private string? Property(PropertyTag tag)
-    {
-        PropertyReader reader = new(_properties);
-        while (reader.Next())
-        {
-            if (reader.Tag == tag)
-            {
-                return Encoding.UTF8.GetString(reader.Value);
-            }
-        }
-
-        return null;
-    }
+    private string? Property(PropertyTag tag) => PropertyReader.TextOf(_properties, tag);
 }
 
 /// <summary>Compares by the broker's life first, then by the number.</summary>

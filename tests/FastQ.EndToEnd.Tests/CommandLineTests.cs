@@ -84,6 +84,35 @@ public class CommandLineTests
     }
 
     [Fact]
+    public void Headers_and_properties_are_shown_with_the_types_that_they_were_given()
+    {
+        using TestBroker broker = new();
+        broker.Run("queue", "create", "work");
+        string[] headers = ["text=5", "int:int=-5", "whole:double=2", "part:double=0.1", "none:double=NaN", "flag:bool=true", "at:time=2030-01-31T09:00:00.25+01:00", "bytes:bytes=AAH/", "a:int:text=v", "a:b=c=d", "table:json={\"list\":[1,2.0,\"x\",{}],\"flag\":false}"];
+        string[] properties = ["--content-type", "application/json", "--correlation-id", "c", "--reply-to", "answers", "--key", "order-17", "--schema-version", "2"];
+        Ran published = broker.Run(["publish", "work", "--body", "{}", .. properties, .. headers.SelectMany(header => (string[])["--header", header])]);
+        Assert.True(published.ExitCode == 0, published.Error);
+        foreach (JsonElement message in (JsonElement[])[broker.Run("browse", "work", "--json").Json, broker.Run("consume", "work", "--format", "json").Json])
+        {
+            Assert.Equal(
+                """{"text":"5","int":-5,"whole":2.0,"part":0.1,"none":{"double":"NaN"},"flag":true,"at":"2030-01-31T08:00:00.25Z","bytes":{"base64":"AAH/"},"a:int":"v","a:b":"c=d","table":{"list":[1,2.0,"x",{}],"flag":false}}""",
+                message.GetProperty("headers").GetRawText());
+            Assert.Equal("""{"correlationId":"c","replyTo":"answers","contentType":"application/json","key":"order-17","schemaVersion":"2"}""", message.GetProperty("properties").GetRawText());
+        }
+
+        foreach ((string header, string said) in new[] { ("k:int=5.5", "'5.5' is no int for the key 'k'"), ("k:bool=yes", "'yes' is no bool"), ("k:bytes=%", "'%' is no bytes"), ("k:time=teatime", "'teatime' is no time"), ("k:double=much", "is no double"), ("k:json=[null]", "is no json"), ("k:json=[", "is no json"), ("=v", "with a key"), (":int=5", "with a key"), ("k", "with a key") })
+        {
+            Ran refused = broker.Run("publish", "work", "--body", "x", "--header", header);
+            Assert.Equal(2, refused.ExitCode);
+            Assert.Contains(said, refused.Error, StringComparison.Ordinal);
+        }
+
+        Assert.Contains("the key 'k' more than once", broker.Run("publish", "work", "--body", "x", "--header", "k=v", "--header", "k:int=5").Error, StringComparison.Ordinal);
+        Assert.Contains("deep", broker.Run("publish", "work", "--body", "x", "--header", $"k:json={new string('[', 17)}{new string(']', 17)}").Error, StringComparison.Ordinal);
+        Assert.Equal(0, broker.Queue("work").GetProperty("messages").GetInt32());
+    }
+
+    [Fact]
     public void Why_a_message_is_where_it_is_is_said_in_a_sentence_and_browsing_takes_nothing()
     {
         using TestBroker broker = new();
@@ -196,7 +225,7 @@ public class CommandLineTests
         Assert.Equal(["later", "then"], waiting.Select(message => message.GetProperty("body").GetString()));
         Assert.InRange(waiting[0].GetProperty("due").GetDateTimeOffset(), DateTimeOffset.UtcNow.AddMinutes(55), DateTimeOffset.UtcNow.AddMinutes(61));
         Assert.InRange(waiting[1].GetProperty("due").GetDateTimeOffset().Year, 2099, 2100);
-        Assert.Equal(4102444800000000, waiting[1].GetProperty("properties").GetProperty("deliverAt").GetInt64());
+        Assert.Equal("2100-01-01T00:00:00Z", waiting[1].GetProperty("properties").GetProperty("deliverAt").GetString());
         Assert.Matches("^Message later of queue slow is delayed until 2.*; it was never delivered\\.$", broker.Run("why", "slow", "later").Output.Trim());
         Assert.Contains("not both", broker.Run("publish", "slow", "--body", "x", "--delay", "1s", "--at", "2100-01-01").Error, StringComparison.Ordinal);
         Assert.Contains("is no moment", broker.Run("publish", "slow", "--body", "x", "--at", "teatime").Error, StringComparison.Ordinal);
