@@ -66,6 +66,26 @@ public sealed class HeaderValueTests
         }).Check(Config(3000, 32));
     }
 
+    [Theory]
+    [InlineData(PropertyType.Boolean, new byte[] { })]
+    [InlineData(PropertyType.Boolean, new byte[] { 2 })]
+    [InlineData(PropertyType.Boolean, new byte[] { 1, 0 })]
+    [InlineData(PropertyType.Int64, new byte[] { 1, 2, 3, 4, 5, 6, 7 })]
+    [InlineData(PropertyType.Double, new byte[] { 1, 2, 3, 4, 5, 6, 7, 8, 9 })]
+    [InlineData(PropertyType.Timestamp, new byte[] { })]
+    [InlineData(PropertyType.Timestamp, new byte[] { 255, 255, 255, 255, 255, 255, 255, 127 })] // the year 294,247
+    [InlineData(PropertyType.Timestamp, new byte[] { 0, 0, 0, 0, 0, 0, 0, 128 })]
+    [InlineData(PropertyType.List, new byte[] { 1, 2, 0, 1 })]
+    [InlineData(PropertyType.Table, new byte[] { 0, 1, 1, 0, 1 })]
+    [InlineData((PropertyType)200, new byte[] { 7 })]
+    public void What_has_not_the_form_of_its_type_is_shown_as_it_came(PropertyType type, byte[] sent)
+    {
+        HeaderValue value = HeaderValue.Read(type, sent);
+        Assert.True(value.IsRaw);
+        Assert.Equal((type, Convert.ToBase64String(sent)), (value.Type, value.ToString()));
+        Assert.Equal(sent, value.AsBytes!.Value.ToArray());
+    }
+
     [Fact]
     public void Each_type_is_told_by_what_it_was_made_from_and_gives_only_that()
     {

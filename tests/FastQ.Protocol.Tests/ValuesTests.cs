@@ -83,6 +83,27 @@ public sealed class ValuesTests : IDisposable
         }).Check(Generators.Config(2000, 23));
     }
 
+    [Theory]
+    [InlineData(PropertyType.List, true, new byte[] { })]
+    [InlineData(PropertyType.List, true, new byte[] { 1, 1, 0, 1, 0, 0, 0 })] // true, and an empty text
+    [InlineData(PropertyType.List, false, new byte[] { 1, 2, 0, 1 })] // cut short
+    [InlineData(PropertyType.List, false, new byte[] { 1, 0 })]
+    [InlineData(PropertyType.Table, true, new byte[] { })]
+    [InlineData(PropertyType.Table, true, new byte[] { 1, 0x6B, 1, 1, 0, 1 })] // k: true
+    [InlineData(PropertyType.Table, false, new byte[] { 0, 1, 1, 0, 1 })] // an empty key
+    [InlineData(PropertyType.Table, false, new byte[] { 200, 0x6B, 1, 1, 0, 1 })] // a key that would end behind the table
+    [InlineData(PropertyType.Table, false, new byte[] { 1, 0x6B, 1, 2, 0, 1 })]
+    [InlineData(PropertyType.Table, false, new byte[] { 1 })]
+    public void A_list_has_values_and_a_table_keys_and_values_to_their_last_byte(PropertyType type, bool isWhole, byte[] text)
+    {
+        ValueReader reader = new(_memory.AtEnd(text), type);
+        while (reader.Next())
+        {
+        }
+
+        Assert.Equal(isWhole, !reader.IsMalformed);
+    }
+
     [Fact]
     public void A_value_of_a_table_without_a_key_or_with_one_of_more_than_255_bytes_is_not_written()
     {
