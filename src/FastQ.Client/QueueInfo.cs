@@ -44,6 +44,9 @@ public sealed record QueueInfo
     /// <summary>See <see cref="QueueOptions.MaxMessageSize"/>; 0: as the broker has it.</summary>
     public long MaxMessageSize { get; init; }
 
+    /// <summary>See <see cref="QueueOptions.Require"/>.</summary>
+    public RequiredProperties Require { get; init; }
+
     /// <summary>Its ways that stand still.</summary>
     public PausedWays Paused { get; init; }
 
@@ -136,6 +139,7 @@ public sealed record QueueInfo
                 FieldTag.MaxBytes => info with { MaxBytes = (long)reader.Number },
                 FieldTag.Overflow => info with { Overflow = (Overflow)reader.Number },
                 FieldTag.MaxMessageSize => info with { MaxMessageSize = (long)reader.Number },
+                FieldTag.Require => info with { Require = Requirement.TryParse(reader.Text, out RequiredProperties wanted, out _) ? wanted : RequiredProperties.None },
                 FieldTag.DeadLettered => info with { DeadLettered = reader.Number },
                 FieldTag.Redelivered => info with { Redelivered = reader.Number },
                 FieldTag.Purged => info with { Purged = reader.Number },

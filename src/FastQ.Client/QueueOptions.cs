@@ -36,6 +36,9 @@ public sealed record QueueOptions
     /// <summary>Largest body, in bytes. 0, the default: as the broker has it.</summary>
     public long? MaxMessageSize { get; init; }
 
+    /// <summary>Properties that a message must have, as text that is not empty, to be taken (<see cref="RefusalCode.MissingProperty"/>). None by default. Dead letters come as they are.</summary>
+    public RequiredProperties? Require { get; init; }
+
     /// <exception cref="FastQException">Something is out of range.</exception>
     internal void Write(ref FieldWriter to)
     {
@@ -53,6 +56,10 @@ public sealed record QueueOptions
         Write(ref to, FieldTag.MaxBytes, MaxBytes, "max-bytes");
         Write(ref to, FieldTag.Overflow, (long?)Overflow, "overflow");
         Write(ref to, FieldTag.MaxMessageSize, MaxMessageSize, "max-message-size");
+        if (Require is RequiredProperties properties)
+        {
+            to.Text(FieldTag.Require, Requirement.NamesOf(properties));
+        }
     }
 
     private static void Write(ref FieldWriter to, FieldTag tag, long? number, string what)

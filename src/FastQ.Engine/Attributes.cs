@@ -8,6 +8,7 @@ namespace FastQ.Engine;
 public sealed record QueueAttributes
 {
     private const long DefaultBackoffFactorPermille = 2000;
+    private const RequiredProperties NoRequirement = (RequiredProperties)int.MinValue; // What stood there names something else.
     private const long DefaultBackoffMostMilliseconds = 3_600_000;
 
     public static QueueAttributes Default { get; } = new();
@@ -48,6 +49,9 @@ public sealed record QueueAttributes
     /// <summary>Largest body, in bytes. 0: as the broker has it.</summary>
     public long MaxMessageSize { get; init; }
 
+    /// <summary>Properties that a message must have when it is sent.</summary>
+    public RequiredProperties Require { get; init; }
+
     /// <summary>Of the queue that dead letters of others go to, where nobody has declared it: what is in it stays until somebody takes it.</summary>
     public static QueueAttributes OfDeadLetters { get; } = new() { DeadLetter = "" };
 
@@ -75,6 +79,7 @@ public sealed record QueueAttributes
                 FieldTag.MaxBytes => attributes with { MaxBytes = NumberOf(reader) },
                 FieldTag.Overflow => attributes with { Overflow = (Overflow)Math.Clamp(NumberOf(reader), 0, byte.MaxValue) },
                 FieldTag.MaxMessageSize => attributes with { MaxMessageSize = NumberOf(reader) },
+                FieldTag.Require => attributes with { Require = Requirement.TryParse(reader.Text, out RequiredProperties wanted, out _) ? wanted : NoRequirement },
                 _ => attributes,
             };
         }
@@ -106,6 +111,7 @@ public sealed record QueueAttributes
         to.Number(FieldTag.MaxBytes, (ulong)MaxBytes);
         to.Number(FieldTag.Overflow, (ulong)Overflow);
         to.Number(FieldTag.MaxMessageSize, (ulong)MaxMessageSize);
+        to.Text(FieldTag.Require, Requirement.NamesOf(Require));
         if (DeadLetter is not null)
         {
             to.Text(FieldTag.DeadLetter, DeadLetter);
@@ -125,6 +131,7 @@ public sealed record QueueAttributes
             ?? (BackoffFirstMilliseconds > BackoffMostMilliseconds ? "the back-off's first wait is above its longest" : null)
             ?? (MaxDeliveries is < 0 or > Limits.MostMaxDeliveries ? $"max-deliveries must be 0 (no limit) to {Limits.MostMaxDeliveries}" : null)
             ?? LimitFault()
+            ?? (Require == NoRequirement ? $"require must be names with commas between, of {Requirement.AllNames}" : null)
             ?? DeadLetterFault(name);
     }
 
@@ -145,6 +152,11 @@ public sealed record QueueAttributes
         if (Overflow != other.Overflow)
         {
             differences.Add($"overflow is {NameOf(Overflow)}, not {NameOf(other.Overflow)}");
+        }
+
+        if (Require != other.Require)
+        {
+            differences.Add($"require is '{Requirement.NamesOf(Require)}', not '{Requirement.NamesOf(other.Require)}'");
         }
 
         if (DeadLetter != other.DeadLetter)

@@ -97,6 +97,9 @@ public enum FieldTag : ushort
     ProducerEpoch = 84,
     NextNumber = 85,
     FencesAll = 86,
+
+    // More of queues.
+    Require = 100,
 }
 
 /// <summary>Writes fields into room that the caller owns. Never writes beyond it: <see cref="Overflowed"/> tells.</summary>

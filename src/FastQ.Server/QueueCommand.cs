@@ -67,10 +67,12 @@ internal static class QueueCommand
         private readonly Option<string?> _overflow = new("--overflow") { Description = "What happens then: the next message is refused, the oldest is dropped, or the oldest goes to the dead letters (reject).", HelpName = "drop-head|reject|dead-letter" };
         private readonly Option<long?> _size = Shared.OptionalSize("--max-message-size", "Largest body (as the broker has it).");
 
+        private readonly Option<RequiredProperties?> _require = new("--require") { Description = $"Properties that each message must have, or it is refused: some of {Requirement.AllNames}. '': none (none).", HelpName = "NAME,...", CustomParser = ParseRequirement };
+
         public Attributes(Command command)
         {
             _overflow.AcceptOnlyFromAmong("reject", "drop-head", "dead-letter");
-            foreach (Option option in (Option[])[_lease, _delay, _life, _deliveries, _backoff, _dead, _length, _bytes, _overflow, _size])
+            foreach (Option option in (Option[])[_lease, _delay, _life, _deliveries, _backoff, _dead, _length, _bytes, _overflow, _size, _require])
             {
                 command.Options.Add(option);
             }
@@ -88,6 +90,7 @@ internal static class QueueCommand
             MaxBytes = parsed.GetValue(_bytes),
             Overflow = parsed.GetValue(_overflow) switch { "drop-head" => Overflow.DropHead, "dead-letter" => Overflow.DeadLetter, "reject" => Overflow.Reject, _ => null },
             MaxMessageSize = parsed.GetValue(_size),
+            Require = parsed.GetValue(_require),
         };
     }
 
@@ -110,6 +113,17 @@ internal static class QueueCommand
         }
 
         argument.AddError($"--max-length is a number, 0 (no limit) or more; '{argument.Tokens[0].Value}' is none.");
+        return null;
+    }
+
+    private static RequiredProperties? ParseRequirement(ArgumentResult argument)
+    {
+        if (Requirement.TryParse(argument.Tokens[0].Value, out RequiredProperties properties, out string? unknown))
+        {
+            return properties;
+        }
+
+        argument.AddError($"'{unknown}' is no property that a queue can demand. Use some of {Requirement.AllNames}, with commas between.");
         return null;
     }
 
@@ -269,6 +283,7 @@ internal static class QueueCommand
         table.AddRow("max length", queue.MaxLength == 0 ? "no limit" : Number(queue.MaxLength));
         table.AddRow("max bytes", queue.MaxBytes == 0 ? "no limit" : Number(queue.MaxBytes));
         table.AddRow("overflow", NameOf(queue.Overflow));
+        table.AddRow("requires", queue.Require == RequiredProperties.None ? "nothing" : Requirement.NamesOf(queue.Require).Replace(',', '\n'));
         table.AddRow("published", Number((long)queue.Published));
         table.AddRow("accepted", Number((long)queue.Accepted));
         table.AddRow("rejected", Number((long)queue.Rejected));
@@ -319,6 +334,13 @@ internal static class QueueCommand
         writer.WriteNumber("maxBytes", queue.MaxBytes);
         writer.WriteString("overflow", NameOf(queue.Overflow));
         writer.WriteNumber("maxMessageSize", queue.MaxMessageSize);
+        writer.WriteStartArray("require");
+        foreach (string name in Requirement.NamesOf(queue.Require).Split(',', StringSplitOptions.RemoveEmptyEntries))
+        {
+            writer.WriteStringValue(name);
+        }
+
+        writer.WriteEndArray();
         writer.WriteNumber("published", queue.Published);
         writer.WriteNumber("accepted", queue.Accepted);
         writer.WriteNumber("rejected", queue.Rejected);

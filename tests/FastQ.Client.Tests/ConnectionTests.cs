@@ -48,6 +48,24 @@ public sealed class ConnectionTests : IDisposable
     }
 
     [Fact]
+    public async Task A_queue_refuses_what_lacks_a_property_that_it_demands_by_name_until_it_demands_it_no_more()
+    {
+        await using Connection connection = await ConnectAsync();
+        QueueInfo queue = await connection.DeclareQueueAsync("q", new QueueOptions { Require = RequiredProperties.Type | RequiredProperties.SchemaVersion }, Cancellation);
+        Assert.Equal(RequiredProperties.Type | RequiredProperties.SchemaVersion, queue.Require);
+        FastQException differs = await Assert.ThrowsAsync<FastQException>(() => connection.DeclareQueueAsync("q", cancellation: Cancellation));
+        Assert.Contains("require is 'type,schema-version', not ''", differs.Message, StringComparison.Ordinal);
+
+        FastQException refused = await Assert.ThrowsAsync<FastQException>(async () => await connection.PublishAsync("q", "hello"u8.ToArray(), new PublishOptions { Type = "t" }, Cancellation));
+        Assert.Equal(("missing-property", RefusalCode.MissingProperty), (refused.Name, refused.Code));
+        Assert.Contains("The queue demands the property schema-version.", refused.Message, StringComparison.Ordinal);
+        await connection.PublishAsync("q", "hello"u8.ToArray(), new PublishOptions { Type = "t", SchemaVersion = "1" }, Cancellation);
+        Assert.Equal(RequiredProperties.None, (await connection.ChangeQueueAsync("q", new QueueOptions { Require = RequiredProperties.None }, Cancellation)).Require);
+        await connection.PublishAsync("q", "hello"u8.ToArray(), cancellation: Cancellation);
+        Assert.Equal(2, (await connection.GetQueueAsync("q", Cancellation)).Messages);
+    }
+
+    [Fact]
     public async Task A_message_comes_no_sooner_than_its_delay_its_moment_its_queue_or_who_released_it_said()
     {
         await using Connection connection = await ConnectAsync();

@@ -113,6 +113,28 @@ public class CommandLineTests
     }
 
     [Fact]
+    public void A_queue_refuses_what_lacks_the_properties_that_it_demands_and_says_which()
+    {
+        using TestBroker broker = new();
+        Assert.Contains("schema-version", broker.Run("queue", "create", "work", "--require", "schema-version,type").Output, StringComparison.Ordinal);
+        Ran refused = broker.Run("publish", "work", "--body", "x", "--count", "3");
+        Assert.Equal(1, refused.ExitCode);
+        Assert.Contains("fastq: missing-property: ", refused.Error, StringComparison.Ordinal);
+        Assert.Contains("The queue demands the properties type, schema-version.", refused.Error, StringComparison.Ordinal);
+        Assert.Equal(0, broker.Run("publish", "work", "--body", "x", "--type", "t", "--schema-version", "1").ExitCode);
+        broker.Kill();
+        broker.Start();
+        Assert.Equal("""["type","schema-version"]""", broker.Queue("work").GetProperty("require").GetRawText());
+        Assert.Equal(1, broker.Run("publish", "work", "--body", "x", "--type", "t").ExitCode);
+        Assert.Empty(broker.Run("queue", "set", "work", "--require", "", "--json").Json.GetProperty("require").EnumerateArray());
+        Assert.Equal(0, broker.Run("publish", "work", "--body", "x").ExitCode);
+        Assert.Equal(2, broker.Queue("work").GetProperty("messages").GetInt32());
+        Ran unknown = broker.Run("queue", "create", "other", "--require", "type,colour");
+        Assert.Equal(2, unknown.ExitCode);
+        Assert.Contains("'colour' is no property that a queue can demand", unknown.Error, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void Why_a_message_is_where_it_is_is_said_in_a_sentence_and_browsing_takes_nothing()
     {
         using TestBroker broker = new();
