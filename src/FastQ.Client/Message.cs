@@ -8,6 +8,7 @@ public sealed class Message
 {
     private readonly Subscriber _subscriber;
     private readonly byte[] _properties;
+    private byte[]? _decoded;
 
     internal Message(Subscriber subscriber, in Delivery delivery)
     {
@@ -15,14 +16,36 @@ public sealed class Message
         (Handle, Life) = (delivery.Number, delivery.Life);
         (Tag, Token) = (delivery.Tag, new FencingToken(delivery.Subscription.Epoch, delivery.TokenNumber));
         (DeliveryCount, IsRedelivered, Timestamp) = (delivery.DeliveryCount, delivery.IsRedelivered, delivery.Timestamp);
-        Body = delivery.Body.ToArray();
+        StoredBody = delivery.StoredBody.ToArray();
         _properties = delivery.Properties.ToArray();
     }
 
-    /// <summary>The body.</summary>
-    public ReadOnlyMemory<byte> Body { get; }
+    /// <summary>The body. Where its sender's library compressed it, it is decoded at the first look, on the thread that looks.</summary>
+    /// <exception cref="InvalidDataException">What is stored cannot be decoded: damaged before it was sent, or made to do harm. The message can be settled all the same.</exception>
+    public ReadOnlyMemory<byte> Body
+    {
+        get
+        {
+            if (!BodyEncoding.TryRead(_properties, out BodyEncoding encoding))
+            {
+                return StoredBody;
+            }
 
-    /// <summary>The body read as UTF-8.</summary>
+            byte[]? body = Volatile.Read(ref _decoded);
+            if (body is null)
+            {
+                body = Lz4Body.Decode(StoredBody.Span, encoding, Tag);
+                Volatile.Write(ref _decoded, body); // Two threads that look at once each decode it: the same bytes.
+            }
+
+            return body;
+        }
+    }
+
+    /// <summary>The body as it is stored: compressed where its sender's library did so.</summary>
+    public ReadOnlyMemory<byte> StoredBody { get; }
+
+    /// <summary><see cref="Body"/> read as UTF-8.</summary>
     public string Text => Encoding.UTF8.GetString(Body.Span);
 
     /// <summary>The name of its queue.</summary>

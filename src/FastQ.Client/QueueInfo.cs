@@ -47,6 +47,9 @@ public sealed record QueueInfo
     /// <summary>See <see cref="QueueOptions.Require"/>.</summary>
     public RequiredProperties Require { get; init; }
 
+    /// <summary>See <see cref="QueueOptions.Lz4FromBytes"/>; 0: none.</summary>
+    public long Lz4FromBytes { get; init; }
+
     /// <summary>Its ways that stand still.</summary>
     public PausedWays Paused { get; init; }
 
@@ -140,6 +143,7 @@ public sealed record QueueInfo
                 FieldTag.Overflow => info with { Overflow = (Overflow)reader.Number },
                 FieldTag.MaxMessageSize => info with { MaxMessageSize = (long)reader.Number },
                 FieldTag.Require => info with { Require = Requirement.TryParse(reader.Text, out RequiredProperties wanted, out _) ? wanted : RequiredProperties.None },
+                FieldTag.Lz4FromBytes => info with { Lz4FromBytes = (long)reader.Number },
                 FieldTag.DeadLettered => info with { DeadLettered = reader.Number },
                 FieldTag.Redelivered => info with { Redelivered = reader.Number },
                 FieldTag.Purged => info with { Purged = reader.Number },

@@ -52,6 +52,9 @@ public sealed record QueueAttributes
     /// <summary>Properties that a message must have when it is sent.</summary>
     public RequiredProperties Require { get; init; }
 
+    /// <summary>Bodies from this size on are compressed by the libraries of their senders; the engine only tells them. 0: none.</summary>
+    public long Lz4FromBytes { get; init; }
+
     /// <summary>Of the queue that dead letters of others go to, where nobody has declared it: what is in it stays until somebody takes it.</summary>
     public static QueueAttributes OfDeadLetters { get; } = new() { DeadLetter = "" };
 
@@ -79,6 +82,7 @@ public sealed record QueueAttributes
                 FieldTag.MaxBytes => attributes with { MaxBytes = NumberOf(reader) },
                 FieldTag.Overflow => attributes with { Overflow = (Overflow)Math.Clamp(NumberOf(reader), 0, byte.MaxValue) },
                 FieldTag.MaxMessageSize => attributes with { MaxMessageSize = NumberOf(reader) },
+                FieldTag.Lz4FromBytes => attributes with { Lz4FromBytes = NumberOf(reader) },
                 FieldTag.Require => attributes with { Require = Requirement.TryParse(reader.Text, out RequiredProperties wanted, out _) ? wanted : NoRequirement },
                 _ => attributes,
             };
@@ -111,6 +115,7 @@ public sealed record QueueAttributes
         to.Number(FieldTag.MaxBytes, (ulong)MaxBytes);
         to.Number(FieldTag.Overflow, (ulong)Overflow);
         to.Number(FieldTag.MaxMessageSize, (ulong)MaxMessageSize);
+        to.Number(FieldTag.Lz4FromBytes, (ulong)Lz4FromBytes);
         to.Text(FieldTag.Require, Requirement.NamesOf(Require));
         if (DeadLetter is not null)
         {
@@ -131,6 +136,7 @@ public sealed record QueueAttributes
             ?? (BackoffFirstMilliseconds > BackoffMostMilliseconds ? "the back-off's first wait is above its longest" : null)
             ?? (MaxDeliveries is < 0 or > Limits.MostMaxDeliveries ? $"max-deliveries must be 0 (no limit) to {Limits.MostMaxDeliveries}" : null)
             ?? LimitFault()
+            ?? (Lz4FromBytes is < 0 or > Limits.MaxMessageBytes ? $"lz4 must be 0 (no body is compressed) to {Limits.MaxMessageBytes}" : null)
             ?? (Require == NoRequirement ? $"require must be names with commas between, of {Requirement.AllNames}" : null)
             ?? DeadLetterFault(name);
     }
@@ -154,6 +160,7 @@ public sealed record QueueAttributes
             differences.Add($"overflow is {NameOf(Overflow)}, not {NameOf(other.Overflow)}");
         }
 
+        Compare(differences, "lz4", Lz4FromBytes, other.Lz4FromBytes, " bytes");
         if (Require != other.Require)
         {
             differences.Add($"require is '{Requirement.NamesOf(Require)}', not '{Requirement.NamesOf(other.Require)}'");

@@ -100,6 +100,7 @@ public enum FieldTag : ushort
 
     // More of queues.
     Require = 100,
+    Lz4FromBytes = 101,
 }
 
 /// <summary>Writes fields into room that the caller owns. Never writes beyond it: <see cref="Overflowed"/> tells.</summary>

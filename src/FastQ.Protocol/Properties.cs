@@ -24,6 +24,9 @@ public enum PropertyTag : byte
     Key = 8,
     SchemaVersion = 9,
 
+    /// <summary>How the sender's library encoded the body: <see cref="Protocol.BodyEncoding"/>.</summary>
+    BodyEncoding = 10,
+
     // From 32 on: what the broker acts upon.
 
     /// <summary>Milliseconds (Int64) from the acceptance on in which nobody gets the message. 0: none, whatever the queue's delay.</summary>

@@ -10,8 +10,18 @@ namespace FastQ.Server;
 /// <summary>What of a message every command writes in the same way.</summary>
 internal static class MessageJson
 {
-    public static void WriteBody(Utf8JsonWriter json, ReadOnlySpan<byte> body)
+    /// <param name="json">Into an object.</param>
+    /// <param name="body">As it is shown.</param>
+    /// <param name="encoding">How that is encoded; null: not at all, or decoded.</param>
+    public static void WriteBody(Utf8JsonWriter json, ReadOnlySpan<byte> body, string? encoding)
     {
+        if (encoding is not null)
+        {
+            json.WriteBase64String("bodyBase64", body);
+            json.WriteString("bodyEncoding", encoding);
+            return;
+        }
+
         if (Utf8.IsValid(body))
         {
             json.WriteString("body", body);
@@ -28,7 +38,7 @@ internal static class MessageJson
         PropertyReader reader = new(properties);
         while (reader.Next())
         {
-            if (reader.Tag is not (PropertyTag.Header or PropertyTag.Death))
+            if (reader.Tag is not (PropertyTag.Header or PropertyTag.Death or PropertyTag.BodyEncoding))
             {
                 json.WritePropertyName(reader.Tag.ToString() is { Length: > 0 } name ? char.ToLowerInvariant(name[0]) + name[1..] : "");
                 WriteValue(json, HeaderValue.Read(reader.Type, reader.Value));

@@ -65,14 +65,16 @@ internal static class QueueCommand
         private readonly Option<long?> _length = new("--max-length") { Description = "So many messages may wait (no limit).", HelpName = "N", CustomParser = ParseCount };
         private readonly Option<long?> _bytes = Shared.OptionalSize("--max-bytes", "So many bytes of properties and bodies may wait (no limit).");
         private readonly Option<string?> _overflow = new("--overflow") { Description = "What happens then: the next message is refused, the oldest is dropped, or the oldest goes to the dead letters (reject).", HelpName = "drop-head|reject|dead-letter" };
-        private readonly Option<long?> _size = Shared.OptionalSize("--max-message-size", "Largest body (as the broker has it).");
+        private readonly Option<long?> _size = Shared.OptionalSize("--max-message-size", "Largest body, as it is stored (as the broker has it).");
 
         private readonly Option<RequiredProperties?> _require = new("--require") { Description = $"Properties that each message must have, or it is refused: some of {Requirement.AllNames}. '': none (none).", HelpName = "NAME,...", CustomParser = ParseRequirement };
+
+        private readonly Option<long?> _lz4 = Shared.OptionalSize("--lz4", "Bodies from this size on are compressed by their senders, from when they open the queue the next time; 0: none (none).");
 
         public Attributes(Command command)
         {
             _overflow.AcceptOnlyFromAmong("reject", "drop-head", "dead-letter");
-            foreach (Option option in (Option[])[_lease, _delay, _life, _deliveries, _backoff, _dead, _length, _bytes, _overflow, _size, _require])
+            foreach (Option option in (Option[])[_lease, _delay, _life, _deliveries, _backoff, _dead, _length, _bytes, _overflow, _size, _require, _lz4])
             {
                 command.Options.Add(option);
             }
@@ -91,6 +93,7 @@ internal static class QueueCommand
             Overflow = parsed.GetValue(_overflow) switch { "drop-head" => Overflow.DropHead, "dead-letter" => Overflow.DeadLetter, "reject" => Overflow.Reject, _ => null },
             MaxMessageSize = parsed.GetValue(_size),
             Require = parsed.GetValue(_require),
+            Lz4FromBytes = parsed.GetValue(_lz4),
         };
     }
 
@@ -284,6 +287,7 @@ internal static class QueueCommand
         table.AddRow("max bytes", queue.MaxBytes == 0 ? "no limit" : Number(queue.MaxBytes));
         table.AddRow("overflow", NameOf(queue.Overflow));
         table.AddRow("requires", queue.Require == RequiredProperties.None ? "nothing" : Requirement.NamesOf(queue.Require).Replace(',', '\n'));
+        table.AddRow("compressed with lz4", queue.Lz4FromBytes == 0 ? "nothing" : $"from {Number(queue.Lz4FromBytes)} B");
         table.AddRow("published", Number((long)queue.Published));
         table.AddRow("accepted", Number((long)queue.Accepted));
         table.AddRow("rejected", Number((long)queue.Rejected));
@@ -334,6 +338,7 @@ internal static class QueueCommand
         writer.WriteNumber("maxBytes", queue.MaxBytes);
         writer.WriteString("overflow", NameOf(queue.Overflow));
         writer.WriteNumber("maxMessageSize", queue.MaxMessageSize);
+        writer.WriteNumber("lz4FromBytes", queue.Lz4FromBytes);
         writer.WriteStartArray("require");
         foreach (string name in Requirement.NamesOf(queue.Require).Split(',', StringSplitOptions.RemoveEmptyEntries))
         {

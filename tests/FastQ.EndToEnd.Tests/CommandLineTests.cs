@@ -1,5 +1,8 @@
 using System.Diagnostics;
+using System.Text;
 using System.Text.Json;
+using FastQ.Client;
+using FastQ.Protocol;
 using Xunit;
 
 namespace FastQ.EndToEnd;
@@ -132,6 +135,55 @@ public class CommandLineTests
         Ran unknown = broker.Run("queue", "create", "other", "--require", "type,colour");
         Assert.Equal(2, unknown.ExitCode);
         Assert.Contains("'colour' is no property that a queue can demand", unknown.Error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Large_bodies_are_stored_compressed_where_the_queue_says_so_and_shown_as_they_were_sent()
+    {
+        using TestBroker broker = new();
+        Assert.Contains("from 1,024 B", broker.Run("queue", "create", "work", "--lz4", "1KiB").Output, StringComparison.Ordinal);
+        string line = string.Concat(Enumerable.Repeat("a line of a log ", 2000));
+        Assert.Equal(0, broker.RunWith($"{line}\nshort\n", "publish", "work", "-", "--type", "t").ExitCode);
+        broker.Kill();
+        broker.Start();
+        JsonElement queue = broker.Queue("work");
+        Assert.Equal(1024, queue.GetProperty("lz4FromBytes").GetInt32());
+        Assert.InRange(queue.GetProperty("bytes").GetInt32(), 1, 1000);
+        string[] browsed = broker.Run("browse", "work", "--json").Output.Split('\n', StringSplitOptions.RemoveEmptyEntries), consumed = broker.Run("consume", "work", "--format", "json", "--settle", "release").Output.Split('\n', StringSplitOptions.RemoveEmptyEntries);
+        foreach (JsonElement[] messages in new[] { browsed, consumed }.Select(lines => lines.Select(text => JsonDocument.Parse(text).RootElement).ToArray()))
+        {
+            Assert.Equal([line, "short"], messages.Select(message => message.GetProperty("body").GetString()));
+            Assert.Equal("""{"type":"t"}""", messages[0].GetProperty("properties").GetRawText());
+        }
+
+        Assert.Equal($"{line}\nshort\n", broker.Run("consume", "work").Output);
+        Assert.Equal(0, broker.Run("queue", "set", "work", "--lz4", "0", "--json").Json.GetProperty("lz4FromBytes").GetInt32());
+        broker.RunWith($"{line}\n", "publish", "work", "-");
+        Assert.Equal(line.Length, broker.Queue("work").GetProperty("bytes").GetInt32());
+        Assert.Contains("lz4 must be 0", broker.Run("queue", "set", "work", "--lz4", "17MiB").Error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_body_that_cannot_be_decoded_is_shown_as_it_is_stored_and_can_be_rejected()
+    {
+        using TestBroker broker = new();
+        broker.Run("queue", "create", "work");
+        using (Session session = Session.Connect(new SessionOptions { Path = broker.Socket }, TestContext.Current.CancellationToken))
+        {
+            PropertyWriter properties = new(new byte[100]);
+            BodyEncoding.WriteLz4(ref properties, 100);
+            session.Publish(session.OpenQueue("work"), "no block at all"u8, properties: properties.Written);
+            session.Flush();
+        }
+
+        Assert.Contains("(lz4, not decoded)", broker.Run("browse", "work").Output, StringComparison.Ordinal);
+        Ran consumed = broker.Run("consume", "work", "--format", "json", "--settle", "reject");
+        Assert.Equal(0, consumed.ExitCode);
+        Assert.Contains("The body of the message at place 1 is said to be lz4 of 100 bytes, and is not.", consumed.Error, StringComparison.Ordinal);
+        foreach (JsonElement message in (JsonElement[])[consumed.Json, broker.Run("browse", "work.dead", "--json").Json])
+        {
+            Assert.Equal(("lz4", "no block at all"), (message.GetProperty("bodyEncoding").GetString(), Encoding.UTF8.GetString(message.GetProperty("bodyBase64").GetBytesFromBase64())));
+        }
     }
 
     [Fact]

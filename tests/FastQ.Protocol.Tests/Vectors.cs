@@ -332,6 +332,9 @@ internal static class Vectors
                 case PropertyTag.DeliverAt:
                     writer.Number(tag, PropertyType.Timestamp, 1_893_456_000_000_000);
                     break;
+                case PropertyTag.BodyEncoding:
+                    BodyEncoding.WriteLz4(ref writer, 4000);
+                    break;
                 case PropertyTag.Death:
                     writer.Raw(Story());
                     break;
