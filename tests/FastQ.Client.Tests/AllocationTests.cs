@@ -11,7 +11,7 @@ public class AllocationTests
     [Theory]
     [InlineData(0)]
     [InlineData(1)]
-    public void Publishing_receiving_and_settling_allocate_nothing_per_message_compressed_or_not(int lz4FromBytes)
+    public void Publishing_receiving_and_settling_allocate_nothing_per_message(int lz4FromBytes)
     {
         using RunningBroker broker = new();
         using Session session = broker.Connect();

@@ -149,7 +149,7 @@ public class CommandLineTests
         JsonElement queue = broker.Queue("work");
         Assert.Equal(1024, queue.GetProperty("lz4FromBytes").GetInt32());
         Assert.InRange(queue.GetProperty("bytes").GetInt32(), 1, 1000);
-        string[] browsed = broker.Run("browse", "work", "--json").Output.Split('\n', StringSplitOptions.RemoveEmptyEntries), consumed = broker.Run("consume", "work", "--format", "json", "--settle", "release").Output.Split('\n', StringSplitOptions.RemoveEmptyEntries);
+        string[] browsed = broker.Run("browse", "work", "--json").Output.Split('\n', StringSplitOptions.RemoveEmptyEntries), consumed = broker.Run("consume", "work", "--format", "json", "--settle", "release", "--max", "2").Output.Split('\n', StringSplitOptions.RemoveEmptyEntries);
         foreach (JsonElement[] messages in new[] { browsed, consumed }.Select(lines => lines.Select(text => JsonDocument.Parse(text).RootElement).ToArray()))
         {
             Assert.Equal([line, "short"], messages.Select(message => message.GetProperty("body").GetString()));
