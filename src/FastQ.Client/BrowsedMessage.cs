@@ -1,4 +1,3 @@
-using System.Text;
 using FastQ.Protocol;
 
 namespace FastQ.Client;
@@ -11,11 +10,14 @@ namespace FastQ.Client;
 /// <param name="LeaseLeft">In flight: how long it is held on. Else null.</param>
 /// <param name="Due">Delayed: when it is ready. Else null.</param>
 /// <param name="Timestamp">When the broker accepted it; null of a damaged one, and of one that came a moment ago and is not written yet, whose bytes are not shown either.</param>
-/// <param name="BodyBytes">Bytes of the whole body; of those two with its properties.</param>
-/// <param name="Body">The body, or its first 8 KiB.</param>
+/// <param name="BodyBytes">Bytes of the whole body, where it has an <see cref="Encoding"/> as it is stored; of those two with its properties.</param>
+/// <param name="Body">The body, decoded, or the first 8 KiB of what is stored. One that was compressed and has more than 8 KiB of properties is shown as it is stored.</param>
 /// <param name="PropertyBytes">The properties as they stand in the message; empty when they are larger than 8 KiB.</param>
 public sealed record BrowsedMessage(ulong Tag, MessageState State, int Deliveries, string? Owner, TimeSpan? LeaseLeft, DateTimeOffset? Due, DateTimeOffset? Timestamp, long BodyBytes, ReadOnlyMemory<byte> Body, ReadOnlyMemory<byte> PropertyBytes)
 {
+    /// <summary>How <see cref="Body"/> is encoded: its sender's library compressed it, and it cannot be decoded, as it is damaged or is not shown whole. Null: it is as its sender's application gave it.</summary>
+    public string? Encoding { get; init; }
+
     /// <summary>Dead-lettering: why it is to leave. Else null.</summary>
     public DeathReason? Reason { get; init; }
 
@@ -29,22 +31,7 @@ public sealed record BrowsedMessage(ulong Tag, MessageState State, int Deliverie
     public IReadOnlyList<Death> Deaths => Death.ReadAll(PropertyBytes.Span);
 
     /// <summary>See <see cref="PublishOptions.MessageId"/>; null when it was not set.</summary>
-    public string? MessageId
-    {
-        get
-        {
-            PropertyReader reader = new(PropertyBytes.Span);
-            while (reader.Next())
-            {
-                if (reader.Tag == PropertyTag.MessageId)
-                {
-                    return Encoding.UTF8.GetString(reader.Value);
-                }
-            }
-
-            return null;
-        }
-    }
+    public string? MessageId => PropertyReader.TextOf(PropertyBytes.Span, PropertyTag.MessageId);
 
     /// <summary>The body is longer than what was shown of it.</summary>
     public bool IsCut => State != MessageState.Damaged && Body.Length < BodyBytes;
@@ -74,6 +61,29 @@ public sealed record BrowsedMessage(ulong Tag, MessageState State, int Deliverie
             };
         }
 
-        return message;
+        return message.Decoded();
+    }
+
+    private BrowsedMessage Decoded()
+    {
+        if (!BodyEncoding.TryRead(PropertyBytes.Span, out BodyEncoding encoding))
+        {
+            return this;
+        }
+
+        if (Body.Length == BodyBytes)
+        {
+            try
+            {
+                byte[] body = Lz4Body.Decode(Body.Span, encoding, Tag);
+                return this with { Body = body, BodyBytes = body.Length };
+            }
+            catch (InvalidDataException)
+            {
+                // Shown as it is stored: whoever looks wants to see that, too.
+            }
+        }
+
+        return this with { Encoding = encoding.Name };
     }
 }

@@ -77,7 +77,13 @@ public sealed class Connection : IAsyncDisposable
     public Task<QueueInfo> DeclareQueueAsync(string name, QueueOptions? options = null, CancellationToken cancellation = default) => AskAsync(session => session.DeclareQueue(name, options), cancellation);
 
     /// <inheritdoc cref="Session.ChangeQueue"/>
-    public Task<QueueInfo> ChangeQueueAsync(string name, QueueOptions changes, CancellationToken cancellation = default) => AskAsync(session => session.ChangeQueue(name, changes), cancellation);
+    public Task<QueueInfo> ChangeQueueAsync(string name, QueueOptions changes, CancellationToken cancellation = default) => AskAsync(
+        session =>
+        {
+            _queues.Remove(name); // What it says to senders is asked anew.
+            return session.ChangeQueue(name, changes);
+        },
+        cancellation);
 
     /// <inheritdoc cref="Session.PauseQueue"/>
     public Task<QueueInfo> PauseQueueAsync(string name, PausedWays ways, CancellationToken cancellation = default) => AskAsync(session => session.PauseQueue(name, ways), cancellation);
@@ -147,7 +153,7 @@ public sealed class Connection : IAsyncDisposable
 
     /// <summary>Sends a message; completes when it is confirmed at the level that the options name (durable by default).</summary>
     /// <param name="queue">Its name. A queue that does not exist is an error, not a creation.</param>
-    /// <param name="body">Must not change until the task is over; it is copied once, into the ring.</param>
+    /// <param name="body">Must not change until the task is over; it is copied once, into the ring, or compressed there where its queue says so (<see cref="QueueOptions.Lz4FromBytes"/>).</param>
     /// <param name="options">Level, properties, headers.</param>
     /// <param name="cancellation">A message that was not sent yet is never sent; else only the waiting ends, and the message may be confirmed all the same.</param>
     /// <exception cref="FastQException">It was refused, and is not in the queue; or the connection is lost, and nobody knows.</exception>

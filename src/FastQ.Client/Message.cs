@@ -8,6 +8,7 @@ public sealed class Message
 {
     private readonly Subscriber _subscriber;
     private readonly byte[] _properties;
+    private byte[]? _decoded;
 
     internal Message(Subscriber subscriber, in Delivery delivery)
     {
@@ -15,14 +16,36 @@ public sealed class Message
         (Handle, Life) = (delivery.Number, delivery.Life);
         (Tag, Token) = (delivery.Tag, new FencingToken(delivery.Subscription.Epoch, delivery.TokenNumber));
         (DeliveryCount, IsRedelivered, Timestamp) = (delivery.DeliveryCount, delivery.IsRedelivered, delivery.Timestamp);
-        Body = delivery.Body.ToArray();
+        StoredBody = delivery.StoredBody.ToArray();
         _properties = delivery.Properties.ToArray();
     }
 
-    /// <summary>The body.</summary>
-    public ReadOnlyMemory<byte> Body { get; }
+    /// <summary>The body. Where its sender's library compressed it, it is decoded at the first look, on the thread that looks.</summary>
+    /// <exception cref="InvalidDataException">What is stored cannot be decoded: damaged before it was sent, or made to do harm. The message can be settled all the same.</exception>
+    public ReadOnlyMemory<byte> Body
+    {
+        get
+        {
+            if (!BodyEncoding.TryRead(_properties, out BodyEncoding encoding))
+            {
+                return StoredBody;
+            }
 
-    /// <summary>The body read as UTF-8.</summary>
+            byte[]? body = Volatile.Read(ref _decoded);
+            if (body is null)
+            {
+                body = Lz4Body.Decode(StoredBody.Span, encoding, Tag);
+                Volatile.Write(ref _decoded, body); // Two threads that look at once each decode it: the same bytes.
+            }
+
+            return body;
+        }
+    }
+
+    /// <summary>The body as it is stored: compressed where its sender's library did so.</summary>
+    public ReadOnlyMemory<byte> StoredBody { get; }
+
+    /// <summary><see cref="Body"/> read as UTF-8.</summary>
     public string Text => Encoding.UTF8.GetString(Body.Span);
 
     /// <summary>The name of its queue.</summary>
@@ -78,24 +101,12 @@ public sealed class Message
         }
     }
 
-    /// <summary>Headers of text. Made anew at each call.</summary>
-    public IReadOnlyDictionary<string, string> Headers
-    {
-        get
-        {
-            Dictionary<string, string> headers = [];
-            PropertyReader reader = new(_properties);
-            while (reader.Next())
-            {
-                if (reader.Tag == PropertyTag.Header && reader.Type == PropertyType.Text)
-                {
-                    headers[Encoding.UTF8.GetString(reader.Key)] = Encoding.UTF8.GetString(reader.Value);
-                }
-            }
+    public string? Key => Property(PropertyTag.Key);
 
-            return headers;
-        }
-    }
+    public string? SchemaVersion => Property(PropertyTag.SchemaVersion);
+
+    /// <summary>The headers, with their types; of a key that repeats the last. Made anew at each call.</summary>
+    public IReadOnlyDictionary<string, HeaderValue> Headers => HeaderValue.ReadAll(_properties);
 
     /// <summary>In a dead-letter queue: where and why it died, the latest first. Elsewhere empty. Made anew at each call.</summary>
     public IReadOnlyList<Death> Deaths => Death.ReadAll(_properties);
@@ -141,19 +152,7 @@ public sealed class Message
     /// <inheritdoc cref="AcceptAsync"/>
     public ValueTask ExtendAsync(TimeSpan lease, ConfirmLevel confirm = ConfirmLevel.Accepted, CancellationToken cancellation = default) => _subscriber.ExtendAsync(this, lease, confirm, cancellation);
 
-    private string? Property(PropertyTag tag)
-    {
-        PropertyReader reader = new(_properties);
-        while (reader.Next())
-        {
-            if (reader.Tag == tag)
-            {
-                return Encoding.UTF8.GetString(reader.Value);
-            }
-        }
-
-        return null;
-    }
+    private string? Property(PropertyTag tag) => PropertyReader.TextOf(_properties, tag);
 }
 
 /// <summary>Compares by the broker's life first, then by the number.</summary>

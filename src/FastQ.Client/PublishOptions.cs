@@ -27,6 +27,12 @@ public sealed record PublishOptions
     /// <summary>The application's own kind of message.</summary>
     public string? Type { get; init; }
 
+    /// <summary>What the message is about, as the number of an order. FastQ does not look at it.</summary>
+    public string? Key { get; init; }
+
+    /// <summary>Version of the form that the body has, in the application's own words. FastQ does not look at it, but a queue may demand it: <see cref="QueueOptions.Require"/>.</summary>
+    public string? SchemaVersion { get; init; }
+
     /// <summary>How long nobody gets it, from its acceptance on; zero: not at all. Null: as the queue has it.</summary>
     public TimeSpan? Delay { get; init; }
 
@@ -45,14 +51,14 @@ public sealed record PublishOptions
     /// <summary>In a queue with <see cref="QueueOptions.Fair"/>: tenants take turns. 1 to 255 bytes of UTF-8.</summary>
     public string? Tenant { get; init; }
 
-    /// <summary>Headers: key (1 to 255 bytes of UTF-8) and text.</summary>
-    public IReadOnlyDictionary<string, string>? Headers { get; init; }
+    /// <summary>Headers: key (1 to 255 bytes of UTF-8) and value, whose type comes with it: <c>Headers = new() { ["colour"] = "blue", ["count"] = 7 }</c>.</summary>
+    public Dictionary<string, HeaderValue>? Headers { get; init; }
 
     /// <summary>The properties as they stand in the record, as <see cref="Session.Publish"/> takes them; empty when there are none.</summary>
-    /// <exception cref="FastQException">A delay is negative, longer than <see cref="Limits.MaxDelayMilliseconds"/> or beside a moment; a time to live is out of its range; they do not fit in <see cref="Limits.MaxPropertyBytes"/>, or a header's key is empty or too long.</exception>
+    /// <exception cref="FastQException">A delay is negative, longer than <see cref="Limits.MaxDelayMilliseconds"/> or beside a moment; a time to live is out of its range; they do not fit in <see cref="Limits.MaxPropertyBytes"/>, a header's key is empty or too long, or its lists and tables lie more than <see cref="Limits.MaxValueDepth"/> deep within one another.</exception>
     public byte[] ToBytes()
     {
-        if (MessageId is null && CorrelationId is null && ReplyTo is null && ContentType is null && ContentEncoding is null && Type is null && Delay is null && DeliverAt is null && TimeToLive is null && Priority is null && Group is null && Tenant is null && Headers is null)
+        if (MessageId is null && CorrelationId is null && ReplyTo is null && ContentType is null && ContentEncoding is null && Type is null && Key is null && SchemaVersion is null && Delay is null && DeliverAt is null && TimeToLive is null && Priority is null && Group is null && Tenant is null && Headers is null)
         {
             return [];
         }
@@ -65,16 +71,29 @@ public sealed record PublishOptions
         Write(ref writer, PropertyTag.ContentType, ContentType);
         Write(ref writer, PropertyTag.ContentEncoding, ContentEncoding);
         Write(ref writer, PropertyTag.Type, Type);
+        Write(ref writer, PropertyTag.Key, Key);
+        Write(ref writer, PropertyTag.SchemaVersion, SchemaVersion);
         WriteTimes(ref writer);
         WriteTurn(ref writer);
-        foreach ((string key, string value) in Headers ?? new Dictionary<string, string>())
-        {
-            writer.Header(key, value);
-        }
+        WriteHeaders(ref writer);
 
         return writer.Overflowed
             ? throw new FastQException(RefusalCode.TooLarge, "Properties and headers do not fit, or a header's key has not 1 to 255 bytes", Limits.MaxPropertyBytes)
             : writer.Written.ToArray();
+    }
+
+    private void WriteHeaders(ref PropertyWriter writer)
+    {
+        if (Headers is null)
+        {
+            return;
+        }
+
+        byte[] room = new byte[Limits.MaxPropertyBytes];
+        foreach ((string key, HeaderValue value) in Headers)
+        {
+            value.Write(ref writer, key, room);
+        }
     }
 
     private void WriteTimes(ref PropertyWriter writer)

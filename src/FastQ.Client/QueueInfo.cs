@@ -62,6 +62,12 @@ public sealed record QueueInfo
     /// <summary>See <see cref="QueueOptions.SingleActive"/>.</summary>
     public bool SingleActive { get; init; }
 
+    /// <summary>See <see cref="QueueOptions.Require"/>.</summary>
+    public RequiredProperties Require { get; init; }
+
+    /// <summary>See <see cref="QueueOptions.Lz4FromBytes"/>; 0: none.</summary>
+    public long Lz4FromBytes { get; init; }
+
     /// <summary>Its ways that stand still.</summary>
     public PausedWays Paused { get; init; }
 
@@ -163,6 +169,8 @@ public sealed record QueueInfo
                 FieldTag.Fair => info with { Fair = reader.Number == 1 },
                 FieldTag.FairWeights => info with { FairWeights = reader.Text },
                 FieldTag.SingleActive => info with { SingleActive = reader.Number == 1 },
+                FieldTag.Require => info with { Require = Requirement.TryParse(reader.Text, out RequiredProperties wanted, out _) ? wanted : RequiredProperties.None },
+                FieldTag.Lz4FromBytes => info with { Lz4FromBytes = (long)reader.Number },
                 FieldTag.DeadLettered => info with { DeadLettered = reader.Number },
                 FieldTag.Redelivered => info with { Redelivered = reader.Number },
                 FieldTag.Moved => info with { Moved = reader.Number },

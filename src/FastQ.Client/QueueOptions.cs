@@ -34,7 +34,7 @@ public sealed record QueueOptions
     /// <summary>What happens when <see cref="MaxLength"/> or <see cref="MaxBytes"/> is reached: the next message is refused (<see cref="RefusalCode.LimitReached"/>), the default, or the oldest that wait are let go.</summary>
     public Overflow? Overflow { get; init; }
 
-    /// <summary>Largest body, in bytes. 0, the default: as the broker has it.</summary>
+    /// <summary>Largest body, in bytes, as it is stored (<see cref="Lz4FromBytes"/>). 0, the default: as the broker has it.</summary>
     public long? MaxMessageSize { get; init; }
 
     /// <summary>Messages of a higher <see cref="PublishOptions.Priority"/> go first, those of one by age. Without it a message's priority is kept and ignored. Off by default.</summary>
@@ -54,6 +54,13 @@ public sealed record QueueOptions
 
     /// <summary>One consumer at a time gets messages; the others stand by, and the next follows when it ends and nothing is with anybody. Off by default.</summary>
     public bool? SingleActive { get; init; }
+
+    /// <summary>Properties that a message must have, as text that is not empty, to be taken (<see cref="RefusalCode.MissingProperty"/>). None by default. Dead letters come as they are.</summary>
+    public RequiredProperties? Require { get; init; }
+
+    /// <summary>Bodies from this size on, in bytes, are compressed with LZ4 by the libraries of their senders, where that makes them smaller, and decoded by those of their receivers. 0, the default: none is.</summary>
+    /// <remarks>A sender learns it when it opens the queue; who has it open goes on as before. What is written in place (<see cref="Session.Reserve"/>) is never compressed. Limits and counts of the queue are of what is stored.</remarks>
+    public long? Lz4FromBytes { get; init; }
 
     /// <exception cref="FastQException">Something is out of range.</exception>
     internal void Write(ref FieldWriter to)
@@ -77,6 +84,12 @@ public sealed record QueueOptions
         Write(ref to, FieldTag.Fifo, Fifo);
         Write(ref to, FieldTag.Fair, Fair);
         Write(ref to, FieldTag.SingleActive, SingleActive);
+        Write(ref to, FieldTag.Lz4FromBytes, Lz4FromBytes, "lz4");
+        if (Require is RequiredProperties properties)
+        {
+            to.Text(FieldTag.Require, Requirement.NamesOf(properties));
+        }
+
         if (FairWeights is not null)
         {
             to.Text(FieldTag.FairWeights, string.Join(',', FairWeights.Select(pair => string.Create(CultureInfo.InvariantCulture, $"{pair.Key}={pair.Value}"))));

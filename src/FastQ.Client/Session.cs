@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using FastQ.Linux;
@@ -15,7 +16,8 @@ namespace FastQ.Client;
 /// <summary>A queue that messages are sent to.</summary>
 /// <param name="Id">The broker's number of it; never used again.</param>
 /// <param name="Name">Its name.</param>
-public readonly record struct QueueHandle(uint Id, string Name);
+/// <param name="Lz4FromBytes">Bodies from this size on are compressed (<see cref="QueueOptions.Lz4FromBytes"/>), as the queue had it when it was opened; 0: none.</param>
+public readonly record struct QueueHandle(uint Id, string Name, int Lz4FromBytes = 0);
 
 /// <summary>A connection for one thread at a time: synchronous, span-based, no allocation per message. For async and many threads use <see cref="Connection"/>.</summary>
 /// <remarks>Rides out restarts of the broker within <see cref="SessionOptions.Patience"/>: what was not confirmed at its level is sent again under the same number, which the broker takes once.</remarks>
@@ -107,9 +109,13 @@ public sealed unsafe partial class Session : IDisposable
     }
 
     /// <summary>Finds a queue by its name.</summary>
-    public QueueHandle OpenQueue(string name) => new(GetQueue(name).Id, name);
+    public QueueHandle OpenQueue(string name)
+    {
+        QueueInfo queue = GetQueue(name);
+        return new QueueHandle(queue.Id, name, (int)Math.Min(queue.Lz4FromBytes, int.MaxValue));
+    }
 
-    /// <summary>Room for a message in the ring, to be filled in place: no copy of it is made outside. Waits while the ring is full.</summary>
+    /// <summary>Room for a message in the ring, to be filled in place: no copy of it is made outside, and it is not compressed, whatever the queue says. Waits while the ring is full.</summary>
     /// <param name="queue">Where it goes.</param>
     /// <param name="bodyBytes">Bytes of the body, exactly.</param>
     /// <param name="properties">Written by a <see cref="PropertyWriter"/>; may be empty.</param>
@@ -130,9 +136,36 @@ public sealed unsafe partial class Session : IDisposable
         return new Reservation(this, room);
     }
 
-    /// <summary>Sends a message. Returns its number at once; waits only while the ring is full.</summary>
+    /// <summary>Sends a message, compressed where its queue says so and it gets smaller by it. Returns its number at once; waits only while the ring is full.</summary>
+    /// <exception cref="FastQException">The body, as it would be stored, or the properties are too large.</exception>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public ulong Publish(in QueueHandle queue, ReadOnlySpan<byte> body, ConfirmLevel level = ConfirmLevel.Durable, ReadOnlySpan<byte> properties = default)
+    public ulong Publish(in QueueHandle queue, ReadOnlySpan<byte> body, ConfirmLevel level = ConfirmLevel.Durable, ReadOnlySpan<byte> properties = default) =>
+        queue.Lz4FromBytes != 0 && body.Length >= queue.Lz4FromBytes ? PublishCompressed(queue, body, level, properties) : PublishAsIs(queue, body, level, properties);
+
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private ulong PublishCompressed(in QueueHandle queue, ReadOnlySpan<byte> body, ConfirmLevel level, ReadOnlySpan<byte> properties)
+    {
+        int roomBytes = Lz4Body.RoomFor(body, properties);
+        if (roomBytes == 0)
+        {
+            return PublishAsIs(queue, body, level, properties);
+        }
+
+        byte[] room = ArrayPool<byte>.Shared.Rent(roomBytes);
+        try
+        {
+            return Lz4Body.TryEncode(body, properties, room, out int propertyBytes, out int bodyBytes)
+                ? PublishAsIs(queue, room.AsSpan(propertyBytes, bodyBytes), level, room.AsSpan(0, propertyBytes))
+                : PublishAsIs(queue, body, level, properties);
+        }
+        finally
+        {
+            ArrayPool<byte>.Shared.Return(room);
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private ulong PublishAsIs(in QueueHandle queue, ReadOnlySpan<byte> body, ConfirmLevel level, ReadOnlySpan<byte> properties)
     {
         Reservation reservation = Reserve(queue, body.Length, properties);
         body.CopyTo(reservation.Body);

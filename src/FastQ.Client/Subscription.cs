@@ -20,6 +20,8 @@ public sealed class Subscription
     private uint[] _slots = new uint[2048];
     private ulong _firstKept = 1;
     private ulong _next = 1;
+    private byte[]? _decoded; // The body of the last delivery that was looked at and had to be decoded.
+    private (uint Life, ulong Number) _decodedAs;
     private ulong _settleFirst;
     private uint _settleCount;
     private byte _settleFlags;
@@ -188,6 +190,18 @@ public sealed class Subscription
     internal void SetCreditInForce(uint credit) => Credit = credit;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    /// <summary>The body of a delivery that its sender's library encoded; kept until that of another is wanted.</summary>
+    internal byte[] Decoded(in Delivery delivery, in BodyEncoding encoding, ReadOnlySpan<byte> stored)
+    {
+        if (_decoded is null || _decodedAs != (delivery.Life, delivery.Number))
+        {
+            _decoded = Lz4Body.Decode(stored, encoding, delivery.Tag);
+            _decodedAs = (delivery.Life, delivery.Number);
+        }
+
+        return _decoded;
+    }
+
     internal void ThrowUnlessOpen(ulong number, uint life)
     {
         if (!IsOpen(number, life))

@@ -12,6 +12,7 @@ public sealed record QueueAttributes
     private const int MostPriorityShare = 50;
     private const int MostWeight = 1000;
     private const int MostWeightBytes = 512;
+    private const RequiredProperties NoRequirement = (RequiredProperties)int.MinValue; // What stood there names something else.
     private const long DefaultBackoffMostMilliseconds = 3_600_000;
 
     public static QueueAttributes Default { get; } = new();
@@ -73,6 +74,12 @@ public sealed record QueueAttributes
     /// <summary>Does it deliver in an order of its own?</summary>
     public bool IsOrdered => Priority || Fifo || Fair;
 
+    /// <summary>Properties that a message must have when it is sent.</summary>
+    public RequiredProperties Require { get; init; }
+
+    /// <summary>Bodies from this size on are compressed by the libraries of their senders; the engine only tells them. 0: none.</summary>
+    public long Lz4FromBytes { get; init; }
+
     /// <summary>Of the queue that dead letters of others go to, where nobody has declared it: what is in it stays until somebody takes it.</summary>
     public static QueueAttributes OfDeadLetters { get; } = new() { DeadLetter = "" };
 
@@ -106,6 +113,8 @@ public sealed record QueueAttributes
                 FieldTag.Fair => attributes with { Fair = NumberOf(reader) > 0 },
                 FieldTag.FairWeights => attributes with { FairWeights = reader.Text },
                 FieldTag.SingleActive => attributes with { SingleActive = NumberOf(reader) > 0 },
+                FieldTag.Lz4FromBytes => attributes with { Lz4FromBytes = NumberOf(reader) },
+                FieldTag.Require => attributes with { Require = Requirement.TryParse(reader.Text, out RequiredProperties wanted, out _) ? wanted : NoRequirement },
                 _ => attributes,
             };
         }
@@ -143,6 +152,8 @@ public sealed record QueueAttributes
         to.Number(FieldTag.Fair, Fair ? 1u : 0u);
         to.Number(FieldTag.SingleActive, SingleActive ? 1u : 0u);
         to.Text(FieldTag.FairWeights, FairWeights);
+        to.Number(FieldTag.Lz4FromBytes, (ulong)Lz4FromBytes);
+        to.Text(FieldTag.Require, Requirement.NamesOf(Require));
         if (DeadLetter is not null)
         {
             to.Text(FieldTag.DeadLetter, DeadLetter);
@@ -163,6 +174,8 @@ public sealed record QueueAttributes
             ?? (MaxDeliveries is < 0 or > Limits.MostMaxDeliveries ? $"max-deliveries must be 0 (no limit) to {Limits.MostMaxDeliveries}" : null)
             ?? LimitFault()
             ?? OrderFault()
+            ?? (Lz4FromBytes is < 0 or > Limits.MaxMessageBytes ? $"lz4 must be 0 (no body is compressed) to {Limits.MaxMessageBytes}" : null)
+            ?? (Require == NoRequirement ? $"require must be names with commas between, of {Requirement.AllNames}" : null)
             ?? DeadLetterFault(name);
     }
 
@@ -193,6 +206,12 @@ public sealed record QueueAttributes
         if (Overflow != other.Overflow)
         {
             differences.Add($"overflow is {NameOf(Overflow)}, not {NameOf(other.Overflow)}");
+        }
+
+        Compare(differences, "lz4", Lz4FromBytes, other.Lz4FromBytes, " bytes");
+        if (Require != other.Require)
+        {
+            differences.Add($"require is '{Requirement.NamesOf(Require)}', not '{Requirement.NamesOf(other.Require)}'");
         }
 
         if (DeadLetter != other.DeadLetter)

@@ -171,7 +171,7 @@ public sealed partial class QueueEngine : IDisposable
             return Decision.Refuse(RefusalCode.TooLarge, (ulong)_limits.MaxMessageBytes, "The broker's max-message-size");
         }
 
-        if (queue.HasLimits && JudgeLimits(queue, header) is { IsTaken: false } beyond)
+        if (queue.HasLimits && JudgeSent(queue, record, header) is { IsTaken: false } beyond)
         {
             return beyond;
         }

@@ -104,7 +104,7 @@ internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, Pa
     /// <summary>May a message have a time or a turn from its queue?</summary>
     public bool GivesTerms { get; private set; } = AreTermsIn(attributes);
 
-    /// <summary>Is a message judged by limits of its queue?</summary>
+    /// <summary>Is a message judged by limits or demands of its queue?</summary>
     public bool HasLimits { get; private set; } = AreLimitsIn(attributes);
 
     public void Change(QueueAttributes to)
@@ -125,7 +125,7 @@ internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, Pa
 
     private static bool AreTermsIn(QueueAttributes attributes) => attributes.DelayMilliseconds != 0 || attributes.TtlMilliseconds != 0 || attributes.IsOrdered;
 
-    private static bool AreLimitsIn(QueueAttributes attributes) => (attributes.MaxLength | attributes.MaxBytes | attributes.MaxMessageSize) != 0;
+    private static bool AreLimitsIn(QueueAttributes attributes) => (attributes.MaxLength | attributes.MaxBytes | attributes.MaxMessageSize) != 0 || attributes.Require != RequiredProperties.None;
 
     /// <summary>More waits than may.</summary>
     public bool IsOver => Exceeds(0, 0);

@@ -115,6 +115,10 @@ public enum FieldTag : ushort
     Rate = 94,
     Done = 95,
     Failed = 96,
+
+    // More of queues.
+    Require = 100,
+    Lz4FromBytes = 101,
 }
 
 /// <summary>Writes fields into room that the caller owns. Never writes beyond it: <see cref="Overflowed"/> tells.</summary>

@@ -32,6 +32,9 @@ public static class Limits
     /// <summary>Properties of a message that died, with its story, together, in bytes: what a sender may write and 16 KiB for the story.</summary>
     public const int MaxStoredPropertyBytes = 48 * 1024;
 
+    /// <summary>Lists and tables within one another in a header: a reader goes down no further, whatever stands there.</summary>
+    public const int MaxValueDepth = 16;
+
     /// <summary>What a consumer may say of a reject, as fields, in bytes: a sentence and a stack trace's head.</summary>
     public const int MaxWordsBytes = 2048;
 

@@ -8,7 +8,7 @@ namespace FastQ.Protocol;
 //   | tag: u8 | type: u8 | length: u16 | value | ...                      little-endian, unaligned
 //   a header (tag 1): value = | key length: u8 | key: UTF-8 | value of `type` |
 //
-// Unknown tags and types are carried through untouched.
+// Unknown tags and types are carried through untouched. What stands inside a list or a table: Values.cs.
 
 /// <summary>Tags of properties.</summary>
 public enum PropertyTag : byte
@@ -22,6 +22,10 @@ public enum PropertyTag : byte
     ContentEncoding = 6,
     Type = 7,
     Key = 8,
+    SchemaVersion = 9,
+
+    /// <summary>How the sender's library encoded the body: <see cref="Protocol.BodyEncoding"/>.</summary>
+    BodyEncoding = 10,
 
     // From 32 on: what the broker acts upon.
 
@@ -63,6 +67,12 @@ public enum PropertyType : byte
 
     /// <summary>Microseconds since 1970.</summary>
     Timestamp = 5,
+
+    /// <summary>Values in a row: <see cref="ValueReader"/>.</summary>
+    List = 6,
+
+    /// <summary>Values with keys: <see cref="ValueReader"/>.</summary>
+    Table = 7,
 }
 
 /// <summary>Writes properties into room that the caller owns. Never writes beyond it: <see cref="Overflowed"/> tells.</summary>
@@ -235,6 +245,24 @@ public ref struct PropertyReader(ReadOnlySpan<byte> text)
         Value = Value[(1 + keyBytes)..];
         return true;
     }
+
+    /// <summary>Finds the first property with a tag, from the start of <paramref name="text"/>: the reader stands at it.</summary>
+    public static bool TryFind(ReadOnlySpan<byte> text, PropertyTag tag, out PropertyReader found)
+    {
+        found = new PropertyReader(text);
+        while (found.Next())
+        {
+            if (found.Tag == tag)
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
+
+    /// <summary>Finds the first property with a tag, as text; null when there is none. Allocates.</summary>
+    public static string? TextOf(ReadOnlySpan<byte> text, PropertyTag tag) => TryFind(text, tag, out PropertyReader found) ? Encoding.UTF8.GetString(found.Value) : null;
 
     /// <summary>Are these properties whole, to the last byte?</summary>
     public static bool AreValid(ReadOnlySpan<byte> text)

@@ -33,6 +33,7 @@ public enum RefusalCode : ushort
     OutOfOrder = 26,
     UnknownNamespace = 27,
     Paused = 28,
+    MissingProperty = 29,
 }
 
 /// <summary>One row of the table of refusals: the code as scripts see it, what it means, and what to do.</summary>
@@ -74,6 +75,7 @@ public readonly record struct Refusal(RefusalCode Code, string Name, string Caus
         new(RefusalCode.OutOfOrder, "out-of-order", "A submission number is not the next one.", "Use a client library of this protocol version; report it if you did."),
         new(RefusalCode.UnknownNamespace, "unknown-namespace", "No namespace has this name.", "Use the namespace 'default'."),
         new(RefusalCode.Paused, "paused", "The queue is paused and takes no new messages.", "Wait, or let it go on: fastq queue resume NAME."),
+        new(RefusalCode.MissingProperty, "missing-property", "The message lacks a property that its queue demands.", "Set it; fastq queue show NAME lists what is demanded."),
     ];
 
     /// <summary>All rows, ordered by code; the code is the index.</summary>

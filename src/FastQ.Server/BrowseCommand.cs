@@ -162,7 +162,7 @@ internal static class BrowseCommand
             {
                 writer.WriteStartObject();
                 WriteStanding(writer, queue, message);
-                MessageJson.WriteBody(writer, message.Body.Span);
+                MessageJson.WriteBody(writer, message.Body.Span, message.Encoding);
                 writer.WriteNumber("bodyBytes", message.BodyBytes);
                 MessageJson.WriteProperties(writer, message.PropertyBytes.Span);
                 MessageJson.WriteDeaths(writer, message.Deaths);
@@ -214,7 +214,7 @@ internal static class BrowseCommand
         Table table = new Table().AddColumn(new TableColumn("tag").RightAligned().NoWrap()).AddColumn(new TableColumn("state").NoWrap()).AddColumn(new TableColumn("times").RightAligned().NoWrap()).AddColumn("owner, when due, or why dead").AddColumn(new TableColumn("body").NoWrap());
         foreach (BrowsedMessage message in messages)
         {
-            string text = OnOneLine(Encoding.UTF8.GetString(message.Body.Span).Take(ShownCharacters + 1));
+            string text = message.Encoding is string encoding ? $"({encoding}, not decoded)" : OnOneLine(Encoding.UTF8.GetString(message.Body.Span).Take(ShownCharacters + 1));
             table.AddRow(message.Tag.ToString(CultureInfo.InvariantCulture), NameOf(message.State), message.Deliveries.ToString(CultureInfo.InvariantCulture), Markup.Escape(Remark(message)), Markup.Escape(text.Length > ShownCharacters ? text[..ShownCharacters] + "…" : text));
         }
 

@@ -120,16 +120,17 @@ internal static class ConsumeCommand
 
         private void Print(in Delivery delivery)
         {
+            ReadOnlySpan<byte> body = BodyOf(delivery, out string? encoding);
             switch (format)
             {
                 case "json":
-                    PrintJson(delivery);
+                    PrintJson(delivery, body, encoding);
                     break;
                 case "raw":
-                    _lines.Write(delivery.Body);
+                    _lines.Write(body);
                     break;
                 default:
-                    _lines.Write(delivery.Body);
+                    _lines.Write(body);
                     _lines.Write("\n"u8);
                     break;
             }
@@ -185,15 +186,30 @@ internal static class ConsumeCommand
             }
         }
 
-        private void PrintJson(in Delivery delivery)
+        /// <summary>The body; one that cannot be decoded as it is stored, so that it can be looked at and rejected.</summary>
+        private static ReadOnlySpan<byte> BodyOf(in Delivery delivery, out string? encoding)
+        {
+            encoding = null;
+            try
+            {
+                return delivery.Body;
+            }
+            catch (InvalidDataException damaged)
+            {
+                Console.Error.WriteLine($"fastq: {damaged.Message}");
+                encoding = BodyEncoding.TryRead(delivery.Properties, out BodyEncoding said) ? said.Name : null;
+                return delivery.StoredBody;
+            }
+        }
+
+        private void PrintJson(in Delivery delivery, ReadOnlySpan<byte> body, string? encoding)
         {
             using (Utf8JsonWriter json = new(_lines))
             {
                 json.WriteStartObject();
                 json.WriteString("queue", queue);
                 json.WriteNumber("tag", delivery.Tag);
-                MessageJson.WriteBody(json, delivery.Body);
-
+                MessageJson.WriteBody(json, body, encoding);
                 json.WriteNumber("deliveryCount", delivery.DeliveryCount);
                 json.WriteBoolean("redelivered", delivery.IsRedelivered);
                 json.WriteString("timestamp", delivery.Timestamp.UtcDateTime);

@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Text;
 using System.Text.Json;
 using System.Text.Unicode;
@@ -9,8 +10,18 @@ namespace FastQ.Server;
 /// <summary>What of a message every command writes in the same way.</summary>
 internal static class MessageJson
 {
-    public static void WriteBody(Utf8JsonWriter json, ReadOnlySpan<byte> body)
+    /// <param name="json">Into an object.</param>
+    /// <param name="body">As it is shown.</param>
+    /// <param name="encoding">How that is encoded; null: not at all, or decoded.</param>
+    public static void WriteBody(Utf8JsonWriter json, ReadOnlySpan<byte> body, string? encoding)
     {
+        if (encoding is not null)
+        {
+            json.WriteBase64String("bodyBase64", body);
+            json.WriteString("bodyEncoding", encoding);
+            return;
+        }
+
         if (Utf8.IsValid(body))
         {
             json.WriteString("body", body);
@@ -27,9 +38,10 @@ internal static class MessageJson
         PropertyReader reader = new(properties);
         while (reader.Next())
         {
-            if (reader.Tag is not (PropertyTag.Header or PropertyTag.Death))
+            if (reader.Tag is not (PropertyTag.Header or PropertyTag.Death or PropertyTag.BodyEncoding))
             {
-                WriteValue(json, reader.Tag.ToString() is { Length: > 0 } name ? char.ToLowerInvariant(name[0]) + name[1..] : "", reader);
+                json.WritePropertyName(reader.Tag.ToString() is { Length: > 0 } name ? char.ToLowerInvariant(name[0]) + name[1..] : "");
+                WriteValue(json, HeaderValue.Read(reader.Type, reader.Value));
             }
         }
 
@@ -40,7 +52,8 @@ internal static class MessageJson
         {
             if (reader.Tag == PropertyTag.Header)
             {
-                WriteValue(json, Encoding.UTF8.GetString(reader.Key), reader);
+                json.WritePropertyName(Encoding.UTF8.GetString(reader.Key));
+                WriteValue(json, HeaderValue.Read(reader.Type, reader.Value));
             }
         }
 
@@ -76,25 +89,70 @@ internal static class MessageJson
 
     public static string NameOf(DeathReason reason) => reason switch { DeathReason.MaxDeliveries => "max-deliveries", DeathReason.Rejected => "rejected", DeathReason.Expired => "expired", DeathReason.Overflow => "overflow", _ => "unknown" };
 
-    private static void WriteValue(Utf8JsonWriter json, string key, PropertyReader reader)
+    /// <summary>So that its type is seen: a double has a point or an exponent, a moment is text as in ISO 8601, bytes and what JSON cannot say are objects.</summary>
+    private static void WriteValue(Utf8JsonWriter json, HeaderValue value)
     {
-        switch (reader.Type)
+        switch (value)
         {
-            case PropertyType.Text:
-                json.WriteString(key, reader.Value);
+            case { IsRaw: true }:
+                json.WriteStartObject();
+                json.WriteNumber("type", (int)value.Type);
+                json.WriteBase64String("base64", value.AsBytes!.Value.Span);
+                json.WriteEndObject();
                 break;
-            case PropertyType.Boolean when reader.Value.Length == 1:
-                json.WriteBoolean(key, reader.Value[0] != 0);
+            case { AsText: string text }:
+                json.WriteStringValue(text);
                 break;
-            case PropertyType.Int64 or PropertyType.Timestamp when reader.Value.Length == 8:
-                json.WriteNumber(key, BitConverter.ToInt64(reader.Value));
+            case { AsBoolean: bool flag }:
+                json.WriteBooleanValue(flag);
                 break;
-            case PropertyType.Double when reader.Value.Length == 8 && double.IsFinite(BitConverter.ToDouble(reader.Value)): // JSON has no other numbers.
-                json.WriteNumber(key, BitConverter.ToDouble(reader.Value));
+            case { AsInt64: long number }:
+                json.WriteNumberValue(number);
                 break;
-            default:
-                json.WriteBase64String(key, reader.Value);
+            case { AsDouble: double number }:
+                WriteDouble(json, number);
+                break;
+            case { AsBytes: ReadOnlyMemory<byte> bytes }:
+                json.WriteStartObject();
+                json.WriteBase64String("base64", bytes.Span);
+                json.WriteEndObject();
+                break;
+            case { AsTimestamp: DateTimeOffset moment }:
+                json.WriteStringValue(moment.UtcDateTime);
+                break;
+            case { AsList: IReadOnlyList<HeaderValue> list }:
+                json.WriteStartArray();
+                foreach (HeaderValue inner in list)
+                {
+                    WriteValue(json, inner);
+                }
+
+                json.WriteEndArray();
+                break;
+            case { AsTable: IReadOnlyDictionary<string, HeaderValue> table }:
+                json.WriteStartObject();
+                foreach ((string key, HeaderValue inner) in table)
+                {
+                    json.WritePropertyName(key);
+                    WriteValue(json, inner);
+                }
+
+                json.WriteEndObject();
                 break;
         }
+    }
+
+    private static void WriteDouble(Utf8JsonWriter json, double number)
+    {
+        string text = number.ToString("R", CultureInfo.InvariantCulture);
+        if (double.IsFinite(number))
+        {
+            json.WriteRawValue(text.AsSpan().ContainsAny('.', 'E') ? text : text + ".0");
+            return;
+        }
+
+        json.WriteStartObject(); // JSON has no such numbers.
+        json.WriteString("double", text);
+        json.WriteEndObject();
     }
 }

@@ -19,11 +19,14 @@ internal static class PublishCommand
         Option<string?> file = new("--file") { Description = "A file: a message a line.", HelpName = "PATH" };
         Option<long> count = Shared.Within(new Option<long>("--count") { Description = "Send all of it so often.", DefaultValueFactory = _ => 1, HelpName = "N" }, 1, long.MaxValue);
         Option<string> confirm = Confirm("durable");
-        Option<string[]> header = new("--header") { Description = "A header, k=v; may be given several times.", HelpName = "k=v", DefaultValueFactory = _ => [] };
+        Option<HeaderArgument[]> header = new("--header") { Description = "A header, k=v; may be given several times. It is text, or what its key says behind a colon: k:int=5, k:double=1.5, k:bool=true, k:time=2030-01-31T08:00:00Z, k:bytes=BASE64, k:json={\"lists\":[\"and\",\"tables\"]}; k:text=v where a key ends like one of these.", HelpName = "k=v", CustomParser = HeaderArgument.Parse, DefaultValueFactory = _ => [] };
         Option<string?> id = new("--id") { Description = "The message's id, by which fastq why finds it.", HelpName = "ID" };
         Option<string?> type = new("--type") { Description = "The application's own kind of message.", HelpName = "T" };
         Option<string?> correlation = new("--correlation-id") { Description = "What it answers to.", HelpName = "C" };
         Option<string?> replyTo = new("--reply-to") { Description = "The queue where an answer is awaited.", HelpName = "Q" };
+        Option<string?> contentType = new("--content-type") { Description = "Media type of the body, as application/json.", HelpName = "M" };
+        Option<string?> key = new("--key") { Description = "What the message is about.", HelpName = "K" };
+        Option<string?> schema = new("--schema-version") { Description = "Version of the form that the body has.", HelpName = "V" };
         Option<TimeSpan?> delay = Shared.OptionalDuration("--delay", "Nobody gets it before so long; 0s: at once, whatever the queue's delay.");
         Option<TimeSpan?> life = Shared.OptionalDuration("--ttl", "It expires so long after it may first be delivered, and goes to the dead letters (as the queue has it).");
         Option<byte?> priority = new("--priority") { Description = "0 to 255: higher ones go first, in a queue with --priority (0).", HelpName = "N", CustomParser = ParsePriority };
@@ -31,9 +34,9 @@ internal static class PublishCommand
         Option<string?> tenant = new("--tenant") { Description = "In a --fair queue: tenants take turns.", HelpName = "T" };
         Option<DateTimeOffset?> at = new("--at") { Description = "Nobody gets it before this moment, as 2030-01-31T08:00:00Z; without a zone it is local time.", HelpName = "TIME", CustomParser = ParseMoment };
         (Option<string> socket, Option<TimeSpan> patience, Option<bool> json) = (Shared.Socket(), Shared.Patience(), Shared.Json());
-        Command command = new("publish", "Publish messages and wait until all are confirmed; rides out restarts of the broker.\n\nExamples:\n  fastq publish work --body hello\n  fastq publish work --file lines.txt --confirm written\n  tail -f app.log | fastq publish logs -")
+        Command command = new("publish", "Publish messages and wait until all are confirmed; rides out restarts of the broker.\n\nExamples:\n  fastq publish work --body hello\n  fastq publish work --file lines.txt --confirm written\n  fastq publish work --body hello --type greeting --header colour=blue --header count:int=7\n  tail -f app.log | fastq publish logs -")
         {
-            queue, input, body, file, count, confirm, header, id, type, correlation, replyTo, priority, group, tenant, delay, life, at, socket, patience, json,
+            queue, input, body, file, count, confirm, header, id, type, correlation, replyTo, contentType, key, schema, priority, group, tenant, delay, life, at, socket, patience, json,
         };
         command.Validators.Add(result =>
         {
@@ -52,16 +55,6 @@ internal static class PublishCommand
             {
                 result.AddError($"'{result.GetValue(input)}' is no input; '-' is standard input, --file PATH a file.");
             }
-
-            if (result.GetValue(header) is string[] pairs && pairs.Any(pair => pair.IndexOf('=', StringComparison.Ordinal) < 1))
-            {
-                result.AddError("--header needs k=v, with a key.");
-            }
-
-            if (result.GetValue(header) is string[] all && all.GroupBy(pair => pair.Split('=', 2)[0]).FirstOrDefault(same => same.Count() > 1) is { } twice)
-            {
-                result.AddError($"--header gives the key '{twice.Key}' more than once.");
-            }
         });
         command.SetAction(parsed =>
         {
@@ -77,7 +70,10 @@ internal static class PublishCommand
                 Delay = parsed.GetValue(delay),
                 DeliverAt = parsed.GetValue(at),
                 TimeToLive = parsed.GetValue(life),
-                Headers = parsed.GetRequiredValue(header).Select(pair => pair.Split('=', 2)).ToDictionary(pair => pair[0], pair => pair[1]),
+                ContentType = parsed.GetValue(contentType),
+                Key = parsed.GetValue(key),
+                SchemaVersion = parsed.GetValue(schema),
+                Headers = parsed.GetRequiredValue(header).ToDictionary(one => one.Key, one => one.Value),
             };
             byte[] properties = options.ToBytes();
             using Session session = Shared.Connect(parsed.GetRequiredValue(socket), parsed.GetValue(patience), "fastq publish");
@@ -101,7 +97,7 @@ internal static class PublishCommand
     private static DateTimeOffset? ParseMoment(ArgumentResult argument)
     {
         string text = argument.Tokens[0].Value;
-        if (DateTimeOffset.TryParse(text, CultureInfo.InvariantCulture, DateTimeStyles.AssumeLocal, out DateTimeOffset moment))
+        if (Shared.TryParseMoment(text, out DateTimeOffset moment))
         {
             return moment;
         }

@@ -65,7 +65,11 @@ internal static class QueueCommand
         private readonly Option<long?> _length = new("--max-length") { Description = "So many messages may wait (no limit).", HelpName = "N", CustomParser = ParseCount };
         private readonly Option<long?> _bytes = Shared.OptionalSize("--max-bytes", "So many bytes of properties and bodies may wait (no limit).");
         private readonly Option<string?> _overflow = new("--overflow") { Description = "What happens then: the next message is refused, the oldest is dropped, or the oldest goes to the dead letters (reject).", HelpName = "drop-head|reject|dead-letter" };
-        private readonly Option<long?> _size = Shared.OptionalSize("--max-message-size", "Largest body (as the broker has it).");
+        private readonly Option<long?> _size = Shared.OptionalSize("--max-message-size", "Largest body, as it is stored (as the broker has it).");
+
+        private readonly Option<RequiredProperties?> _require = new("--require") { Description = $"Properties that each message must have, or it is refused: some of {Requirement.AllNames}. '': none (none).", HelpName = "NAME,...", CustomParser = ParseRequirement };
+
+        private readonly Option<long?> _lz4 = Shared.OptionalSize("--lz4", "Bodies from this size on are compressed by their senders, from when they open the queue the next time; 0: none (none).");
 
         private readonly Option<bool?> _priority = Switch("--priority", "Messages of a higher priority go first (off).");
         private readonly Option<int?> _share = new("--priority-share") { Description = "So many of a hundred deliveries, up to 50, go to lower priorities while the highest has messages (0).", HelpName = "N", CustomParser = ParseShare };
@@ -77,7 +81,7 @@ internal static class QueueCommand
         public Attributes(Command command)
         {
             _overflow.AcceptOnlyFromAmong("reject", "drop-head", "dead-letter");
-            foreach (Option option in (Option[])[_lease, _delay, _life, _deliveries, _backoff, _dead, _length, _bytes, _overflow, _size, _priority, _share, _fifo, _fair, _weights, _single])
+            foreach (Option option in (Option[])[_lease, _delay, _life, _deliveries, _backoff, _dead, _length, _bytes, _overflow, _size, _require, _lz4, _priority, _share, _fifo, _fair, _weights, _single])
             {
                 command.Options.Add(option);
             }
@@ -101,6 +105,8 @@ internal static class QueueCommand
             Fair = parsed.GetValue(_fair),
             FairWeights = parsed.GetValue(_weights) is string weights ? WeightsOf(weights) : null,
             SingleActive = parsed.GetValue(_single),
+            Require = parsed.GetValue(_require),
+            Lz4FromBytes = parsed.GetValue(_lz4),
         };
 
         private static Option<bool?> Switch(string name, string description) => new(name) { Description = description, HelpName = "true|false", Arity = ArgumentArity.ZeroOrOne };
@@ -164,6 +170,17 @@ internal static class QueueCommand
         }
 
         argument.AddError($"--max-length is a number, 0 (no limit) or more; '{argument.Tokens[0].Value}' is none.");
+        return null;
+    }
+
+    private static RequiredProperties? ParseRequirement(ArgumentResult argument)
+    {
+        if (Requirement.TryParse(argument.Tokens[0].Value, out RequiredProperties properties, out string? unknown))
+        {
+            return properties;
+        }
+
+        argument.AddError($"'{unknown}' is no property that a queue can demand. Use some of {Requirement.AllNames}, with commas between.");
         return null;
     }
 
@@ -325,6 +342,8 @@ internal static class QueueCommand
         table.AddRow("overflow", NameOf(queue.Overflow));
         table.AddRow("order", OrderOf(queue));
         table.AddRow("consumers served", queue.SingleActive ? "one at a time" : "all");
+        table.AddRow("requires", queue.Require == RequiredProperties.None ? "nothing" : Requirement.NamesOf(queue.Require).Replace(',', '\n'));
+        table.AddRow("compressed with lz4", queue.Lz4FromBytes == 0 ? "nothing" : $"from {Number(queue.Lz4FromBytes)} B");
         table.AddRow("published", Number((long)queue.Published));
         table.AddRow("accepted", Number((long)queue.Accepted));
         table.AddRow("rejected", Number((long)queue.Rejected));
@@ -403,6 +422,14 @@ internal static class QueueCommand
         writer.WriteBoolean("fair", queue.Fair);
         writer.WriteString("fairWeights", queue.FairWeights);
         writer.WriteBoolean("singleActive", queue.SingleActive);
+        writer.WriteNumber("lz4FromBytes", queue.Lz4FromBytes);
+        writer.WriteStartArray("require");
+        foreach (string name in Requirement.NamesOf(queue.Require).Split(',', StringSplitOptions.RemoveEmptyEntries))
+        {
+            writer.WriteStringValue(name);
+        }
+
+        writer.WriteEndArray();
         writer.WriteNumber("published", queue.Published);
         writer.WriteNumber("accepted", queue.Accepted);
         writer.WriteNumber("rejected", queue.Rejected);

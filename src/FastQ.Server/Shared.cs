@@ -92,6 +92,9 @@ internal static class Shared
         return false;
     }
 
+    /// <summary>A moment as in ISO 8601; without a zone it is local time.</summary>
+    public static bool TryParseMoment(string text, out DateTimeOffset moment) => DateTimeOffset.TryParse(text, CultureInfo.InvariantCulture, DateTimeStyles.AssumeLocal, out moment);
+
     public static Session Connect(string socket, TimeSpan patience, string name) => Session.Connect(new SessionOptions { Path = socket, Patience = patience, ClientName = name });
 
     /// <summary>Writes one JSON object and a line end to standard output.</summary>

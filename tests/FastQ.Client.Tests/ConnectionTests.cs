@@ -28,7 +28,9 @@ public sealed class ConnectionTests : IDisposable
             ContentType = "text/plain",
             ContentEncoding = "identity",
             Type = "greeting",
-            Headers = new Dictionary<string, string> { ["colour"] = "blue", ["größe"] = "groß" },
+            Key = "order-17",
+            SchemaVersion = "2",
+            Headers = new() { ["colour"] = "blue", ["größe"] = 1.5, ["count"] = 7, ["sizes"] = HeaderValue.ListOf(1, 2), ["at"] = DateTimeOffset.UnixEpoch },
         };
 
         await connection.PublishAsync("q", "hello"u8.ToArray(), options, Cancellation);
@@ -37,11 +39,30 @@ public sealed class ConnectionTests : IDisposable
 
         Assert.Equal("hello", message.Text);
         Assert.Equal(("m1", "c1", "r", "text/plain", "identity", "greeting"), (message.MessageId, message.CorrelationId, message.ReplyTo, message.ContentType, message.ContentEncoding, message.Type));
+        Assert.Equal(("order-17", "2"), (message.Key, message.SchemaVersion));
         Assert.Equal(options.Headers, message.Headers);
         Assert.Equal(("q", 1ul, 1, false), (message.Queue, message.Tag, message.DeliveryCount, message.IsRedelivered));
         await message.AcceptAsync(cancellation: Cancellation);
         QueueInfo queue = await connection.GetQueueAsync("q", Cancellation);
         Assert.Equal((0L, 1ul), (queue.Messages, queue.Accepted));
+    }
+
+    [Fact]
+    public async Task A_queue_refuses_what_lacks_a_property_that_it_demands_by_name_until_it_demands_it_no_more()
+    {
+        await using Connection connection = await ConnectAsync();
+        QueueInfo queue = await connection.DeclareQueueAsync("q", new QueueOptions { Require = RequiredProperties.Type | RequiredProperties.SchemaVersion }, Cancellation);
+        Assert.Equal(RequiredProperties.Type | RequiredProperties.SchemaVersion, queue.Require);
+        FastQException differs = await Assert.ThrowsAsync<FastQException>(() => connection.DeclareQueueAsync("q", cancellation: Cancellation));
+        Assert.Contains("require is 'type,schema-version', not ''", differs.Message, StringComparison.Ordinal);
+
+        FastQException refused = await Assert.ThrowsAsync<FastQException>(async () => await connection.PublishAsync("q", "hello"u8.ToArray(), new PublishOptions { Type = "t" }, Cancellation));
+        Assert.Equal(("missing-property", RefusalCode.MissingProperty), (refused.Name, refused.Code));
+        Assert.Contains("The queue demands the property schema-version.", refused.Message, StringComparison.Ordinal);
+        await connection.PublishAsync("q", "hello"u8.ToArray(), new PublishOptions { Type = "t", SchemaVersion = "1" }, Cancellation);
+        Assert.Equal(RequiredProperties.None, (await connection.ChangeQueueAsync("q", new QueueOptions { Require = RequiredProperties.None }, Cancellation)).Require);
+        await connection.PublishAsync("q", "hello"u8.ToArray(), cancellation: Cancellation);
+        Assert.Equal(2, (await connection.GetQueueAsync("q", Cancellation)).Messages);
     }
 
     [Fact]
@@ -104,7 +125,7 @@ public sealed class ConnectionTests : IDisposable
         await using Connection connection = await ConnectAsync();
         await connection.DeclareQueueAsync("q", cancellation: Cancellation);
         await connection.DeclareQueueAsync("q.dead", new QueueOptions { DeadLetter = "last" }, Cancellation);
-        await connection.PublishAsync("q", "hello"u8.ToArray(), new PublishOptions { MessageId = "m1", Headers = new Dictionary<string, string> { ["k"] = "v" } }, Cancellation);
+        await connection.PublishAsync("q", "hello"u8.ToArray(), new PublishOptions { MessageId = "m1", Headers = new() { ["k"] = "v" } }, Cancellation);
         Message living = await TakeAsync(connection, "q", message => message.RejectAsync("no such customer", "at Main()", cancellation: Cancellation));
         Assert.Empty(living.Deaths);
 
@@ -451,7 +472,7 @@ public sealed class ConnectionTests : IDisposable
         Assert.Equal(RefusalCode.BadName, (await Assert.ThrowsAsync<FastQException>(() => connection.DeclareQueueAsync("", cancellation: Cancellation))).Code);
         await connection.DeclareQueueAsync("q", cancellation: Cancellation);
         Assert.Equal(RefusalCode.TooLarge, (await Assert.ThrowsAsync<FastQException>(() => connection.PublishAsync("q", new byte[17 << 20], cancellation: Cancellation).AsTask())).Code);
-        PublishOptions emptyKey = new() { Headers = new Dictionary<string, string> { [""] = "" } };
+        PublishOptions emptyKey = new() { Headers = new() { [""] = "" } };
         Assert.Equal(RefusalCode.TooLarge, (await Assert.ThrowsAsync<FastQException>(async () => await connection.PublishAsync("q", new byte[1], emptyKey, Cancellation))).Code);
 
         await connection.PublishAsync("q", new byte[1], cancellation: Cancellation);

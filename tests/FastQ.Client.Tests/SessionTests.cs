@@ -33,7 +33,7 @@ public class SessionTests
         {
             Assert.True(subscription.Receive(Soon, out Delivery delivery));
             Assert.Equal($"message {i}", Encoding.UTF8.GetString(delivery.Body));
-            Assert.Equal("blue", delivery.HeaderText("colour"));
+            Assert.Equal("blue", delivery.Headers()["colour"]);
             Assert.Equal((ulong)i + 1, delivery.Tag);
             Assert.InRange(delivery.Timestamp, DateTimeOffset.UtcNow.AddMinutes(-1), DateTimeOffset.UtcNow.AddMinutes(1));
             subscription.Accept(delivery);
@@ -592,7 +592,7 @@ public class SessionTests
         byte[] large = new byte[100_000];
         for (int i = 1; i <= Messages; i++)
         {
-            session.Publish(queue, i == 50 ? large : Encoding.UTF8.GetBytes($"{i}"), properties: new PublishOptions { MessageId = $"id-{i}", Headers = new Dictionary<string, string> { ["k"] = "v" } }.ToBytes());
+            session.Publish(queue, i == 50 ? large : Encoding.UTF8.GetBytes($"{i}"), properties: new PublishOptions { MessageId = $"id-{i}", Headers = new() { ["k"] = "v" } }.ToBytes());
         }
 
         session.Flush();

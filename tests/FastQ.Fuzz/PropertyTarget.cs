@@ -4,7 +4,7 @@ using Xunit;
 
 namespace FastQ.Fuzz;
 
-/// <summary>Properties, fields and names of any bytes, in memory that ends where they end.</summary>
+/// <summary>Properties, values within them, fields and names of any bytes, in memory that ends where they end.</summary>
 internal sealed class PropertyTarget : ITarget
 {
     private readonly Guarded _memory = new();
@@ -17,6 +17,11 @@ internal sealed class PropertyTarget : ITarget
             PropertyWriter properties = new(room);
             properties.Header("key", "value");
             properties.Header("number", PropertyType.Int64, BitConverter.GetBytes(7L));
+            ValueWriter values = new(room.AsSpan(256));
+            int list = values.Begin("list", PropertyType.List);
+            values.Value(PropertyType.Text, "one"u8);
+            values.End(list);
+            properties.Header("table", PropertyType.Table, values.Written);
             yield return room[..properties.Length];
             FieldWriter fields = new(room);
             fields.Text(FieldTag.Name, "queue");
@@ -36,6 +41,7 @@ internal sealed class PropertyTarget : ITarget
             read += 4 + properties.Value.Length + (properties.Tag == PropertyTag.Header ? 1 + properties.Key.Length : 0);
             Assert.False(properties.IsMalformed);
             Assert.Equal(properties.Tag == PropertyTag.Header, !properties.Key.IsEmpty);
+            Walk(properties.Type, properties.Value, Limits.MaxValueDepth);
         }
 
         Assert.Equal(PropertyReader.AreValid(bytes), !properties.IsMalformed);
@@ -52,6 +58,26 @@ internal sealed class PropertyTarget : ITarget
         Assert.True(fields.IsMalformed ? read < bytes.Length : read == bytes.Length, $"{read} of {bytes.Length} bytes of fields read");
         _ = FieldReader.TryNumber(bytes, FieldTag.Queue, out _);
         _ = Names.IsValid(bytes);
+    }
+
+    /// <summary>Goes down into lists and tables as far as a reader may; levels left.</summary>
+    private static void Walk(PropertyType type, ReadOnlySpan<byte> value, int levels)
+    {
+        if (type is not (PropertyType.List or PropertyType.Table) || levels == 0)
+        {
+            return;
+        }
+
+        ValueReader values = new(value, type);
+        int read = 0;
+        while (values.Next())
+        {
+            read += (type == PropertyType.Table ? 1 + values.Key.Length : 0) + 3 + values.Value.Length;
+            Assert.Equal(type == PropertyType.Table, !values.Key.IsEmpty);
+            Walk(values.Type, values.Value, levels - 1);
+        }
+
+        Assert.True(values.IsMalformed ? read < value.Length : read == value.Length, $"{read} of {value.Length} bytes of values read");
     }
 
     public void Dispose() => _memory.Dispose();

@@ -9,6 +9,9 @@ public class DependencyTests
 {
     private static readonly string[] Licences = ["Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "MIT"];
 
+    // Older packages state only where their licence stands: it was read there.
+    private static readonly Dictionary<string, string> Read = new() { ["https://github.com/MiloszKrajewski/K4os.Compression.LZ4/blob/master/LICENSE?raw=true"] = "MIT" };
+
     private sealed record Package(string Id, string Version);
 
     private static Package[] Central =>
@@ -76,6 +79,12 @@ public class DependencyTests
         string cache = Environment.GetEnvironmentVariable("NUGET_PACKAGES") ?? Path.Combine(Environment.GetFolderPath(Environment.SpecialFolder.UserProfile), ".nuget", "packages");
         string id = package.Id.ToLowerInvariant();
         string nuspec = Path.Combine(cache, id, package.Version, $"{id}.nuspec");
-        return File.Exists(nuspec) ? XDocument.Load(nuspec).Descendants().FirstOrDefault(element => element.Name.LocalName == "license")?.Value ?? "no licence stated" : $"not restored: {nuspec}";
+        if (!File.Exists(nuspec))
+        {
+            return $"not restored: {nuspec}";
+        }
+
+        XElement[] stated = [.. XDocument.Load(nuspec).Descendants().Where(element => element.Name.LocalName is "license" or "licenseUrl").OrderBy(element => element.Name.LocalName)];
+        return stated.Length == 0 ? "no licence stated" : Read.GetValueOrDefault(stated[0].Value, stated[0].Value);
     }
 }

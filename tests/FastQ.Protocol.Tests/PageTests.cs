@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Numerics;
 using System.Reflection;
 using System.Text;
 using Xunit;
@@ -71,6 +72,34 @@ public class PageTests
 
         Assert.Equal(RefusalCode.Internal, Refusal.Of((RefusalCode)Refusal.Table.Length).Code);
         Assert.Equal(RefusalCode.Internal, Refusal.Of((RefusalCode)ushort.MaxValue).Code);
+    }
+
+    [Fact]
+    public void Each_property_that_a_queue_may_demand_has_the_name_of_its_row_and_a_flag_of_its_own()
+    {
+        Requirement[] table = Requirement.Table.ToArray();
+        Assert.Equal(Page.Table("Properties that a queue may demand").Lines("name", "property"), table.Select(row => $"{row.Name} | {row.Tag}"));
+        Assert.Equal(Enum.GetValues<RequiredProperties>().Skip(1), table.Select(row => row.Property));
+        Assert.All(table, row => Assert.Equal((row.Property.ToString(), row.Property), (row.Tag.ToString(), Requirement.Of(row.Tag))));
+        Assert.Equal(table.Length, Enum.GetValues<PropertyTag>().Count(tag => Requirement.Of(tag) != RequiredProperties.None));
+    }
+
+    [Fact]
+    public void What_a_queue_demands_is_read_as_it_is_written_in_any_order_and_a_name_that_is_none_is_said()
+    {
+        for (int set = 0; set < 1 << Requirement.Table.Length; set++)
+        {
+            string[] names = Requirement.NamesOf((RequiredProperties)set).Split(',');
+            Assert.Equal(BitOperations.PopCount((uint)set), names.Count(name => name.Length > 0));
+            Assert.True(Requirement.TryParse(string.Join(',', names.Reverse()), out RequiredProperties read, out _));
+            Assert.Equal((RequiredProperties)set, read);
+        }
+
+        foreach ((string names, string unknown) in new[] { ("type,colour", "colour"), ("Type", "Type"), (",", ""), ("type,", ""), (" type", " type") })
+        {
+            Assert.False(Requirement.TryParse(names, out _, out string? said));
+            Assert.Equal(unknown, said);
+        }
     }
 
     [Fact]

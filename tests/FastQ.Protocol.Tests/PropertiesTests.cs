@@ -21,13 +21,13 @@ public sealed class PropertiesTests : IDisposable
         select string.Concat(letters);
 
     private static readonly Gen<Property> s_header =
-        from type in Gen.Choose(0, 6)
+        from type in Gen.Choose(0, 9)
         from key in s_text
         from value in Generators.Bytes
         select new Property(PropertyTag.Header, (PropertyType)type, key + "k", value);
 
     private static readonly Gen<Property> s_ownProperty =
-        from tag in Gen.Choose(2, 9)
+        from tag in Gen.Choose(2, 12)
         from text in s_text
         select new Property((PropertyTag)tag, PropertyType.Text, "", Encoding.UTF8.GetBytes(text));
 

@@ -72,7 +72,30 @@ internal sealed class Vector(string about)
                 Line([(byte)reader.Key.Length], $"keyLength {reader.Key.Length}").Line(reader.Key, $"key {Encoding.UTF8.GetString(reader.Key)}");
             }
 
-            Line(reader.Value, ValueOf(reader.Type, reader.Value));
+            Value(reader.Type, reader.Value);
+        }
+
+        return this;
+    }
+
+    /// <summary>A value of its type: of a list or a table what stands in it.</summary>
+    public Vector Value(PropertyType type, ReadOnlySpan<byte> value)
+    {
+        if (type is not (PropertyType.List or PropertyType.Table))
+        {
+            return Line(value, WordOf(type, value));
+        }
+
+        ValueReader reader = new(value, type);
+        while (reader.Next())
+        {
+            if (type == PropertyType.Table)
+            {
+                Line([(byte)reader.Key.Length], $"keyLength {reader.Key.Length}").Line(reader.Key, $"key {Encoding.UTF8.GetString(reader.Key)}");
+            }
+
+            Line([(byte)reader.Type], $"type {(int)reader.Type} {reader.Type}").Line(BitConverter.GetBytes((ushort)reader.Value.Length), $"length {reader.Value.Length}");
+            Value(reader.Type, reader.Value);
         }
 
         return this;
@@ -101,7 +124,7 @@ internal sealed class Vector(string about)
 
     private static bool IsText(FieldTag tag) => Page.Table("enum FieldTag").Rows.Single(row => row[1] == tag.ToString())[2] == "text" || tag == FieldTag.Json;
 
-    private static string ValueOf(PropertyType type, ReadOnlySpan<byte> value) => type switch
+    private static string WordOf(PropertyType type, ReadOnlySpan<byte> value) => type switch
     {
         PropertyType.Text => $"text {Encoding.UTF8.GetString(value)}",
         PropertyType.Boolean => $"boolean {value[0]}",

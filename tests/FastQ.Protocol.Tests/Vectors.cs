@@ -15,6 +15,8 @@ internal static class Vectors
         Records.Select(row => ($"record-{row.Kind}.hex", row.Vector))
             .Concat(Messages.Select(row => ($"socket-{row.Kind}.hex", row.Vector)))
             .Append(("properties.hex", new Vector("Properties of each tag and of each type.").Properties(AllProperties())))
+            .Append(("value-List.hex", new Vector("The value of a list: one of each type, the last two within one another.").Value(PropertyType.List, List())))
+            .Append(("value-Table.hex", new Vector("The value of a table: a list and a table in it, and empty ones.").Value(PropertyType.Table, Table())))
             .Append(("refusals.hex", Refusals()));
 
     public static IEnumerable<(RecordKind Kind, Vector Vector)> Records =>
@@ -338,7 +340,7 @@ internal static class Vectors
 
     private static byte[] AllProperties()
     {
-        PropertyWriter writer = new(new byte[800]);
+        PropertyWriter writer = new(new byte[1200]);
         foreach (PropertyTag tag in Enum.GetValues<PropertyTag>().Where(tag => tag > PropertyTag.Header))
         {
             switch (tag)
@@ -351,6 +353,9 @@ internal static class Vectors
                     break;
                 case PropertyTag.Origin:
                     writer.Raw(Origin());
+                    break;
+                case PropertyTag.BodyEncoding:
+                    BodyEncoding.WriteLz4(ref writer, 4000);
                     break;
                 case PropertyTag.Death:
                     writer.Raw(Story());
@@ -367,7 +372,42 @@ internal static class Vectors
         writer.Header("double", PropertyType.Double, BitConverter.GetBytes(-0.1));
         writer.Header("bytes", PropertyType.Bytes, [0, 1, 254, 255]);
         writer.Header("timestamp", PropertyType.Timestamp, BitConverter.GetBytes(Micros));
+        writer.Header("list", PropertyType.List, List());
+        writer.Header("table", PropertyType.Table, Table());
         writer.Header("text", "A header may repeat.");
+        return writer.Written.ToArray();
+    }
+
+    private static byte[] List()
+    {
+        ValueWriter writer = new(new byte[200]);
+        writer.Value(PropertyType.Text, "Bücher"u8);
+        writer.Value(PropertyType.Boolean, [1]);
+        writer.Value(PropertyType.Int64, BitConverter.GetBytes(-2L));
+        writer.Value(PropertyType.Double, BitConverter.GetBytes(-0.1));
+        writer.Value(PropertyType.Bytes, [0, 1, 254, 255]);
+        writer.Value(PropertyType.Timestamp, BitConverter.GetBytes(Micros));
+        int table = writer.Begin(PropertyType.Table);
+        int list = writer.Begin("list", PropertyType.List);
+        writer.Value(PropertyType.Text, "inmost"u8);
+        writer.End(list);
+        writer.End(table);
+        return writer.Written.ToArray();
+    }
+
+    private static byte[] Table()
+    {
+        ValueWriter writer = new(new byte[200]);
+        writer.Value("text", PropertyType.Text, "red"u8);
+        int list = writer.Begin("list", PropertyType.List);
+        writer.Value(PropertyType.Int64, BitConverter.GetBytes(7L));
+        writer.Value(PropertyType.Int64, BitConverter.GetBytes(8L));
+        writer.End(list);
+        int table = writer.Begin("größe", PropertyType.Table);
+        writer.Value("cm", PropertyType.Double, BitConverter.GetBytes(1.5));
+        writer.End(table);
+        writer.Value("no list", PropertyType.List, []);
+        writer.Value("no table", PropertyType.Table, []);
         return writer.Written.ToArray();
     }
 }
