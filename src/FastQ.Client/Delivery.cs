@@ -73,9 +73,11 @@ public readonly unsafe struct Delivery
     public DateTimeOffset Timestamp => DateTimeOffset.UnixEpoch.AddMicroseconds(MemoryMarshal.Read<MessageHeader>(Record).NumberOrTimeMicros);
 
     /// <summary>Finds a header of text. Null when there is none. Allocates.</summary>
-    public string? HeaderText(string key)
+    public string? HeaderText(string key) => HeaderText(Properties, key);
+
+    internal static string? HeaderText(ReadOnlySpan<byte> properties, string key)
     {
-        PropertyReader reader = new(Properties);
+        PropertyReader reader = new(properties);
         while (reader.Next())
         {
             if (reader.Tag == PropertyTag.Header && reader.Type == PropertyType.Text && Encoding.UTF8.GetString(reader.Key) == key)

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Text;
 using FastQ.Protocol;
 
@@ -8,6 +9,7 @@ public sealed class Message
 {
     private readonly Subscriber _subscriber;
     private readonly byte[] _properties;
+    private readonly long _fetched = Stopwatch.GetTimestamp();
 
     internal Message(Subscriber subscriber, in Delivery delivery)
     {
@@ -75,6 +77,9 @@ public sealed class Message
         }
     }
 
+    /// <summary>Finds a header of text. Null when there is none.</summary>
+    public string? HeaderText(string key) => Delivery.HeaderText(_properties, key);
+
     /// <summary>In a dead-letter queue: where and why it died, the latest first. Elsewhere empty. Made anew at each call.</summary>
     public IReadOnlyList<Death> Deaths => Death.ReadAll(_properties);
 
@@ -82,6 +87,9 @@ public sealed class Message
     internal ulong Handle { get; }
 
     internal uint Life { get; }
+
+    /// <summary>Since it came to this program; its lease began somewhat earlier.</summary>
+    internal TimeSpan Age => Stopwatch.GetElapsedTime(_fetched);
 
     /// <summary>Done with it: gone for good.</summary>
     /// <param name="confirm">What to wait for. By default a kill of the broker cannot undo it; <see cref="ConfirmLevel.None"/> waits for nothing and hears of no error.</param>
