@@ -127,7 +127,7 @@ public sealed class Connection : IAsyncDisposable
     /// <param name="cancellation">A message that was not sent yet is never sent; else only the waiting ends, and the message may be confirmed all the same.</param>
     /// <exception cref="FastQException">It was refused, and is not in the queue; or the connection is lost, and nobody knows.</exception>
     /// <remarks>
-    /// While there is a current <see cref="Activity"/>, the message carries its context in the headers <c>traceparent</c> and <c>tracestate</c>, unless the options have headers of these names. For listeners of the
+    /// While there is a current <see cref="Activity"/>, the message carries its context in the headers <c>traceparent</c> and <c>tracestate</c>, unless the options have headers of these names; they count towards <see cref="Limits.MaxPropertyBytes"/>. For listeners of the
     /// <see cref="ActivitySource"/> and the <see cref="System.Diagnostics.Metrics.Meter"/> of the name FastQ.Client it is a span, and is measured; where nobody listens that costs nothing.
     /// </remarks>
     public ValueTask PublishAsync(string queue, ReadOnlyMemory<byte> body, PublishOptions? options = null, CancellationToken cancellation = default) =>

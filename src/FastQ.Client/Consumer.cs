@@ -163,7 +163,7 @@ public sealed class Consumer : IAsyncDisposable
         {
             await message.ReleaseAsync(TimeSpan.Zero, isCounted: false).ConfigureAwait(false);
         }
-        catch (FastQException late) when (late.Code is RefusalCode.LeaseLost or RefusalCode.AlreadySettled)
+        catch (FastQException late) when (IsSomebodyElses(late))
         {
             // It has.
         }
@@ -233,7 +233,7 @@ public sealed class Consumer : IAsyncDisposable
                 _ => FailAsync(message, failure),
             }).ConfigureAwait(false);
         }
-        catch (FastQException late) when (late.Code is RefusalCode.LeaseLost or RefusalCode.AlreadySettled)
+        catch (FastQException late) when (IsSomebodyElses(late))
         {
             NoteLeaseLost(message, late);
         }
@@ -286,6 +286,9 @@ public sealed class Consumer : IAsyncDisposable
             Telemetry.Settled(operation, Queue, _options.TimeProvider.GetElapsedTime(start), failure);
         }
     }
+
+    /// <summary>Does a refusal of a settlement say that the message is not in hand any more? To close the connection gives back what is.</summary>
+    private static bool IsSomebodyElses(FastQException refusal) => refusal.Code is RefusalCode.LeaseLost or RefusalCode.AlreadySettled or RefusalCode.Closed;
 
     // ---- any thread
 

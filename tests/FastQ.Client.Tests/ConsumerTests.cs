@@ -403,6 +403,31 @@ public sealed class ConsumerTests : IDisposable
     }
 
     [Fact]
+    public async Task When_its_connection_is_closed_it_ends_as_if_it_was_stopped_and_what_it_had_in_hand_goes_back()
+    {
+        Connection connection = await ConnectAsync();
+        await PublishAsync(connection, "q", 1);
+        TaskCompletionSource begun = NewSource(), goOn = NewSource();
+        await using Consumer consumer = await Consumer.StartAsync(
+            connection,
+            "q",
+            (_, _) =>
+            {
+                begun.SetResult();
+                return goOn.Task;
+            },
+            cancellation: Cancellation);
+        await begun.Task.WaitAsync(Soon, Cancellation);
+        await connection.DisposeAsync();
+        goOn.SetResult();
+
+        await consumer.Completion.WaitAsync(Soon, Cancellation);
+        Assert.Equal((ConsumerState.Stopped, 0, 1), (consumer.Health.State, consumer.Health.Accepted, consumer.Health.LeasesLost));
+        await using Connection other = await ConnectAsync();
+        Assert.Equal(1, (await AwaitQueueAsync(other, "q", queue => queue.InFlight == 0)).Ready);
+    }
+
+    [Fact]
     public async Task What_it_cannot_start_with_is_said_at_the_start()
     {
         await using Connection connection = await ConnectAsync();
