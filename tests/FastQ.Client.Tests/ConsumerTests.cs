@@ -8,15 +8,24 @@ using Xunit;
 namespace FastQ.Client;
 
 // A host for a handler, over a real broker. Time stands still where a test moves it.
-public sealed class ConsumerTests : IDisposable
+public sealed class ConsumerTests : IAsyncDisposable
 {
     private static readonly TimeSpan Soon = TimeSpan.FromSeconds(20);
     private readonly RunningBroker _broker = new();
     private readonly ManualTime _time = new();
+    private readonly List<Consumer> _consumers = [];
 
     private static CancellationToken Cancellation => TestContext.Current.CancellationToken;
 
-    public void Dispose() => _broker.Dispose();
+    public async ValueTask DisposeAsync()
+    {
+        foreach (Consumer consumer in _consumers)
+        {
+            await consumer.StopAsync(new CancellationToken(canceled: true)); // A test that failed may have left its handler waiting.
+        }
+
+        _broker.Dispose();
+    }
 
     [Fact]
     public async Task What_a_handler_returns_from_is_accepted_and_no_more_are_in_hand_than_it_was_told()
@@ -25,7 +34,7 @@ public sealed class ConsumerTests : IDisposable
         await PublishAsync(connection, "q", 10);
         using SemaphoreSlim goOn = new(0);
         int running = 0, most = 0;
-        await using Consumer consumer = await Consumer.StartAsync(
+        Consumer consumer = await StartAsync(
             connection,
             "q",
             async (_, token) =>
@@ -35,8 +44,7 @@ public sealed class ConsumerTests : IDisposable
                 await goOn.WaitAsync(token);
                 Interlocked.Decrement(ref running);
             },
-            new ConsumerOptions { Parallelism = 3 },
-            Cancellation);
+            new ConsumerOptions { Parallelism = 3 });
 
         QueueInfo busy = await AwaitQueueAsync(connection, "q", _ => Volatile.Read(ref running) == 3);
         Assert.Equal((3L, 7L), (busy.InFlight, busy.Ready)); // What it has not begun stays with the broker, for others.
@@ -56,7 +64,7 @@ public sealed class ConsumerTests : IDisposable
         await PublishAsync(connection, "q", 1);
         ConcurrentQueue<int> deliveries = [];
         ConcurrentQueue<HandlingFailure> failures = [];
-        await using Consumer consumer = await Consumer.StartAsync(
+        Consumer consumer = await StartAsync(
             connection,
             "q",
             (message, _) =>
@@ -64,8 +72,7 @@ public sealed class ConsumerTests : IDisposable
                 deliveries.Enqueue(message.DeliveryCount);
                 return message.DeliveryCount < 3 ? throw new InvalidOperationException($"attempt {message.DeliveryCount}") : Task.CompletedTask;
             },
-            new ConsumerOptions { Failed = failures.Enqueue, TimeProvider = _time },
-            Cancellation);
+            new ConsumerOptions { Failed = failures.Enqueue, TimeProvider = _time });
 
         await AwaitQueueAsync(connection, "q", queue => queue.Accepted == 1);
         await consumer.StopAsync(Cancellation);
@@ -80,12 +87,11 @@ public sealed class ConsumerTests : IDisposable
     {
         await using Connection connection = await ConnectAsync();
         await PublishAsync(connection, "q", 1);
-        await using Consumer consumer = await Consumer.StartAsync(
+        Consumer consumer = await StartAsync(
             connection,
             "q",
             (_, _) => throw new TimeoutException(),
-            new ConsumerOptions { Retry = new RetryPolicy { Backoff = new Backoff(TimeSpan.FromHours(1), 2, TimeSpan.FromHours(8)) } },
-            Cancellation);
+            new ConsumerOptions { Retry = new RetryPolicy { Backoff = new Backoff(TimeSpan.FromHours(1), 2, TimeSpan.FromHours(8)) } });
 
         await AwaitQueueAsync(connection, "q", queue => queue.Delayed == 1);
         BrowsedMessage waiting = Assert.Single(await connection.BrowseAsync("q", 10, cancellation: Cancellation));
@@ -130,7 +136,7 @@ public sealed class ConsumerTests : IDisposable
         };
         RetryPolicy retry = new() { Permanent = [typeof(IOException)], IsPermanent = exception => exception is InvalidDataException };
         ConcurrentQueue<HandlingFailure> failures = [];
-        await using Consumer consumer = await Consumer.StartAsync(connection, "q", (_, _) => ThrowAsync(thrown), new ConsumerOptions { Retry = retry, Failed = failures.Enqueue }, Cancellation);
+        Consumer consumer = await StartAsync(connection, "q", (_, _) => ThrowAsync(thrown), new ConsumerOptions { Retry = retry, Failed = failures.Enqueue });
 
         await AwaitQueueAsync(connection, "q.dead", queue => queue.Ready == 1);
         Death death = Assert.Single(Assert.Single(await connection.BrowseAsync("q.dead", 1, cancellation: Cancellation)).Deaths);
@@ -147,7 +153,7 @@ public sealed class ConsumerTests : IDisposable
     {
         await using Connection connection = await ConnectAsync();
         await PublishAsync(connection, "q", 1);
-        await using Consumer consumer = await Consumer.StartAsync(connection, "q", (_, _) => throw new PermanentException(new string('ß', 5000)), cancellation: Cancellation);
+        Consumer consumer = await StartAsync(connection, "q", (_, _) => throw new PermanentException(new string('ß', 5000)));
 
         await AwaitQueueAsync(connection, "q.dead", queue => queue.Ready == 1);
         Death death = Assert.Single(Assert.Single(await connection.BrowseAsync("q.dead", 1, cancellation: Cancellation)).Deaths);
@@ -163,7 +169,7 @@ public sealed class ConsumerTests : IDisposable
         await PublishAsync(connection, "q", 1);
         TaskCompletionSource<CancellationToken> begun = NewSource<CancellationToken>();
         TaskCompletionSource goOn = NewSource();
-        await using Consumer consumer = await Consumer.StartAsync(
+        Consumer consumer = await StartAsync(
             connection,
             "q",
             (_, token) =>
@@ -171,8 +177,7 @@ public sealed class ConsumerTests : IDisposable
                 begun.TrySetResult(token);
                 return goOn.Task;
             },
-            new ConsumerOptions { Lease = lease, TimeProvider = _time },
-            Cancellation);
+            new ConsumerOptions { Lease = lease, TimeProvider = _time });
         CancellationToken work = await begun.Task.WaitAsync(Soon, Cancellation);
 
         for (Stopwatch worked = Stopwatch.StartNew(); worked.Elapsed < lease * 4;)
@@ -200,7 +205,7 @@ public sealed class ConsumerTests : IDisposable
         TaskCompletionSource<CancellationToken> begun = NewSource<CancellationToken>();
         TaskCompletionSource goOn = NewSource();
         ConcurrentQueue<HandlingFailure> failures = [];
-        await using Consumer consumer = await Consumer.StartAsync(
+        Consumer consumer = await StartAsync(
             connection,
             "q",
             (message, token) =>
@@ -208,8 +213,7 @@ public sealed class ConsumerTests : IDisposable
                 begun.TrySetResult(token);
                 return message.DeliveryCount > 1 ? Task.CompletedTask : isHeardWhileItWorks ? UntilCancelledAsync(token) : goOn.Task;
             },
-            new ConsumerOptions { Parallelism = 2, Lease = lease, TimeProvider = _time, Failed = failures.Enqueue },
-            Cancellation);
+            new ConsumerOptions { Parallelism = 2, Lease = lease, TimeProvider = _time, Failed = failures.Enqueue });
         CancellationToken work = await begun.Task.WaitAsync(Soon, Cancellation);
         await AwaitQueueAsync(connection, "q", queue => queue.Accepted == 1); // Time stood still, nothing was extended, and the other worker has got and done it.
 
@@ -238,7 +242,7 @@ public sealed class ConsumerTests : IDisposable
         await PublishAsync(connection, "q", 1);
         ConcurrentQueue<int> begun = [];
         TaskCompletionSource goOn = NewSource();
-        await using Consumer consumer = await Consumer.StartAsync(
+        Consumer consumer = await StartAsync(
             connection,
             "q",
             (message, _) =>
@@ -246,8 +250,7 @@ public sealed class ConsumerTests : IDisposable
                 begun.Enqueue(message.DeliveryCount);
                 return goOn.Task;
             },
-            new ConsumerOptions { Parallelism = 1, Lease = TimeSpan.FromMilliseconds(100), TimeProvider = _time },
-            Cancellation);
+            new ConsumerOptions { Parallelism = 1, Lease = TimeSpan.FromMilliseconds(100), TimeProvider = _time });
         while ((await connection.BrowseAsync("q", 1, cancellation: Cancellation))[0].Deliveries < 4)
         {
             Assert.Equal([1], begun); // The lease ends and ends: it comes again and again, and waits for the worker.
@@ -265,7 +268,7 @@ public sealed class ConsumerTests : IDisposable
         await using Connection connection = await ConnectAsync();
         await PublishAsync(connection, "q", 2);
         ConcurrentDictionary<string, TaskCompletionSource> working = [];
-        await using Consumer consumer = await Consumer.StartAsync(connection, "q", (message, _) => working.GetOrAdd(message.Text, _ => NewSource()).Task, new ConsumerOptions { Parallelism = 2 }, Cancellation);
+        Consumer consumer = await StartAsync(connection, "q", (message, _) => working.GetOrAdd(message.Text, _ => NewSource()).Task, new ConsumerOptions { Parallelism = 2 });
         await AwaitAsync(() => working.Count == 2);
 
         Task stopped = consumer.StopAsync(Cancellation);
@@ -293,15 +296,14 @@ public sealed class ConsumerTests : IDisposable
         await PublishAsync(connection, "q", 1);
         TaskCompletionSource<CancellationToken> begun = NewSource<CancellationToken>();
         TaskCompletionSource never = NewSource();
-        await using Consumer consumer = await Consumer.StartAsync(
+        Consumer consumer = await StartAsync(
             connection,
             "q",
             (_, token) =>
             {
                 begun.TrySetResult(token);
                 return isHeeded ? UntilCancelledAsync(token) : never.Task;
-            },
-            cancellation: Cancellation);
+            });
         CancellationToken work = await begun.Task.WaitAsync(Soon, Cancellation);
         using CancellationTokenSource patience = new();
         Task stopped = consumer.StopAsync(patience.Token);
@@ -325,7 +327,7 @@ public sealed class ConsumerTests : IDisposable
         await PublishAsync(connection, "q", 3);
         ConcurrentQueue<string> handled = [];
         TaskCompletionSource gone = NewSource();
-        await using Consumer consumer = await Consumer.StartAsync(
+        Consumer consumer = await StartAsync(
             connection,
             "q",
             (message, _) =>
@@ -339,8 +341,7 @@ public sealed class ConsumerTests : IDisposable
 
                 return Task.CompletedTask;
             },
-            new ConsumerOptions { Parallelism = 1 },
-            Cancellation);
+            new ConsumerOptions { Parallelism = 1 });
         await gone.Task.WaitAsync(Soon, Cancellation);
         _broker.Start();
 
@@ -356,7 +357,7 @@ public sealed class ConsumerTests : IDisposable
         await using Connection connection = await ConnectAsync();
         await PublishAsync(connection, "q", 1);
         using ManualResetEventSlim blocked = new(), goOn = new();
-        await using Consumer consumer = await Consumer.StartAsync(
+        Consumer consumer = await StartAsync(
             connection,
             "q",
             (_, _) =>
@@ -364,8 +365,7 @@ public sealed class ConsumerTests : IDisposable
                 blocked.Set();
                 goOn.Wait(CancellationToken.None);
                 return Task.CompletedTask;
-            },
-            cancellation: Cancellation);
+            });
         await AwaitAsync(() => blocked.IsSet);
 
         await connection.PublishAsync("q", "more"u8.ToArray(), cancellation: Cancellation);
@@ -383,7 +383,7 @@ public sealed class ConsumerTests : IDisposable
         await using Connection connection = await ConnectAsync();
         await PublishAsync(connection, "q", 1);
         TaskCompletionSource<CancellationToken> begun = NewSource<CancellationToken>();
-        await using Consumer consumer = await Consumer.StartAsync(
+        Consumer consumer = await StartAsync(
             connection,
             "q",
             (_, token) =>
@@ -391,8 +391,7 @@ public sealed class ConsumerTests : IDisposable
                 begun.TrySetResult(token);
                 return UntilCancelledAsync(token);
             },
-            new ConsumerOptions { Parallelism = 2 },
-            Cancellation);
+            new ConsumerOptions { Parallelism = 2 });
         await begun.Task.WaitAsync(Soon, Cancellation);
         await connection.DeleteQueueAsync("q", Cancellation);
 
@@ -408,15 +407,14 @@ public sealed class ConsumerTests : IDisposable
         Connection connection = await ConnectAsync();
         await PublishAsync(connection, "q", 1);
         TaskCompletionSource begun = NewSource(), goOn = NewSource();
-        await using Consumer consumer = await Consumer.StartAsync(
+        Consumer consumer = await StartAsync(
             connection,
             "q",
             (_, _) =>
             {
                 begun.SetResult();
                 return goOn.Task;
-            },
-            cancellation: Cancellation);
+            });
         await begun.Task.WaitAsync(Soon, Cancellation);
         await connection.DisposeAsync();
         goOn.SetResult();
@@ -439,6 +437,13 @@ public sealed class ConsumerTests : IDisposable
         Assert.Contains("parallelism is 1 to", none.Message, StringComparison.Ordinal);
         RetryPolicy shrinking = new() { Backoff = new Backoff(TimeSpan.FromSeconds(1), 0.5, TimeSpan.FromSeconds(1)) };
         Assert.Equal(RefusalCode.BadArgument, (await Assert.ThrowsAsync<FastQException>(() => Start("q", new ConsumerOptions { Retry = shrinking }))).Code);
+    }
+
+    private async Task<Consumer> StartAsync(Connection connection, string queue, Func<Message, CancellationToken, Task> handler, ConsumerOptions? options = null)
+    {
+        Consumer consumer = await Consumer.StartAsync(connection, queue, handler, options, Cancellation);
+        _consumers.Add(consumer);
+        return consumer;
     }
 
     private static Task UntilCancelledAsync(CancellationToken token) => NewSource().Task.WaitAsync(token);
