@@ -13,7 +13,7 @@ namespace FastQ.Client;
 /// <summary>Gives the messages of a queue to a handler, several at once, and settles them by what the handler does. A message comes at least once: a handler that succeeded may see it again when its lease was lost.</summary>
 /// <remarks>
 /// Any thread. A handler that returns accepts its message; one that throws has it released for another attempt, or rejected (<see cref="ConsumerOptions.Retry"/>). While it works, its lease is extended; its token is cancelled
-/// when the lease is lost or the consumer gives up. Handlers run on the thread pool, never on the connection's thread: one that blocks keeps a thread of the pool, and nothing else. The consumer rides out restarts of the broker as its
+/// when the lease is lost or the consumer gives up. Handlers run on the thread pool, never on the connection's thread: one that blocks keeps a thread of the pool, and nothing else (many that do want ThreadPool.SetMinThreads). The consumer rides out restarts of the broker as its
 /// connection does, with its settlements.
 /// </remarks>
 public sealed class Consumer : IAsyncDisposable

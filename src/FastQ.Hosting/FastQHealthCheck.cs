@@ -21,7 +21,7 @@ public sealed class FastQHealthCheck(Connection connection, IEnumerable<IHostedS
             ? $"The connection is lost: {lost.Message}"
             : consumers.Where(consumer => consumer.Health is not { State: ConsumerState.Running }).Select(Describe).FirstOrDefault();
         return Task.FromResult(why is null
-            ? HealthCheckResult.Healthy($"Connected, with {consumers.Length} consumers.", data)
+            ? HealthCheckResult.Healthy($"Connected; consumers that run: {consumers.Length}.", data)
             : new HealthCheckResult(context.Registration.FailureStatus, why, connection.Fault, data));
     }
 

@@ -149,7 +149,7 @@ public sealed class HostTests : IDisposable
         Assert.Equal((HealthStatus.Unhealthy, "The consumer of queue 'q' has not started."), Told(await CheckAsync(host)));
         await host.StartAsync(Cancellation);
         HealthCheckResult healthy = await CheckAsync(host);
-        Assert.Equal((HealthStatus.Healthy, "Connected, with 1 consumers."), Told(healthy));
+        Assert.Equal((HealthStatus.Healthy, "Connected; consumers that run: 1."), Told(healthy));
         Assert.Equal(ConsumerState.Running, Assert.IsType<ConsumerHealth>(healthy.Data["q"]).State);
 
         TaskCompletionSource stopping = new(TaskCreationOptions.RunContinuationsAsynchronously);
