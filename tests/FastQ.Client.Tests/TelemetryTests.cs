@@ -147,10 +147,11 @@ public sealed class TelemetryTests : IDisposable
 
         await connection.PublishAsync("q", new byte[1], cancellation: Cancellation);
         TaskCompletionSource goOn = new(TaskCreationOptions.RunContinuationsAsynchronously);
+        bool isBegun = false;
         await using Consumer slow = await Consumer.StartAsync(
             connection,
             "q",
-            (message, _) => message.DeliveryCount == 1 ? goOn.Task : Task.CompletedTask,
+            (_, _) => Interlocked.Exchange(ref isBegun, true) ? Task.CompletedTask : goOn.Task,
             new ConsumerOptions { Parallelism = 2, TimeProvider = time, Lease = TimeSpan.FromMilliseconds(100) },
             Cancellation);
         while ((await connection.GetQueueAsync("q", Cancellation)).Accepted < 2)
