@@ -72,7 +72,7 @@ public sealed class ConsumerTests : IAsyncDisposable
                 deliveries.Enqueue(message.DeliveryCount);
                 return message.DeliveryCount < 3 ? throw new InvalidOperationException($"attempt {message.DeliveryCount}") : Task.CompletedTask;
             },
-            new ConsumerOptions { Failed = failures.Enqueue, TimeProvider = _time });
+            new ConsumerOptions { Parallelism = 1, Failed = failures.Enqueue, TimeProvider = _time });
 
         await AwaitQueueAsync(connection, "q", queue => queue.Accepted == 1);
         await consumer.StopAsync(Cancellation);

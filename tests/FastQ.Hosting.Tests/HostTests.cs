@@ -129,7 +129,7 @@ public sealed class HostTests : IDisposable
         using IHost host = Build(services => services.AddFastQConsumer(
             "q",
             (message, _) => message.DeliveryCount == 1 ? throw new TimeoutException("slow") : throw new PermanentException("wrong"),
-            new ConsumerOptions { Failed = failure => told.Enqueue(failure.Outcome) }));
+            new ConsumerOptions { Parallelism = 1, Failed = failure => told.Enqueue(failure.Outcome) }));
         await host.StartAsync(Cancellation);
         await PublishAsync("q", "a");
         await AwaitAsync(() => told.Count == 2);
