@@ -551,6 +551,7 @@ public sealed class ConnectionTests : IDisposable
             Assert.Equal(RefusalCode.Disconnected, (await Assert.ThrowsAsync<FastQException>(() => hopeless.Connected)).Code);
         }
 
+        Assert.Equal(RefusalCode.Disconnected, (await Assert.ThrowsAsync<FastQException>(() => ConnectAsync(TimeSpan.Zero))).Code);
         await using Connection connection = Connection.Open(new SessionOptions { Path = _broker.Socket, Patience = Soon });
         Task<QueueInfo> declared = connection.DeclareQueueAsync("q", cancellation: Cancellation);
         Assert.False(connection.Connected.IsCompleted || declared.IsCompleted);
