@@ -334,7 +334,7 @@ public sealed class ConsumerTests : IAsyncDisposable
         Assert.False(stopped.IsCompleted || work.IsCancellationRequested);
 
         await patience.CancelAsync();
-        await stopped.WaitAsync(Soon, Cancellation);
+        await AwaitAsync(() => stopped.IsCompleted, otherwise: never.SetResult);
         await AwaitAsync(() => work.IsCancellationRequested);
         Assert.Equal(new ConsumerHealth(ConsumerState.Stopped, 0, null, null, 0, 1, 0, 0), consumer.Health);
         await using Subscriber other = await connection.SubscribeAsync("q", cancellation: Cancellation);
@@ -502,11 +502,15 @@ public sealed class ConsumerTests : IAsyncDisposable
         }
     }
 
-    private static async Task AwaitAsync(Func<bool> holds)
+    private static async Task AwaitAsync(Func<bool> holds, Action? otherwise = null)
     {
         for (Stopwatch waited = Stopwatch.StartNew(); !holds(); await Task.Yield())
         {
-            Assert.True(waited.Elapsed < Soon, "Waited in vain");
+            if (waited.Elapsed > Soon)
+            {
+                otherwise?.Invoke();
+                Assert.Fail("Waited in vain");
+            }
         }
     }
 
