@@ -187,7 +187,7 @@ run_tests() {
     need git strace
     publish
     build_once build artifacts/bin/FastQ.House.Tests/debug/FastQ.House.Tests \
-        "$(stamp_of src tests benchmarks ./Directory.*.props global.json FastQ.sln .editorconfig)" compile_solution
+        "$(stamp_of src tests benchmarks samples ./Directory.*.props global.json FastQ.sln .editorconfig)" compile_solution
 
     build_planted
 

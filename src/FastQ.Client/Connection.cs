@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Threading.Channels;
 using FastQ.Protocol;
 
@@ -44,18 +45,30 @@ public sealed class Connection : IAsyncDisposable
     /// <summary>Called with each refusal of a submission, also of those that nobody awaits. On the connection's thread: be short, and do not wait for the connection there.</summary>
     public Action<FastQException>? Refused { get; init; }
 
+    /// <summary>Completes when the broker has taken this program in; fails when none came within the patience, or it refused.</summary>
+    public Task Connected => _connected.Task;
+
+    /// <summary>Begins to connect and does not wait for it: calls do, until the broker is there, or the patience is over and they fail. See <see cref="Connected"/>.</summary>
+    /// <param name="options">Where and how; null: the defaults.</param>
+    /// <param name="refused">See <see cref="Refused"/>.</param>
+    public static Connection Open(SessionOptions? options = null, Action<FastQException>? refused = null)
+    {
+        Connection connection = new(options ?? new SessionOptions()) { Refused = refused };
+        Thread thread = new(connection.Serve) { IsBackground = true, Name = "FastQ connection" };
+        thread.Start();
+        return connection;
+    }
+
     /// <summary>Connects, waiting for the broker within the patience.</summary>
     /// <exception cref="FastQException">Refused, or no broker came.</exception>
     /// <exception cref="OperationCanceledException">Cancelled first.</exception>
     public static async Task<Connection> ConnectAsync(SessionOptions? options = null, Action<FastQException>? refused = null, CancellationToken cancellation = default)
     {
-        Connection connection = new(options ?? new SessionOptions()) { Refused = refused };
-        Thread thread = new(connection.Serve) { IsBackground = true, Name = "FastQ connection" };
-        thread.Start();
+        Connection connection = Open(options, refused);
         using CancellationTokenRegistration registration = cancellation.Register(connection._giveUp.Cancel);
         try
         {
-            await connection._connected.Task.ConfigureAwait(false);
+            await connection.Connected.ConfigureAwait(false);
         }
         catch (FastQException) when (cancellation.IsCancellationRequested)
         {
@@ -157,12 +170,12 @@ public sealed class Connection : IAsyncDisposable
     /// <param name="options">Level, properties, headers.</param>
     /// <param name="cancellation">A message that was not sent yet is never sent; else only the waiting ends, and the message may be confirmed all the same.</param>
     /// <exception cref="FastQException">It was refused, and is not in the queue; or the connection is lost, and nobody knows.</exception>
-    public ValueTask PublishAsync(string queue, ReadOnlyMemory<byte> body, PublishOptions? options = null, CancellationToken cancellation = default)
-    {
-        ConfirmLevel level = options?.Confirm ?? ConfirmLevel.Durable;
-        byte[] properties = options?.ToBytes() ?? [];
-        return SubmitAsync(session => session.Publish(Find(session, queue), body.Span, level, properties), level, cancellation);
-    }
+    /// <remarks>
+    /// While there is a current <see cref="Activity"/>, the message carries its context in the headers <c>traceparent</c> and <c>tracestate</c>, unless the options have headers of these names; they count towards <see cref="Limits.MaxPropertyBytes"/>. For listeners of the
+    /// <see cref="ActivitySource"/> and the <see cref="System.Diagnostics.Metrics.Meter"/> of the name FastQ.Client it is a span, and is measured; where nobody listens that costs nothing.
+    /// </remarks>
+    public ValueTask PublishAsync(string queue, ReadOnlyMemory<byte> body, PublishOptions? options = null, CancellationToken cancellation = default) =>
+        Telemetry.HearsPublishes || Activity.Current is not null ? PublishTracedAsync(queue, body, options, cancellation) : SendAsync(queue, body, options, cancellation);
 
     /// <summary>Subscribes to a queue. The subscriber is to be disposed before the connection, or with it.</summary>
     public Task<Subscriber> SubscribeAsync(string queue, SubscribeOptions? options = null, CancellationToken cancellation = default) => AskAsync(
@@ -196,6 +209,19 @@ public sealed class Connection : IAsyncDisposable
     /// <summary>Ends the thread's wait. Any thread.</summary>
     internal void Wake() => _session?.Call();
 
+    /// <summary>No more are to come to a subscriber. What came, or is on its way, stays its own.</summary>
+    internal Task StopFetchingAsync(Subscriber subscriber) => AskAsync(
+        session =>
+        {
+            if (_subscribers.Contains(subscriber))
+            {
+                subscriber.Subscription.SetCredit(0);
+            }
+
+            return 0;
+        },
+        default);
+
     internal async ValueTask CloseAsync(Subscriber subscriber)
     {
         try
@@ -217,6 +243,33 @@ public sealed class Connection : IAsyncDisposable
         {
             // The connection is gone, and the subscription with it.
         }
+    }
+
+    private async ValueTask PublishTracedAsync(string queue, ReadOnlyMemory<byte> body, PublishOptions? options, CancellationToken cancellation)
+    {
+        using Activity? span = Telemetry.StartPublish(queue, body.Length, options);
+        long start = Stopwatch.GetTimestamp();
+        Exception? failure = null;
+        try
+        {
+            await SendAsync(queue, body, TraceContext.Into(options, Activity.Current), cancellation).ConfigureAwait(false);
+        }
+        catch (Exception failed)
+        {
+            failure = failed;
+            throw;
+        }
+        finally
+        {
+            Telemetry.EndPublish(span, queue, Stopwatch.GetElapsedTime(start), failure);
+        }
+    }
+
+    private ValueTask SendAsync(string queue, ReadOnlyMemory<byte> body, PublishOptions? options, CancellationToken cancellation)
+    {
+        ConfirmLevel level = options?.Confirm ?? ConfirmLevel.Durable;
+        byte[] properties = options?.ToBytes() ?? [];
+        return SubmitAsync(session => session.Publish(Find(session, queue), body.Span, level, properties), level, cancellation);
     }
 
     internal async ValueTask SubmitAsync(Func<Session, ulong> send, ConfirmLevel level, CancellationToken cancellation)

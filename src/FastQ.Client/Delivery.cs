@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
+using System.Text;
 using FastQ.Protocol;
 
 namespace FastQ.Client;
@@ -125,6 +126,23 @@ public readonly unsafe struct Delivery
 
     /// <summary>A property of text, as <see cref="PropertyTag.Type"/>. Null when there is none. Until it is settled. Allocates.</summary>
     public string? Text(PropertyTag property) => PropertyReader.TextOf(Properties, property);
+
+    /// <summary>Finds a header of text. Null when there is none. Allocates.</summary>
+    public string? HeaderText(string key) => HeaderText(Properties, key);
+
+    internal static string? HeaderText(ReadOnlySpan<byte> properties, string key)
+    {
+        PropertyReader reader = new(properties);
+        while (reader.Next())
+        {
+            if (reader.Tag == PropertyTag.Header && reader.Type == PropertyType.Text && Encoding.UTF8.GetString(reader.Key) == key)
+            {
+                return Encoding.UTF8.GetString(reader.Value);
+            }
+        }
+
+        return null;
+    }
 
     /// <summary>The headers, with their types; of a key that repeats the last. Until it is settled. Allocates.</summary>
     public IReadOnlyDictionary<string, HeaderValue> Headers() => HeaderValue.ReadAll(Properties);

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Text;
 using FastQ.Protocol;
 
@@ -9,6 +10,7 @@ public sealed class Message
     private readonly Subscriber _subscriber;
     private readonly byte[] _properties;
     private byte[]? _decoded;
+    private readonly long _fetched = Stopwatch.GetTimestamp();
 
     internal Message(Subscriber subscriber, in Delivery delivery)
     {
@@ -108,6 +110,9 @@ public sealed class Message
     /// <summary>The headers, with their types; of a key that repeats the last. Made anew at each call.</summary>
     public IReadOnlyDictionary<string, HeaderValue> Headers => HeaderValue.ReadAll(_properties);
 
+    /// <summary>Finds a header of text. Null when there is none.</summary>
+    public string? HeaderText(string key) => Delivery.HeaderText(_properties, key);
+
     /// <summary>In a dead-letter queue: where and why it died, the latest first. Elsewhere empty. Made anew at each call.</summary>
     public IReadOnlyList<Death> Deaths => Death.ReadAll(_properties);
 
@@ -115,6 +120,9 @@ public sealed class Message
     internal ulong Handle { get; }
 
     internal uint Life { get; }
+
+    /// <summary>Since it came to this program; its lease began somewhat earlier.</summary>
+    internal TimeSpan Age => Stopwatch.GetElapsedTime(_fetched);
 
     /// <summary>Done with it: gone for good.</summary>
     /// <param name="confirm">What to wait for. By default a kill of the broker cannot undo it; <see cref="ConfirmLevel.None"/> waits for nothing and hears of no error.</param>

@@ -29,6 +29,15 @@ internal static class RejectWords
         return writer.Written.ToArray();
     }
 
+    /// <summary>An exception as a reason: its type and message, cut at a character's end to what a reason may have.</summary>
+    public static string Reason(Exception exception)
+    {
+        string text = $"{exception.GetType()}: {exception.Message}";
+        Span<byte> room = stackalloc byte[Subscription.MaxReasonBytes];
+        Utf8.FromUtf16(text, room, out int fits, out _);
+        return text[..fits];
+    }
+
     private static void WriteReason(ref FieldWriter writer, string reason)
     {
         int bytes = Encoding.UTF8.GetByteCount(reason);

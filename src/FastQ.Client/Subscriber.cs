@@ -77,6 +77,9 @@ public sealed class Subscriber : IAsyncEnumerable<Message>, IAsyncDisposable
     /// <summary>Ends it in order: what is in hand and not settled, or was not taken, goes back to its place.</summary>
     public async ValueTask DisposeAsync() => await _connection.CloseAsync(this).ConfigureAwait(false);
 
+    /// <summary>No more are to come. What came, or is on its way, can be taken on.</summary>
+    internal Task StopFetchingAsync() => _connection.StopFetchingAsync(this);
+
     internal ValueTask SettleAsync(Message message, Outcome outcome, ConfirmLevel level, CancellationToken cancellation) =>
         _connection.SubmitAsync(_ => Subscription.Settle(message.Handle, message.Life, outcome, level), level, cancellation);
 

@@ -651,6 +651,25 @@ public sealed class ConnectionTests : IDisposable
     }
 
     [Fact]
+    public async Task What_is_opened_while_the_broker_is_away_lets_calls_wait_until_it_comes_or_the_patience_ends()
+    {
+        _broker.Stop();
+        await using (Connection hopeless = Connection.Open(new SessionOptions { Path = _broker.Socket, Patience = TimeSpan.Zero }))
+        {
+            Assert.Equal(RefusalCode.Disconnected, (await Assert.ThrowsAsync<FastQException>(() => hopeless.GetQueueAsync("q", Cancellation))).Code);
+            Assert.Equal(RefusalCode.Disconnected, (await Assert.ThrowsAsync<FastQException>(() => hopeless.Connected)).Code);
+        }
+
+        Assert.Equal(RefusalCode.Disconnected, (await Assert.ThrowsAsync<FastQException>(() => ConnectAsync(TimeSpan.Zero))).Code);
+        await using Connection connection = Connection.Open(new SessionOptions { Path = _broker.Socket, Patience = Soon });
+        Task<QueueInfo> declared = connection.DeclareQueueAsync("q", cancellation: Cancellation);
+        Assert.False(connection.Connected.IsCompleted || declared.IsCompleted);
+        _broker.Start();
+        await connection.Connected.WaitAsync(Soon, Cancellation);
+        Assert.Equal("q", (await declared).Name);
+    }
+
+    [Fact]
     public async Task Disposal_sends_and_confirms_what_waits()
     {
         Connection connection = await ConnectAsync();

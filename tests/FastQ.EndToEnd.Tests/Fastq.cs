@@ -22,6 +22,20 @@ public static class Fastq
     public static Ran Run(string? input, params string[] arguments)
     {
         using Process process = Start(arguments);
+        return AwaitEnd(process, input, $"fastq {string.Join(' ', arguments)}");
+    }
+
+    /// <summary>Runs a program of samples/ to its end; a minute at most.</summary>
+    public static Ran RunSample(string name, string socket)
+    {
+        ProcessStartInfo start = new(Path.Combine(Root, "artifacts", "bin", name, "debug", name)) { RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true };
+        start.Environment["FASTQ_SOCKET"] = socket;
+        using Process process = Process.Start(start)!;
+        return AwaitEnd(process, null, name);
+    }
+
+    private static Ran AwaitEnd(Process process, string? input, string what)
+    {
         Task<string> output = process.StandardOutput.ReadToEndAsync(TestContext.Current.CancellationToken);
         Task<string> error = process.StandardError.ReadToEndAsync(TestContext.Current.CancellationToken);
         if (input is not null)
@@ -30,7 +44,12 @@ public static class Fastq
         }
 
         process.StandardInput.Close();
-        Assert.True(process.WaitForExit(60_000), $"fastq {string.Join(' ', arguments)} does not end");
+        if (!process.WaitForExit(60_000))
+        {
+            process.Kill();
+            Assert.Fail($"{what} does not end");
+        }
+
         return new Ran(process.ExitCode, output.Result, error.Result);
     }
 

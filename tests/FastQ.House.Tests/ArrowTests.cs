@@ -10,6 +10,7 @@ namespace FastQ.House;
 //   Server --> Broker --> Engine ----> Protocol
 //      |          '-----> Journal --> Protocol, Linux
 //      '-----> Client --> Protocol, Linux
+//   Hosting --'
 public class ArrowTests
 {
     private static readonly SortedDictionary<string, string[]> MayUse = new(StringComparer.Ordinal)
@@ -17,6 +18,7 @@ public class ArrowTests
         ["FastQ.Broker"] = ["FastQ.Engine", "FastQ.Journal", "FastQ.Linux", "FastQ.Protocol"],
         ["FastQ.Client"] = ["FastQ.Linux", "FastQ.Protocol"],
         ["FastQ.Engine"] = ["FastQ.Protocol"],
+        ["FastQ.Hosting"] = ["FastQ.Client"],
         ["FastQ.Journal"] = ["FastQ.Linux", "FastQ.Protocol"],
         ["FastQ.Linux"] = [],
         ["FastQ.Protocol"] = [],

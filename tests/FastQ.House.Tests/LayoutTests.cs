@@ -7,7 +7,7 @@ public class LayoutTests
 {
     private static readonly string[] TopLevel =
     [
-        "Directory.Build.props", "Directory.Packages.props", "FastQ.sln", "LICENSE", "README.md", "benchmarks", "build.sh", "global.json", "perf-results", "src", "tests",
+        "Directory.Build.props", "Directory.Packages.props", "FastQ.sln", "LICENSE", "README.md", "benchmarks", "build.sh", "global.json", "perf-results", "samples", "src", "tests",
     ];
 
     // Rooms of the design that start when there is something to put in them.
@@ -41,6 +41,7 @@ public class LayoutTests
     [Theory]
     [InlineData("tests")]
     [InlineData("benchmarks")]
+    [InlineData("samples")]
     public void The_README_of_a_folder_of_projects_names_each_of_them(string folder)
     {
         string readme = Repository.Text($"{folder}/README.md");

@@ -1,0 +1,88 @@
+using Xunit;
+
+namespace FastQ.EndToEnd;
+
+// The programs under samples/ are built with the solution, do what they say, and leave nothing behind.
+public sealed class SampleTests : IDisposable
+{
+    private readonly TestBroker _broker = new();
+
+    public void Dispose() => _broker.Dispose();
+
+    [Fact]
+    public void The_work_queue_does_each_job_once_whoever_does_it()
+    {
+        string[] said = Run("WorkQueue");
+        Assert.Equal(Enumerable.Range(1, 12).Select(job => $"job {job} done by the").Order(), said[..^1].Select(line => line[..line.LastIndexOf(" the ", StringComparison.Ordinal)] + " the").Order());
+        Assert.Equal("12 jobs done, 0 left", said[^1]);
+    }
+
+    [Fact]
+    public void The_retries_end_with_success_or_with_the_dead_letters()
+    {
+        string[] said = Run("Retry");
+        Assert.Equal(
+            [
+                "a good order: done at attempt 1",
+                "a hopeless order: attempt 1 failed (the shop is gone): Released",
+                "a hopeless order: attempt 2 failed (the shop is gone): Released",
+                "a hopeless order: attempt 3 failed (the shop is gone): Released",
+                "a wrong order: attempt 1 failed (no such item): Rejected",
+                "an unlucky order: attempt 1 failed (the shop is closed): Released",
+                "an unlucky order: done at attempt 2",
+            ],
+            said[..^2].Order(StringComparer.Ordinal));
+        Assert.Equal(
+            ["dead letter: a hopeless order, of MaxDeliveries after 3 deliveries", "dead letter: a wrong order, of Rejected after 1 deliveries: System.FormatException: no such item"],
+            said[^2..].Order(StringComparer.Ordinal));
+    }
+
+    [Fact]
+    public void The_graceful_shutdown_finishes_one_job_and_gives_the_other_back_as_if_it_had_not_been_delivered()
+    {
+        string[] said = Run("GracefulShutdown");
+        Assert.Equal(
+            [
+                "both are at work; the host is asked to stop",
+                "job 1 done",
+                "the host has stopped",
+                "left for the next run: job 2, delivered 0 times",
+                "left for the next run: job 3, delivered 0 times",
+                "left for the next run: job 4, delivered 0 times",
+                "left for the next run: job 5, delivered 0 times",
+            ],
+            said);
+    }
+
+    [Fact]
+    public void The_outbox_sends_what_was_committed_at_least_once_and_the_receiver_acts_on_it_once()
+    {
+        string[] said = Run("Outbox");
+        Assert.Equal(
+            [
+                "shop: a pen is ordered",
+                "shop: an ink pot is ordered",
+                "shop: a typewriter is sold out",
+                "shop: some paper is ordered",
+                "relay: row 1 is published",
+                "relay: row 2 is published",
+                "relay: killed before it could mark the row",
+                "relay: row 2 is published",
+                "relay: row 3 is published",
+                "relay: all is sent",
+                "warehouse: message 1: a pen is packed",
+                "warehouse: message 2: an ink pot is packed",
+                "warehouse: message 2: an ink pot was packed before",
+                "warehouse: message 3: some paper is packed",
+                "warehouse: 4 messages, 3 parcels",
+            ],
+            said);
+    }
+
+    private string[] Run(string sample)
+    {
+        Ran ran = Fastq.RunSample(sample, _broker.Socket);
+        Assert.Equal((0, ""), (ran.ExitCode, ran.Error));
+        return ran.Output.Split('\n', StringSplitOptions.RemoveEmptyEntries);
+    }
+}
