@@ -15,7 +15,7 @@ public sealed class ChangeTests
         ulong producer = world.Open();
         uint queue = world.Declare("q");
         world.PublishMany(producer, queue, 3);
-        QueueAttributes to = QueueAttributes.Default with { TtlMilliseconds = 1000, DelayMilliseconds = 100, MaxLength = 4, MaxDeliveries = 5, LeaseMilliseconds = 77, DeadLetter = "morgue" };
+        QueueAttributes to = QueueAttributes.Default with { TtlMilliseconds = 1000, DelayMilliseconds = 100, MaxLength = 4, MaxDeliveries = 5, LeaseMilliseconds = 77, DeadLetter = "morgue", Lz4FromBytes = 1000 };
         Assert.True(world.Change(queue, to).IsTaken);
         int records = world.Log.Count;
         Assert.True(world.Change(queue, to).IsTaken); // The same: no record but that of the batch.
@@ -48,6 +48,15 @@ public sealed class ChangeTests
         Assert.Equal(RefusalCode.UnknownQueue, world.Engine.ChangeQueue(99, fields.Written, room, 1, out _, out _).Code);
         Assert.Equal(RefusalCode.UnknownQueue, world.Engine.PauseQueue(99, PausedWays.In, room, 1, out _).Code);
         Assert.Equal(RefusalCode.BadArgument, world.Engine.PauseQueue(queue, (PausedWays)4, room, 1, out _).Code);
+    }
+
+    [Fact]
+    public void Bodies_are_compressed_from_a_size_that_a_body_can_have_and_a_difference_is_said()
+    {
+        QueueAttributes From(long bytes) => QueueAttributes.Default with { Lz4FromBytes = bytes };
+        Assert.All((long[])[0, 1, Limits.MaxMessageBytes], bytes => Assert.Equal("", From(bytes).Fault("q")));
+        Assert.All((long[])[-1, Limits.MaxMessageBytes + 1], bytes => Assert.Equal($"lz4 must be 0 (no body is compressed) to {Limits.MaxMessageBytes}", From(bytes).Fault("q")));
+        Assert.Equal("lz4 is 7 bytes, not 0 bytes", From(7).DifferenceTo(QueueAttributes.Default));
     }
 
     [Fact]

@@ -14,7 +14,7 @@ namespace FastQ.Fuzz;
 internal static class Program
 {
     private const string Inside = "inside";
-    private static readonly string[] s_rooms = ["FastQ.Protocol", "FastQ.Journal", "FastQ.Engine", "FastQ.Broker"];
+    private static readonly string[] s_rooms = ["FastQ.Protocol", "FastQ.Journal", "FastQ.Engine", "FastQ.Broker", "FastQ.Client"];
 
     // Seams and threads of the machine: what they do depends on it, not on the input.
     private static readonly string[] s_notTraced = ["FastQ.Journal.SimulatedStorage", "FastQ.Journal.ThreadStorage", "FastQ.Journal.UringStorage"];

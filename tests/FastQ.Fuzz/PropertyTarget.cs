@@ -1,10 +1,11 @@
 using System.Text;
+using FastQ.Client;
 using FastQ.Protocol;
 using Xunit;
 
 namespace FastQ.Fuzz;
 
-/// <summary>Properties, values within them, fields and names of any bytes, in memory that ends where they end.</summary>
+/// <summary>Properties, values within them, compressed bodies, fields and names of any bytes, in memory that ends where they end.</summary>
 internal sealed class PropertyTarget : ITarget
 {
     private readonly Guarded _memory = new();
@@ -42,7 +43,12 @@ internal sealed class PropertyTarget : ITarget
             Assert.False(properties.IsMalformed);
             Assert.Equal(properties.Tag == PropertyTag.Header, !properties.Key.IsEmpty);
             Walk(properties.Type, properties.Value, Limits.MaxValueDepth);
+            HeaderValue value = HeaderValue.Read(properties.Type, properties.Value);
+            Assert.Equal(value, HeaderValue.Read(properties.Type, properties.Value));
+            Assert.True(!value.IsRaw || properties.Value.SequenceEqual(value.AsBytes!.Value.Span));
         }
+
+        Decode(bytes);
 
         Assert.Equal(PropertyReader.AreValid(bytes), !properties.IsMalformed);
         Assert.True(properties.IsMalformed ? read < bytes.Length : read == bytes.Length, $"{read} of {bytes.Length} bytes read");
@@ -78,6 +84,25 @@ internal sealed class PropertyTarget : ITarget
         }
 
         Assert.True(values.IsMalformed ? read < value.Length : read == value.Length, $"{read} of {value.Length} bytes of values read");
+    }
+
+    /// <summary>The input as a compressed body, of the length that its own first bytes say.</summary>
+    private static void Decode(ReadOnlySpan<byte> bytes)
+    {
+        if (bytes.Length < sizeof(ushort))
+        {
+            return;
+        }
+
+        ushort said = BitConverter.ToUInt16(bytes);
+        try
+        {
+            Assert.Equal(said, Lz4Body.Decode(bytes[sizeof(ushort)..], new BodyEncoding(BodyEncoding.Lz4, said), tag: 1).Length);
+        }
+        catch (InvalidDataException)
+        {
+            // Said, not crashed.
+        }
     }
 
     public void Dispose() => _memory.Dispose();
