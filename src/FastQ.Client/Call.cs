@@ -87,6 +87,9 @@ internal sealed class Submission(Func<Session, ulong> send, ConfirmLevel level, 
     /// <summary>Once it was sent.</summary>
     public ulong Number { get; private set; }
 
+    /// <summary>The queue had it already: the place of that one. Null: it was taken.</summary>
+    public ulong? FirstTag { get; set; }
+
     public override void Run(Session session) => Number = send(session);
 
     public void Complete() => _over.TrySetResult();

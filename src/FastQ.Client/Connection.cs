@@ -24,6 +24,7 @@ public sealed class Connection : IAsyncDisposable
     private readonly TaskCompletionSource _connected = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly TaskCompletionSource _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly CancellationTokenSource _giveUp = new();
+    private readonly Dictionary<ulong, ulong> _duplicates = [];
     private readonly Dictionary<string, QueueHandle> _queues = [];
     private readonly List<Subscriber> _subscribers = [];
     private readonly Queue<Submission>[] _awaited = [new(), new(), new()]; // Accepted, written, durable.
@@ -169,12 +170,13 @@ public sealed class Connection : IAsyncDisposable
     /// <param name="body">Must not change until the task is over; it is copied once, into the ring, or compressed there where its queue says so (<see cref="QueueOptions.Lz4FromBytes"/>).</param>
     /// <param name="options">Level, properties, headers.</param>
     /// <param name="cancellation">A message that was not sent yet is never sent; else only the waiting ends, and the message may be confirmed all the same.</param>
+    /// <returns>Whether the queue had it already, by its deduplication id or unique key; not known where nothing is confirmed.</returns>
     /// <exception cref="FastQException">It was refused, and is not in the queue; or the connection is lost, and nobody knows.</exception>
     /// <remarks>
     /// While there is a current <see cref="Activity"/>, the message carries its context in the headers <c>traceparent</c> and <c>tracestate</c>, unless the options have headers of these names; they count towards <see cref="Limits.MaxPropertyBytes"/>. For listeners of the
     /// <see cref="ActivitySource"/> and the <see cref="System.Diagnostics.Metrics.Meter"/> of the name FastQ.Client it is a span, and is measured; where nobody listens that costs nothing.
     /// </remarks>
-    public ValueTask PublishAsync(string queue, ReadOnlyMemory<byte> body, PublishOptions? options = null, CancellationToken cancellation = default) =>
+    public ValueTask<Published> PublishAsync(string queue, ReadOnlyMemory<byte> body, PublishOptions? options = null, CancellationToken cancellation = default) =>
         Telemetry.HearsPublishes || Activity.Current is not null ? PublishTracedAsync(queue, body, options, cancellation) : SendAsync(queue, body, options, cancellation);
 
     /// <summary>Subscribes to a queue. The subscriber is to be disposed before the connection, or with it.</summary>
@@ -245,14 +247,14 @@ public sealed class Connection : IAsyncDisposable
         }
     }
 
-    private async ValueTask PublishTracedAsync(string queue, ReadOnlyMemory<byte> body, PublishOptions? options, CancellationToken cancellation)
+    private async ValueTask<Published> PublishTracedAsync(string queue, ReadOnlyMemory<byte> body, PublishOptions? options, CancellationToken cancellation)
     {
         using Activity? span = Telemetry.StartPublish(queue, body.Length, options);
         long start = Stopwatch.GetTimestamp();
         Exception? failure = null;
         try
         {
-            await SendAsync(queue, body, TraceContext.Into(options, Activity.Current), cancellation).ConfigureAwait(false);
+            return await SendAsync(queue, body, TraceContext.Into(options, Activity.Current), cancellation).ConfigureAwait(false);
         }
         catch (Exception failed)
         {
@@ -265,19 +267,22 @@ public sealed class Connection : IAsyncDisposable
         }
     }
 
-    private ValueTask SendAsync(string queue, ReadOnlyMemory<byte> body, PublishOptions? options, CancellationToken cancellation)
+    private async ValueTask<Published> SendAsync(string queue, ReadOnlyMemory<byte> body, PublishOptions? options, CancellationToken cancellation)
     {
         ConfirmLevel level = options?.Confirm ?? ConfirmLevel.Durable;
         byte[] properties = options?.ToBytes() ?? [];
-        return SubmitAsync(session => session.Publish(Find(session, queue), body.Span, level, properties), level, cancellation);
+        Submission submission = await DoAsync(new Submission(session => session.Publish(Find(session, queue), body.Span, level, properties), level, cancellation), cancellation).ConfigureAwait(false);
+        return new Published(submission.FirstTag);
     }
 
-    internal async ValueTask SubmitAsync(Func<Session, ulong> send, ConfirmLevel level, CancellationToken cancellation)
+    internal async ValueTask SubmitAsync(Func<Session, ulong> send, ConfirmLevel level, CancellationToken cancellation) => await DoAsync(new Submission(send, level, cancellation), cancellation).ConfigureAwait(false);
+
+    private async ValueTask<Submission> DoAsync(Submission submission, CancellationToken cancellation)
     {
-        Submission submission = new(send, level, cancellation);
         using CancellationTokenRegistration registration = cancellation.Register(submission.Cancel);
         await HandInAsync(submission, cancellation).ConfigureAwait(false);
         await submission.Over.ConfigureAwait(false);
+        return submission;
     }
 
     private async Task<T> AskAsync<T>(Func<Session, T> work, CancellationToken cancellation)
@@ -322,6 +327,7 @@ public sealed class Connection : IAsyncDisposable
         {
             using Session session = Session.Connect(_options, _giveUp.Token);
             session.Refused = Refused;
+            session.Duplicated = (number, first) => _duplicates[number] = first;
             _session = session;
             _connected.TrySetResult();
             Serve(session);
@@ -446,6 +452,7 @@ public sealed class Connection : IAsyncDisposable
             {
                 awaited.Dequeue();
                 any = true;
+                submission.FirstTag = _duplicates.Remove(submission.Number, out ulong first) ? first : null;
                 Conclude(submission, session.TakeRefusal(submission.Number));
             }
         }
@@ -453,6 +460,7 @@ public sealed class Connection : IAsyncDisposable
         if (_awaited.All(level => level.Count == 0))
         {
             session.ClearRefusals(); // Of those that nobody awaits.
+            _duplicates.Clear();
         }
 
         return any;

@@ -85,6 +85,10 @@ public sealed class Message
 
     public string? Tenant => Property(PropertyTag.Tenant);
 
+    public string? DeduplicationId => Property(PropertyTag.DeduplicationId);
+
+    public string? UniqueKey => Property(PropertyTag.UniqueKey);
+
     /// <summary>See <see cref="PublishOptions.Priority"/>; 0 when it was not set.</summary>
     public byte Priority
     {

@@ -51,6 +51,15 @@ public sealed record PublishOptions
     /// <summary>In a queue with <see cref="QueueOptions.Fair"/>: tenants take turns. 1 to 255 bytes of UTF-8.</summary>
     public string? Tenant { get; init; }
 
+    /// <summary>A second message with this id is not taken while the queue remembers it (<see cref="QueueOptions.DedupWindow"/>), and counts as published: <see cref="Session.Duplicated"/>. 1 to 255 bytes of UTF-8.</summary>
+    public string? DeduplicationId { get; init; }
+
+    /// <summary>While a message with this key is alive in the queue, another one is not taken, and counts as published: <see cref="Session.Duplicated"/>. 1 to 255 bytes of UTF-8.</summary>
+    public string? UniqueKey { get; init; }
+
+    /// <summary>How long <see cref="UniqueKey"/> is held.</summary>
+    public UniqueUntil UniqueUntil { get; init; }
+
     /// <summary>Headers: key (1 to 255 bytes of UTF-8) and value, whose type comes with it: <c>Headers = new() { ["colour"] = "blue", ["count"] = 7 }</c>.</summary>
     public Dictionary<string, HeaderValue>? Headers { get; init; }
 
@@ -58,7 +67,7 @@ public sealed record PublishOptions
     /// <exception cref="FastQException">A delay is negative, longer than <see cref="Limits.MaxDelayMilliseconds"/> or beside a moment; a time to live is out of its range; they do not fit in <see cref="Limits.MaxPropertyBytes"/>, a header's key is empty or too long, or its lists and tables lie more than <see cref="Limits.MaxValueDepth"/> deep within one another.</exception>
     public byte[] ToBytes()
     {
-        if (MessageId is null && CorrelationId is null && ReplyTo is null && ContentType is null && ContentEncoding is null && Type is null && Key is null && SchemaVersion is null && Delay is null && DeliverAt is null && TimeToLive is null && Priority is null && Group is null && Tenant is null && Headers is null)
+        if (MessageId is null && CorrelationId is null && ReplyTo is null && ContentType is null && ContentEncoding is null && Type is null && Key is null && SchemaVersion is null && Delay is null && DeliverAt is null && TimeToLive is null && Priority is null && Group is null && Tenant is null && DeduplicationId is null && UniqueKey is null && Headers is null)
         {
             return [];
         }
@@ -75,6 +84,7 @@ public sealed record PublishOptions
         Write(ref writer, PropertyTag.SchemaVersion, SchemaVersion);
         WriteTimes(ref writer);
         WriteTurn(ref writer);
+        WriteSame(ref writer);
         WriteHeaders(ref writer);
 
         return writer.Overflowed
@@ -128,6 +138,16 @@ public sealed record PublishOptions
 
         WriteKey(ref writer, PropertyTag.Group, Group, "group");
         WriteKey(ref writer, PropertyTag.Tenant, Tenant, "tenant");
+    }
+
+    private void WriteSame(ref PropertyWriter writer)
+    {
+        WriteKey(ref writer, PropertyTag.DeduplicationId, DeduplicationId, "deduplication id");
+        WriteKey(ref writer, PropertyTag.UniqueKey, UniqueKey, "unique key");
+        if (UniqueKey is not null && UniqueUntil != UniqueUntil.Settled)
+        {
+            writer.Number(PropertyTag.UniqueUntil, PropertyType.Int64, (long)UniqueUntil);
+        }
     }
 
     private static void WriteKey(ref PropertyWriter writer, PropertyTag tag, string? key, string what)

@@ -68,6 +68,12 @@ public sealed record QueueInfo
     /// <summary>See <see cref="QueueOptions.Lz4FromBytes"/>; 0: none.</summary>
     public long Lz4FromBytes { get; init; }
 
+    /// <summary>See <see cref="QueueOptions.DedupWindow"/>; zero: ids are not remembered.</summary>
+    public TimeSpan DedupWindow { get; init; }
+
+    /// <summary>See <see cref="QueueOptions.DedupByGroup"/>.</summary>
+    public bool DedupByGroup { get; init; }
+
     /// <summary>Its ways that stand still.</summary>
     public PausedWays Paused { get; init; }
 
@@ -169,6 +175,8 @@ public sealed record QueueInfo
                 FieldTag.Fair => info with { Fair = reader.Number == 1 },
                 FieldTag.FairWeights => info with { FairWeights = reader.Text },
                 FieldTag.SingleActive => info with { SingleActive = reader.Number == 1 },
+                FieldTag.DedupMilliseconds => info with { DedupWindow = TimeSpan.FromMilliseconds(reader.Number) },
+                FieldTag.DedupByGroup => info with { DedupByGroup = reader.Number == 1 },
                 FieldTag.Require => info with { Require = Requirement.TryParse(reader.Text, out RequiredProperties wanted, out _) ? wanted : RequiredProperties.None },
                 FieldTag.Lz4FromBytes => info with { Lz4FromBytes = (long)reader.Number },
                 FieldTag.DeadLettered => info with { DeadLettered = reader.Number },

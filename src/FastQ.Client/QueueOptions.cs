@@ -62,6 +62,12 @@ public sealed record QueueOptions
     /// <remarks>A sender learns it when it opens the queue; who has it open goes on as before. What is written in place (<see cref="Session.Reserve"/>) is never compressed. Limits and counts of the queue are of what is stored.</remarks>
     public long? Lz4FromBytes { get; init; }
 
+    /// <summary>So long a <see cref="PublishOptions.DeduplicationId"/> is remembered, by time, also when its message is gone. Five minutes by default, up to thirty days; zero: not at all.</summary>
+    public TimeSpan? DedupWindow { get; init; }
+
+    /// <summary>Ids are compared within a <see cref="PublishOptions.Group"/>, not within the queue. Off by default.</summary>
+    public bool? DedupByGroup { get; init; }
+
     /// <exception cref="FastQException">Something is out of range.</exception>
     internal void Write(ref FieldWriter to)
     {
@@ -85,6 +91,8 @@ public sealed record QueueOptions
         Write(ref to, FieldTag.Fair, Fair);
         Write(ref to, FieldTag.SingleActive, SingleActive);
         Write(ref to, FieldTag.Lz4FromBytes, Lz4FromBytes, "lz4");
+        Write(ref to, FieldTag.DedupMilliseconds, DedupWindow, "deduplication window");
+        Write(ref to, FieldTag.DedupByGroup, DedupByGroup);
         if (Require is RequiredProperties properties)
         {
             to.Text(FieldTag.Require, Requirement.NamesOf(properties));

@@ -352,7 +352,12 @@ public sealed unsafe partial class Session
                 string text = Encoding.UTF8.GetString(record[NoticeRecord.SizeBytes..]);
                 for (ulong number = notice.Number; number < notice.Number + notice.Count; number++)
                 {
-                    if (number > _refusalsTaken)
+                    if (number > _refusalsTaken && notice.Code == RefusalCode.Duplicate)
+                    {
+                        TakeDuplicate(number, notice.Value);
+                        _refusalsTaken = number;
+                    }
+                    else if (number > _refusalsTaken)
                     {
                         FastQException refusal = new(notice.Code, text, notice.Value, number);
                         _refused[number] = refusal;
@@ -425,6 +430,16 @@ public sealed unsafe partial class Session
         }
 
         return false;
+    }
+
+    /// <summary>The broker has one already: this counts as published.</summary>
+    private void TakeDuplicate(ulong number, ulong firstTag)
+    {
+        Duplicates++;
+        if (Duplicated is not null)
+        {
+            Duplicated(number, firstTag);
+        }
     }
 
     /// <summary>Deliveries that were no longer ours when they were settled. Their bytes are not looked at any more.</summary>

@@ -80,6 +80,12 @@ public sealed unsafe partial class Session : IDisposable
     /// <summary>Closed by this program.</summary>
     public bool IsClosed { get; private set; }
 
+    /// <summary>Messages that were not taken as the queue had them already: see <see cref="PublishOptions.DeduplicationId"/> and <see cref="PublishOptions.UniqueKey"/>. They count as published.</summary>
+    public long Duplicates { get; private set; }
+
+    /// <summary>Called for each of <see cref="Duplicates"/> with its number and the place (tag) of the one that the queue has, or had; 0 where that is not known any more, after a reconnect. Session's thread.</summary>
+    public Action<ulong, ulong>? Duplicated { get; set; }
+
     /// <summary>Called with each refusal of a message or settle as it is taken; it is also thrown by the next wait for its number, or flush. Session's thread.</summary>
     public Action<FastQException>? Refused { get; set; }
 

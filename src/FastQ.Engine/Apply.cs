@@ -82,7 +82,7 @@ public sealed partial class QueueEngine
         header.LengthBytes >= MessageHeader.SizeBytes && (place.Offset & 7) == 0 && header.Tag >= queue.Index.NextTag && (header.Tag == queue.Index.NextTag || (IsLenient && NoteMissed(queue, header.Tag)));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private void Enqueue(Queue queue, ulong tag, uint lengthBytes, Place place, MessageTerms terms)
+    private void Enqueue(Queue queue, ulong tag, uint lengthBytes, Place place, in MessageTerms terms)
     {
         ref IndexEntry entry = ref queue.Index.Add(tag);
         entry.Place(place, EntryState.Ready);
@@ -109,6 +109,11 @@ public sealed partial class QueueEngine
         if (terms.ExpiryMicros != 0)
         {
             SetExpiry(queue, tag, terms.ExpiryMicros);
+        }
+
+        if ((terms.DedupKey | terms.UniqueKey) != 0)
+        {
+            NoteSame(queue, tag, terms);
         }
 
         if (queue.HasLimits)
@@ -139,6 +144,7 @@ public sealed partial class QueueEngine
         }
 
         queue.Order?.Remove(tag);
+        queue.Unique?.Remove(tag);
         Leave(entry.Slot, entry.LengthBytes, block);
         queue.Index.Remove(tag, ref entry);
     }
@@ -325,6 +331,7 @@ public sealed partial class QueueEngine
         handed.Last = entry.State == EntryState.Ready ? Math.Max(handed.Last, tag) : handed.Last;
         entry.State = EntryState.InFlight;
         subscription.Queue.Order?.Move(tag, Standing.InHand);
+        subscription.Queue.Unique?.Start(tag);
         handed.Count++;
         handed.Again += entry.Deliveries > 0 ? 1 : 0;
         handed.RecordBytes += entry.LengthBytes;
@@ -500,6 +507,8 @@ public sealed partial class QueueEngine
         queue.Due.Dispose();
         queue.Expiry.Dispose();
         queue.Order?.Dispose();
+        queue.Ledger?.Dispose();
+        queue.Unique?.Dispose();
         queue.DyingTags.Dispose();
         ForgetAllWords(queue);
         ForgetReturned(queue);

@@ -74,6 +74,12 @@ public sealed record QueueAttributes
     /// <summary>Does it deliver in an order of its own?</summary>
     public bool IsOrdered => Priority || Fifo || Fair;
 
+    /// <summary>So long a deduplication id is remembered. 0: not at all.</summary>
+    public long DedupMilliseconds { get; init; } = Limits.DefaultDedupMilliseconds;
+
+    /// <summary>Ids are compared within a message group, not within the queue.</summary>
+    public bool DedupByGroup { get; init; }
+
     /// <summary>Properties that a message must have when it is sent.</summary>
     public RequiredProperties Require { get; init; }
 
@@ -113,6 +119,8 @@ public sealed record QueueAttributes
                 FieldTag.Fair => attributes with { Fair = NumberOf(reader) > 0 },
                 FieldTag.FairWeights => attributes with { FairWeights = reader.Text },
                 FieldTag.SingleActive => attributes with { SingleActive = NumberOf(reader) > 0 },
+                FieldTag.DedupMilliseconds => attributes with { DedupMilliseconds = NumberOf(reader) },
+                FieldTag.DedupByGroup => attributes with { DedupByGroup = NumberOf(reader) > 0 },
                 FieldTag.Lz4FromBytes => attributes with { Lz4FromBytes = NumberOf(reader) },
                 FieldTag.Require => attributes with { Require = Requirement.TryParse(reader.Text, out RequiredProperties wanted, out _) ? wanted : NoRequirement },
                 _ => attributes,
@@ -152,6 +160,8 @@ public sealed record QueueAttributes
         to.Number(FieldTag.Fair, Fair ? 1u : 0u);
         to.Number(FieldTag.SingleActive, SingleActive ? 1u : 0u);
         to.Text(FieldTag.FairWeights, FairWeights);
+        to.Number(FieldTag.DedupMilliseconds, (ulong)DedupMilliseconds);
+        to.Number(FieldTag.DedupByGroup, DedupByGroup ? 1u : 0u);
         to.Number(FieldTag.Lz4FromBytes, (ulong)Lz4FromBytes);
         to.Text(FieldTag.Require, Requirement.NamesOf(Require));
         if (DeadLetter is not null)
@@ -166,6 +176,7 @@ public sealed record QueueAttributes
     {
         return OutOf("lease", LeaseMilliseconds, Limits.MinLeaseMilliseconds, Limits.MaxLeaseMilliseconds)
             ?? OutOf("delay", DelayMilliseconds, 0, Limits.MaxDelayMilliseconds)
+            ?? OutOf("the deduplication window", DedupMilliseconds, 0, Limits.MaxDedupMilliseconds)
             ?? OutOf("ttl", TtlMilliseconds, 0, Limits.MaxDelayMilliseconds)
             ?? OutOf("the back-off's first wait", BackoffFirstMilliseconds, 0, Limits.MaxDelayMilliseconds)
             ?? OutOf("the back-off's longest wait", BackoffMostMilliseconds, 1, Limits.MaxDelayMilliseconds)
@@ -193,6 +204,8 @@ public sealed record QueueAttributes
         Compare(differences, "max-length", MaxLength, other.MaxLength, "");
         Compare(differences, "max-bytes", MaxBytes, other.MaxBytes, "");
         Compare(differences, "max-message-size", MaxMessageSize, other.MaxMessageSize, "");
+        Compare(differences, "the deduplication window", DedupMilliseconds, other.DedupMilliseconds, " ms");
+        Compare(differences, "deduplication by group", DedupByGroup, other.DedupByGroup);
         Compare(differences, "priority", Priority, other.Priority);
         Compare(differences, "the share of low priorities", PriorityShare, other.PriorityShare, " of a hundred");
         Compare(differences, "fifo", Fifo, other.Fifo);
@@ -242,6 +255,17 @@ public sealed record QueueAttributes
 
     /// <summary>What a group or a tenant is known by.</summary>
     public static ulong HashOf(ReadOnlySpan<byte> key) => XxHash3.HashToUInt64(key);
+
+    /// <summary>What a deduplication id, or a unique key, is known by; never 0.</summary>
+    public static UInt128 KeyOf(ReadOnlySpan<byte> group, ReadOnlySpan<byte> id)
+    {
+        Span<byte> text = stackalloc byte[2 * Limits.MaxNameBytes + 1];
+        text[0] = (byte)group.Length;
+        group.CopyTo(text[1..]);
+        id.CopyTo(text[(1 + group.Length)..]);
+        UInt128 key = XxHash128.HashToUInt128(text[..(1 + group.Length + id.Length)]);
+        return key == 0 ? 1 : key;
+    }
 
     /// <summary>The weights of tenants by the hash of their keys; null: none is named. The text is known to be right.</summary>
     public Dictionary<ulong, int>? TenantWeights() => TryParseWeights(FairWeights, out Dictionary<ulong, int>? weights) ? weights : null;

@@ -7,10 +7,20 @@ namespace FastQ.Engine;
 // thousands of them ready, or lets them die. What is in flight does not expire: it does when it comes back.
 
 /// <summary>What a message and its queue say of when it is delivered: dates by interval time, 0: none; and its traits, where the queue has an order of its own.</summary>
-internal readonly record struct MessageTerms(long DueMicros, long ExpiryMicros, Traits Traits);
+internal readonly record struct MessageTerms(long DueMicros, long ExpiryMicros, Traits Traits)
+{
+    /// <summary>A hash of its deduplication id; 0: it has none, or its queue does not look. The next likewise.</summary>
+    public UInt128 DedupKey { get; init; }
+
+    public UInt128 UniqueKey { get; init; }
+
+    public bool UniqueUntilStarted { get; init; }
+}
 
 public sealed partial class QueueEngine
 {
+    private const long LedgerStepMicros = 1_000_000;
+
     /// <summary>May this message have terms of its own, or from its queue?</summary>
     private static bool HasTerms(Queue queue, in MessageHeader header) => header.PropertyBytes != 0 || queue.GivesTerms;
 
@@ -35,6 +45,9 @@ public sealed partial class QueueEngine
                 PropertyTag.Priority => TryOnce(reader, PropertyType.Int64, 0, byte.MaxValue, ref wish.Priority),
                 PropertyTag.Group => TryOnce(reader, ref wish.Group),
                 PropertyTag.Tenant => TryOnce(reader, ref wish.Tenant),
+                PropertyTag.DeduplicationId => TryOnce(reader, ref wish.DedupId),
+                PropertyTag.UniqueKey => TryOnce(reader, ref wish.UniqueKey),
+                PropertyTag.UniqueUntil => TryOnce(reader, PropertyType.Int64, 0, (long)UniqueUntil.Started, ref wish.UniqueUntil),
                 PropertyTag.Death or PropertyTag.Origin => header.Kind != RecordKind.Message,
                 _ => true,
             };
@@ -45,6 +58,11 @@ public sealed partial class QueueEngine
         }
 
         terms = TermsFrom(queue, wish);
+        if (header.Kind == RecordKind.Message)
+        {
+            terms = WithKeys(queue, terms, wish); // What moves within the broker is no publish.
+        }
+
         return !reader.IsMalformed && (wish.Delay is null || wish.At is null);
     }
 
@@ -57,6 +75,9 @@ public sealed partial class QueueEngine
         public long? Priority;
         public ReadOnlySpan<byte> Group;
         public ReadOnlySpan<byte> Tenant;
+        public ReadOnlySpan<byte> DedupId;
+        public ReadOnlySpan<byte> UniqueKey;
+        public long? UniqueUntil;
     }
 
     /// <summary>A key: text of 1 to <see cref="Limits.MaxNameBytes"/> bytes.</summary>
@@ -90,6 +111,13 @@ public sealed partial class QueueEngine
         long lives = Math.Min(wish.Ttl ?? long.MaxValue, ofQueue == 0 ? long.MaxValue : ofQueue);
         return new MessageTerms(due, lives == long.MaxValue ? 0 : Math.Max(due, IntervalMicros) + lives * 1000, queue.Attributes.IsOrdered ? TraitsFrom(queue.Attributes, wish) : default);
     }
+
+    private static MessageTerms WithKeys(Queue queue, in MessageTerms terms, in Wish wish) => wish.DedupId.IsEmpty && wish.UniqueKey.IsEmpty ? terms : terms with
+    {
+        DedupKey = wish.DedupId.IsEmpty || queue.Attributes.DedupMilliseconds == 0 ? 0 : QueueAttributes.KeyOf(queue.Attributes.DedupByGroup ? wish.Group : default, wish.DedupId),
+        UniqueKey = wish.UniqueKey.IsEmpty ? 0 : QueueAttributes.KeyOf(default, wish.UniqueKey),
+        UniqueUntilStarted = wish.UniqueUntil == (long)UniqueUntil.Started,
+    };
 
     /// <summary>Groups and tenants are known by a hash of their keys: two that share one share a turn, and nothing else.</summary>
     private static Traits TraitsFrom(QueueAttributes attributes, in Wish wish)
@@ -203,9 +231,12 @@ public sealed partial class QueueEngine
     }
 
     /// <summary>When something of this queue falls due next.</summary>
-    private static long NextDate(Queue queue)
+    private long NextDate(Queue queue)
     {
         long due = queue.Due.TryPeek(out TimedTag first) ? first.AtMicros : long.MaxValue;
+        // Ids whose time is over are cleared away some at a time, and never more often than each second.
+        long seen = queue.Ledger is { Count: > 0 } ledger ? Math.Max(ledger.Clear(0, 0), IntervalMicros + LedgerStepMicros) : long.MaxValue;
+        due = Math.Min(due, seen);
         return TryPeekExpiry(queue, out TimedTag oldest) ? Math.Min(due, oldest.AtMicros) : due;
     }
 }

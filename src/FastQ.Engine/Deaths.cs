@@ -102,6 +102,7 @@ public sealed partial class QueueEngine
 
         queue.Expiry.Remove(tag);
         queue.Order?.Remove(tag);
+        queue.Unique?.Remove(tag);
         entry.State = EntryState.Dying;
         entry.Generation = (ushort)reason;
         queue.Dying++;

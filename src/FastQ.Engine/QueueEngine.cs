@@ -171,15 +171,20 @@ public sealed partial class QueueEngine : IDisposable
             return Decision.Refuse(RefusalCode.TooLarge, (ulong)_limits.MaxMessageBytes, "The broker's max-message-size");
         }
 
-        if (queue.HasLimits && JudgeSent(queue, record, header) is { IsTaken: false } beyond)
-        {
-            return beyond;
-        }
-
         MessageTerms terms = default;
         if (HasTerms(queue, header) && !TryTermsOf(queue, record, header, out terms))
         {
             return Decision.Refuse(RefusalCode.BadArgument);
+        }
+
+        if ((terms.DedupKey | terms.UniqueKey) != 0 && JudgeSame(queue, terms) is { IsTaken: false } same)
+        {
+            return same;
+        }
+
+        if (queue.HasLimits && JudgeSent(queue, record, header) is { IsTaken: false } beyond)
+        {
+            return beyond;
         }
 
         if ((queue.Index.NeedsMemory || queue.GivesTerms || terms != default) && !_pages.HasRoom)

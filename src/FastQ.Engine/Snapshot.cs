@@ -10,7 +10,7 @@ namespace FastQ.Engine;
 // The persistent state as bytes, and back. A snapshot is as hostile as any file: every count, link and length is checked, and what can
 // be counted again is counted again.
 //
-//   | version, clocks, next ids | producers | queues: attributes, counts, entries, times of the delayed, expiries, words of the dying, traits, sweep | subscriptions: open deliveries | slots | end mark |
+//   | version, clocks, next ids | producers | queues: attributes, counts, entries, times of the delayed, expiries, words of the dying, traits, sweep, deduplication ids, unique keys | subscriptions: open deliveries | slots | end mark |
 
 public sealed partial class QueueEngine
 {
@@ -113,7 +113,12 @@ public sealed partial class QueueEngine
             for (ulong tag = q.Index.Next(0, q.Index.NextTag); tag < q.Index.NextTag; tag = q.Index.Next(tag + 1, q.Index.NextTag))
             {
                 IndexEntry e = q.Index.Find(tag);
-                to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"  {tag} {e.State} at {e.Slot}:{e.Offset} length {e.LengthBytes} deliveries {e.Deliveries} generation {e.Generation}{(q.Due.TryFind(tag, out long due) ? $" due {due}" : "")}{(q.Expiry.TryFind(tag, out long expiry) ? $" expires {expiry}" : "")}{(q.Words is not null && q.Words.TryGetValue(tag, out byte[]? words) ? $" words {Convert.ToHexString(words)}" : "")}{(q.Order is not null && q.Order.TryFind(tag, out Traits traits) ? $" {traits}" : "")}"));
+                to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"  {tag} {e.State} at {e.Slot}:{e.Offset} length {e.LengthBytes} deliveries {e.Deliveries} generation {e.Generation}{(q.Due.TryFind(tag, out long due) ? $" due {due}" : "")}{(q.Expiry.TryFind(tag, out long expiry) ? $" expires {expiry}" : "")}{(q.Words is not null && q.Words.TryGetValue(tag, out byte[]? words) ? $" words {Convert.ToHexString(words)}" : "")}{(q.Order is not null && q.Order.TryFind(tag, out Traits traits) ? $" {traits}" : "")}{(q.Unique is not null && q.Unique.TryFind(tag, out UInt128 unique, out bool untilStarted) ? $" unique {unique:x} {untilStarted}" : "")}"));
+            }
+
+            foreach ((UInt128 key, ulong tag, long until) in q.Ledger?.Rows(IntervalMicros) ?? [])
+            {
+                to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"  id {key:x} of {tag} until {until}"));
             }
         }
 
@@ -155,7 +160,7 @@ public sealed partial class QueueEngine
         }
     }
 
-    private static void SaveQueue(IBufferWriter<byte> to, Queue queue)
+    private void SaveQueue(IBufferWriter<byte> to, Queue queue)
     {
         Number(to, queue.Id);
         Number(to, (ulong)queue.Name.Length);
@@ -189,6 +194,7 @@ public sealed partial class QueueEngine
         SaveWords(to, queue);
         SaveTraits(to, queue);
         SaveSweep(to, queue);
+        SaveKeys(to, queue);
     }
 
     /// <summary>| length | fields |</summary>
@@ -240,6 +246,33 @@ public sealed partial class QueueEngine
             Number(to, tag);
             Number(to, (ulong)words.Length);
             to.Write(words);
+        }
+
+        Number(to, 0);
+    }
+
+    /// <summary>| tag, until when, id (2 numbers) | ... | 0 | tag, until it is started (or settled), key (2 numbers) | ... | 0 |</summary>
+    private void SaveKeys(IBufferWriter<byte> to, Queue queue)
+    {
+        foreach ((UInt128 key, ulong tag, long until) in queue.Ledger?.Rows(IntervalMicros) ?? [])
+        {
+            Number(to, tag);
+            Number(to, (ulong)until);
+            Number(to, (ulong)key);
+            Number(to, (ulong)(key >> 64));
+        }
+
+        Number(to, 0);
+        ulong end = queue.Index.NextTag;
+        for (ulong tag = queue.Index.Next(0, end); tag < end && queue.Unique is { Count: > 0 } unique; tag = queue.Index.Next(tag + 1, end))
+        {
+            if (unique.TryFind(tag, out UInt128 key, out bool untilStarted))
+            {
+                Number(to, tag);
+                Number(to, untilStarted ? 1u : 0u);
+                Number(to, (ulong)key);
+                Number(to, (ulong)(key >> 64));
+            }
         }
 
         Number(to, 0);
@@ -456,7 +489,7 @@ public sealed partial class QueueEngine
 
         // A deletion frees entries in their order: one that it has passed over would never be freed, nor its slot.
         queue.Index.SetNextTag(nextTag);
-        return !loader.HasFailed && !(queue.IsDeleted && queue.Index.Next(0, queue.PurgeNext) < queue.PurgeNext) && LoadTimes(loader, queue) && LoadExpiries(loader, queue) && LoadWords(loader, queue) && LoadTraits(loader, queue) && LoadSweep(loader, queue);
+        return !loader.HasFailed && !(queue.IsDeleted && queue.Index.Next(0, queue.PurgeNext) < queue.PurgeNext) && LoadTimes(loader, queue) && LoadExpiries(loader, queue) && LoadWords(loader, queue) && LoadTraits(loader, queue) && LoadSweep(loader, queue) && LoadKeys(loader, queue);
     }
 
     /// <summary>Is it a state that there is, and of what is dying a reason that there is?</summary>
@@ -524,6 +557,38 @@ public sealed partial class QueueEngine
         if (queue.Sweep.State == SweepState.Running)
         {
             _sweeping.Enqueue(queue);
+        }
+
+        return !loader.HasFailed;
+    }
+
+    private bool LoadKeys(Loader loader, Queue queue)
+    {
+        for (ulong tag = loader.Number(); tag != 0; tag = loader.Number())
+        {
+            ulong until = loader.Number();
+            UInt128 key = loader.Number() | ((UInt128)loader.Number() << 64);
+            if (loader.HasFailed || tag >= queue.Index.NextTag || until <= (ulong)IntervalMicros || until > LatestMicros || key == 0 || queue.IsDeleted || queue.Ledger?.TryFind(key, 0, out _) == true)
+            {
+                return false;
+            }
+
+            queue.MakeLedger().Add(key, tag, (long)until, IntervalMicros);
+        }
+
+        ulong last = 0;
+        for (ulong tag = loader.Number(); tag != 0; tag = loader.Number())
+        {
+            ulong untilStarted = loader.Number();
+            UInt128 key = loader.Number() | ((UInt128)loader.Number() << 64);
+            ref IndexEntry entry = ref queue.Index.Find(tag);
+            if (loader.HasFailed || tag <= last || untilStarted > 1 || key == 0 || queue.IsDeleted || Unsafe.IsNullRef(ref entry) || entry.State == EntryState.Dying || queue.Unique?.TryFind(key, out _) == true)
+            {
+                return false;
+            }
+
+            queue.MakeUnique().Add(key, tag, untilStarted == 1);
+            last = tag;
         }
 
         return !loader.HasFailed;

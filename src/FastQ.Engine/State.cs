@@ -28,6 +28,12 @@ internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, Pa
     /// <summary>Of messages that came while the queue had an order of its own; null: none ever did.</summary>
     public DeliveryOrder? Order { get; private set; }
 
+    /// <summary>Deduplication ids; null: none ever came.</summary>
+    public Ledger? Ledger { get; private set; }
+
+    /// <summary>Messages of which it holds one a key; null: none ever came.</summary>
+    public UniqueKeys? Unique { get; private set; }
+
     /// <summary>No message that is ready and not in the heap has a lower tag: dispatch takes the lowest first.</summary>
     public ulong Cursor { get; set; } = 1;
 
@@ -133,6 +139,10 @@ internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, Pa
     /// <summary>Would so many more messages, of so many bytes together, be more than may wait?</summary>
     public bool Exceeds(long more, long bytes) => (Attributes.MaxLength != 0 && Ready + Delayed + more > Attributes.MaxLength) || (Attributes.MaxBytes != 0 && WaitingBytes + bytes > Attributes.MaxBytes);
 
+    public Ledger MakeLedger() => Ledger ??= new Ledger(pages);
+
+    public UniqueKeys MakeUnique() => Unique ??= new UniqueKeys(pages);
+
     /// <summary>The order, made when it is needed first.</summary>
     public DeliveryOrder MakeOrder()
     {
@@ -199,6 +209,8 @@ internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, Pa
         Due.Dispose();
         Expiry.Dispose();
         Order?.Dispose();
+        Ledger?.Dispose();
+        Unique?.Dispose();
         Returned.Dispose();
         Lasts.Dispose();
         DyingTags.Dispose();

@@ -115,6 +115,8 @@ public enum FieldTag : ushort
     Rate = 94,
     Done = 95,
     Failed = 96,
+    DedupMilliseconds = 97,
+    DedupByGroup = 98,
 
     // More of queues.
     Require = 100,

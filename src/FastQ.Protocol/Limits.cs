@@ -41,6 +41,12 @@ public static class Limits
     /// <summary>Text that says which messages of a queue are meant.</summary>
     public const int MaxFilterBytes = 512;
 
+    /// <summary>How long a deduplication id is remembered where nobody says otherwise: five minutes.</summary>
+    public const long DefaultDedupMilliseconds = 5 * 60 * 1000;
+
+    /// <summary>The longest: thirty days.</summary>
+    public const long MaxDedupMilliseconds = 30L * 24 * 3600 * 1000;
+
     /// <summary>Deaths that a message's story tells of one by one, the latest ones.</summary>
     public const int MaxDeaths = 8;
 

@@ -47,6 +47,15 @@ public enum PropertyTag : byte
     /// <summary>A key (Text, 1 to 255 bytes): in a fair queue tenants take turns.</summary>
     Tenant = 37,
 
+    /// <summary>A key (Text, 1 to 255 bytes): a second message with it is not taken within the queue's window, and answered as a duplicate.</summary>
+    DeduplicationId = 38,
+
+    /// <summary>A key (Text, 1 to 255 bytes): while a message with it is alive in its queue, another one is not taken, and answered as a duplicate.</summary>
+    UniqueKey = 39,
+
+    /// <summary>How long <see cref="UniqueKey"/> is held (Int64): see <see cref="Protocol.UniqueUntil"/>; when it is not there, until the message is settled.</summary>
+    UniqueUntil = 40,
+
     // From 64 on: what the broker alone writes.
 
     /// <summary>A death (Bytes): fields. The latest stands first.</summary>

@@ -281,6 +281,16 @@ public enum DeathReason : byte
     Overflow = 4,
 }
 
+/// <summary>How long the unique key of a message is held.</summary>
+public enum UniqueUntil : byte
+{
+    /// <summary>Until it is accepted, or dies.</summary>
+    Settled = 0,
+
+    /// <summary>Until it goes to a consumer first.</summary>
+    Started = 1,
+}
+
 /// <summary>Ways of a queue that stand still. Bits.</summary>
 [Flags]
 public enum PausedWays : byte

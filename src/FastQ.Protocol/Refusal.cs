@@ -34,6 +34,7 @@ public enum RefusalCode : ushort
     UnknownNamespace = 27,
     Paused = 28,
     MissingProperty = 29,
+    Duplicate = 30,
 }
 
 /// <summary>One row of the table of refusals: the code as scripts see it, what it means, and what to do.</summary>
@@ -76,6 +77,7 @@ public readonly record struct Refusal(RefusalCode Code, string Name, string Caus
         new(RefusalCode.UnknownNamespace, "unknown-namespace", "No namespace has this name.", "Use the namespace 'default'."),
         new(RefusalCode.Paused, "paused", "The queue is paused and takes no new messages.", "Wait, or let it go on: fastq queue resume NAME."),
         new(RefusalCode.MissingProperty, "missing-property", "The message lacks a property that its queue demands.", "Set it; fastq queue show NAME lists what is demanded."),
+        new(RefusalCode.Duplicate, "duplicate", "The message was taken before: the first one counts.", "Nothing to do; the value is the first one's place in its queue."),
     ];
 
     /// <summary>All rows, ordered by code; the code is the index.</summary>

@@ -32,11 +32,13 @@ internal static class PublishCommand
         Option<byte?> priority = new("--priority") { Description = "0 to 255: higher ones go first, in a queue with --priority (0).", HelpName = "N", CustomParser = ParsePriority };
         Option<string?> group = new("--group") { Description = "In a --fifo queue: messages of one group go one after the other.", HelpName = "G" };
         Option<string?> tenant = new("--tenant") { Description = "In a --fair queue: tenants take turns.", HelpName = "T" };
+        Option<string?> dedup = new("--dedup-id") { Description = "A second message with this id is not taken within the queue's window (queue create --dedup-window), and counts as published.", HelpName = "ID" };
+        Option<string?> unique = new("--unique") { Description = "While a message with this key is in the queue, or with a consumer, another one is not taken, and counts as published.", HelpName = "KEY" };
         Option<DateTimeOffset?> at = new("--at") { Description = "Nobody gets it before this moment, as 2030-01-31T08:00:00Z; without a zone it is local time.", HelpName = "TIME", CustomParser = ParseMoment };
         (Option<string> socket, Option<TimeSpan> patience, Option<bool> json) = (Shared.Socket(), Shared.Patience(), Shared.Json());
         Command command = new("publish", "Publish messages and wait until all are confirmed; rides out restarts of the broker.\n\nExamples:\n  fastq publish work --body hello\n  fastq publish work --file lines.txt --confirm written\n  fastq publish work --body hello --type greeting --header colour=blue --header count:int=7\n  tail -f app.log | fastq publish logs -")
         {
-            queue, input, body, file, count, confirm, header, id, type, correlation, replyTo, contentType, key, schema, priority, group, tenant, delay, life, at, socket, patience, json,
+            queue, input, body, file, count, confirm, header, id, type, correlation, replyTo, contentType, key, schema, priority, group, tenant, dedup, unique, delay, life, at, socket, patience, json,
         };
         command.Validators.Add(result =>
         {
@@ -67,6 +69,8 @@ internal static class PublishCommand
                 Priority = parsed.GetValue(priority),
                 Group = parsed.GetValue(group),
                 Tenant = parsed.GetValue(tenant),
+                DeduplicationId = parsed.GetValue(dedup),
+                UniqueKey = parsed.GetValue(unique),
                 Delay = parsed.GetValue(delay),
                 DeliverAt = parsed.GetValue(at),
                 TimeToLive = parsed.GetValue(life),
@@ -162,6 +166,7 @@ internal static class PublishCommand
                     writer.WriteNumber("sent", _sent);
                     writer.WriteNumber("confirmed", _sent - refused);
                     writer.WriteNumber("refused", refused);
+                    writer.WriteNumber("duplicates", session.Duplicates);
                     writer.WriteString("confirm", level.ToString().ToUpperInvariant() switch { "NONE" => "none", "ACCEPTED" => "accepted", "WRITTEN" => "written", _ => "durable" });
                     writer.WriteNumber("seconds", seconds);
                     writer.WriteNumber("reconnects", session.Reconnects);
@@ -171,7 +176,7 @@ internal static class PublishCommand
             }
             else
             {
-                Console.Error.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{_sent} sent, {_sent - refused} confirmed"));
+                Console.Error.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{_sent} sent, {_sent - refused} confirmed{(session.Duplicates == 0 ? "" : $", {session.Duplicates} were there already")}"));
             }
 
             if (refusal is null)

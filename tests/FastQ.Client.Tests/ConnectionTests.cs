@@ -180,6 +180,25 @@ public sealed class ConnectionTests : IDisposable
     }
 
     [Fact]
+    public async Task A_duplicate_counts_as_published_and_tells_the_place_of_the_first()
+    {
+        await using Connection connection = await ConnectAsync();
+        QueueInfo declared = await connection.DeclareQueueAsync("q", new QueueOptions { DedupWindow = TimeSpan.FromHours(1) }, Cancellation);
+        Assert.Equal((TimeSpan.FromHours(1), false), (declared.DedupWindow, declared.DedupByGroup));
+        await connection.PublishAsync("q", new byte[1], cancellation: Cancellation);
+        Published first = await connection.PublishAsync("q", new byte[1], new PublishOptions { DeduplicationId = "a" }, Cancellation);
+        Published second = await connection.PublishAsync("q", new byte[1], new PublishOptions { DeduplicationId = "a" }, Cancellation);
+        Assert.Equal((false, null, true, 2ul), (first.IsDuplicate, first.FirstTag, second.IsDuplicate, second.FirstTag));
+        await connection.PublishAsync("q", new byte[1], new PublishOptions { UniqueKey = "u" }, Cancellation);
+        Assert.Equal(3ul, (await connection.PublishAsync("q", new byte[1], new PublishOptions { UniqueKey = "u", Confirm = ConfirmLevel.Written }, Cancellation)).FirstTag);
+        Assert.Equal((3ul, 3L), ((await connection.GetQueueAsync("q", Cancellation)).Published, (await connection.GetQueueAsync("q", Cancellation)).Ready));
+        Message message = await TakeAsync(connection, "q", one => one.AcceptAsync(cancellation: Cancellation));
+        Assert.Null(message.DeduplicationId);
+        FastQException empty = await Assert.ThrowsAsync<FastQException>(async () => await connection.PublishAsync("q", new byte[1], new PublishOptions { DeduplicationId = "" }, Cancellation));
+        Assert.Equal(RefusalCode.BadArgument, empty.Code);
+    }
+
+    [Fact]
     public async Task Messages_come_by_priority_tenants_take_turns_and_a_group_waits_for_its_first()
     {
         await using Connection connection = await ConnectAsync();

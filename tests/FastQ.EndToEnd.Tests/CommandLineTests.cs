@@ -431,6 +431,24 @@ public class CommandLineTests
     }
 
     [Fact]
+    public void A_message_of_the_same_deduplication_id_or_key_is_taken_once_over_a_kill_too()
+    {
+        using TestBroker broker = new();
+        broker.Run("queue", "create", "work", "--dedup-window", "1h");
+        Assert.Equal(0, broker.Run("publish", "work", "--body", "a", "--dedup-id", "17", "--json").Json.GetProperty("duplicates").GetInt32());
+        broker.Run("publish", "work", "--body", "b", "--unique", "k");
+        broker.Kill();
+        broker.Start();
+        JsonElement again = broker.Run("publish", "work", "--body", "a", "--dedup-id", "17", "--json").Json;
+        Assert.Equal((1, 1, 0, 1), (again.GetProperty("sent").GetInt32(), again.GetProperty("confirmed").GetInt32(), again.GetProperty("refused").GetInt32(), again.GetProperty("duplicates").GetInt32()));
+        Assert.Contains("1 were there already", broker.Run("publish", "work", "--body", "b", "--unique", "k").Error, StringComparison.Ordinal);
+        Assert.Equal("a\nb\n", broker.Run("consume", "work").Output);
+        Assert.Equal(1, broker.Run("publish", "work", "--body", "a", "--dedup-id", "17", "--json").Json.GetProperty("duplicates").GetInt32());
+        Assert.Equal(0, broker.Run("publish", "work", "--body", "b", "--unique", "k", "--json").Json.GetProperty("duplicates").GetInt32());
+        Assert.Equal(3600, broker.Run("queue", "show", "work", "--json").Json.GetProperty("dedupWindowSeconds").GetInt32());
+    }
+
+    [Fact]
     public void A_message_is_moved_changed_and_deleted_by_its_id()
     {
         using TestBroker broker = new();

@@ -127,6 +127,10 @@ public sealed class SnapshotTests
             ("traits tag", [77, Most]),
             ("traits priority", [256, Negative]),
             ("sweep state", [1, 4]),
+            ("dedup tag", [Most]),
+            ("dedup until", [0, Latest + 1, Negative]),
+            ("unique tag", [77, Most]),
+            ("unique until started", [2, Negative]),
             ("due", [0, Latest + 1, Negative]),
             ("entry tag", [Most]),
             ("subscription id", [0, 2]),
@@ -222,6 +226,16 @@ public sealed class SnapshotTests
                 at += targetBytes;
                 int filterBytes = (int)Next("sweep filter bytes");
                 at += filterBytes;
+            }
+
+            while (Next("dedup tag") != 0)
+            {
+                All("dedup", "until", "low", "high");
+            }
+
+            while (Next("unique tag") != 0)
+            {
+                All("unique", "until started", "low", "high");
             }
         }
 

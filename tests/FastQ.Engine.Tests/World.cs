@@ -85,6 +85,9 @@ internal sealed class World : IDisposable
         world.Engine.Hold(sub, true); // What came back of "a" stays there.
         world.AddDeaths(producer, other);
         world.AddTurns(producer, other);
+        uint same = world.Declare("same");
+        world.Publish(producer, same, properties: Same(dedupId: "d", uniqueKey: "u"));
+        world.Publish(producer, same, properties: Same(dedupId: "e"));
         Assert.True(world.StartSweep(b, new SweepView(SweepAction.Move, 0, 0, "a", "type=x", 7, default, 0, 0)).IsTaken);
         world.Engine.Hold(sub, false);
         return world;
@@ -271,7 +274,23 @@ internal sealed class World : IDisposable
         return writer.Written.ToArray();
     }
 
-    /// <summary>The wall clock, microseconds.
+    /// <summary>Properties that say of what it is one.</summary>
+    public static byte[] Same(string dedupId = "", string uniqueKey = "", UniqueUntil until = UniqueUntil.Settled, string group = "")
+    {
+        PropertyWriter writer = new(new byte[1024]);
+        foreach ((PropertyTag tag, string key) in new[] { (PropertyTag.DeduplicationId, dedupId), (PropertyTag.UniqueKey, uniqueKey), (PropertyTag.Group, group) })
+        {
+            if (key.Length > 0)
+            {
+                writer.Text(tag, key);
+            }
+        }
+
+        writer.Number(PropertyTag.UniqueUntil, PropertyType.Int64, (long)until);
+        return writer.Written.ToArray();
+    }
+
+    /// <summary>The wall clock, microseconds.</summary>
     public long WallMicros => IntervalMicros + 1_700_000_000_000_000;
 
     /// <summary>As <see cref="Publish"/>, in the batch that was begun.</summary>
@@ -419,7 +438,7 @@ internal sealed class World : IDisposable
     }
 
     /// <summary>Moves up to so many messages that died to their dead-letter queues, as the broker does; their story is that of the last death alone.</summary>
-    public List<(DyingMessage Message, uint Target, ulong Tag, int Bytes)> Bury(int most = int.MaxValue)
+    public List<(DyingMessage Message, uint Target, ulong Tag, int Bytes)> Bury(int most = int.MaxValue, byte[]? properties = null)
     {
         Begin(0);
         List<(DyingMessage, uint, ulong, int)> buried = [];
@@ -431,7 +450,7 @@ internal sealed class World : IDisposable
                 target = Declare(message.Target, QueueAttributes.OfDeadLetters);
             }
 
-            byte[] record = LetterOf(message, target);
+            byte[] record = LetterOf(message, target, properties);
             Place place = NextPlace(record.Length);
             Decision decision = Engine.TakeIn(record, place, Block);
             if (!decision.IsTaken)
@@ -453,13 +472,14 @@ internal sealed class World : IDisposable
     }
 
     /// <summary>A dead letter whose story is where it died last.</summary>
-    public static byte[] LetterOf(in DyingMessage message, uint target)
+    public static byte[] LetterOf(in DyingMessage message, uint target, byte[]? more = null)
     {
         FieldWriter death = new(new byte[64]);
         death.Number(FieldTag.Queue, message.Queue);
         death.Number(FieldTag.Tag, message.Tag);
-        PropertyWriter properties = new(new byte[128]);
+        PropertyWriter properties = new(new byte[512]);
         properties.Bytes(PropertyTag.Death, death.Written);
+        properties.Raw(more);
         byte[] record = new byte[MessageHeader.SizeBytes + properties.Length + 10];
         MemoryMarshal.Write(record, new MessageHeader { LengthBytes = (uint)record.Length, Kind = RecordKind.DeadLetter, PropertyBytes = (ushort)properties.Length, Queue = target });
         properties.Written.CopyTo(record.AsSpan(MessageHeader.SizeBytes));
