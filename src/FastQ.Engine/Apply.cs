@@ -66,13 +66,18 @@ public sealed partial class QueueEngine
             return false;
         }
 
-        MessageTerms terms = default;
-        if (HasTerms(queue, header) && !TryTermsOf(queue, record, header, out terms))
+        if (!HasTerms(queue, header))
+        {
+            Enqueue(queue, header.Tag, header.LengthBytes, place);
+            return true;
+        }
+
+        if (!TryTermsOf(queue, record, header, out MessageTerms terms))
         {
             return false;
         }
 
-        Enqueue(queue, header.Tag, header.LengthBytes, place, terms);
+        EnqueueOnTerms(queue, header.Tag, header.LengthBytes, place, terms);
         return true;
     }
 
@@ -82,12 +87,17 @@ public sealed partial class QueueEngine
         header.LengthBytes >= MessageHeader.SizeBytes && (place.Offset & 7) == 0 && header.Tag >= queue.Index.NextTag && (header.Tag == queue.Index.NextTag || (IsLenient && NoteMissed(queue, header.Tag)));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private void Enqueue(Queue queue, ulong tag, uint lengthBytes, Place place, in MessageTerms terms)
+    private void Enqueue(Queue queue, ulong tag, uint lengthBytes, Place place)
     {
-        ref IndexEntry entry = ref queue.Index.Add(tag);
-        entry.Place(place, EntryState.Ready);
-        entry.LengthBytes = lengthBytes;
-        queue.WaitingBytes += lengthBytes - MessageHeader.SizeBytes;
+        _ = ref AddTo(queue, tag, lengthBytes, place);
+        queue.Ready++;
+        Book(queue, lengthBytes, place);
+    }
+
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private void EnqueueOnTerms(Queue queue, ulong tag, uint lengthBytes, Place place, in MessageTerms terms)
+    {
+        ref IndexEntry entry = ref AddTo(queue, tag, lengthBytes, place);
         if (queue.Attributes.IsOrdered)
         {
             queue.MakeOrder().Add(tag, terms.Traits);
@@ -116,6 +126,23 @@ public sealed partial class QueueEngine
             NoteSame(queue, tag, terms);
         }
 
+        Book(queue, lengthBytes, place);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static ref IndexEntry AddTo(Queue queue, ulong tag, uint lengthBytes, Place place)
+    {
+        ref IndexEntry entry = ref queue.Index.Add(tag);
+        entry.Place(place, EntryState.Ready);
+        entry.LengthBytes = lengthBytes;
+        queue.WaitingBytes += lengthBytes - MessageHeader.SizeBytes;
+        return ref entry;
+    }
+
+    /// <summary>A message was added, and it is known how it stands.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private void Book(Queue queue, uint lengthBytes, Place place)
+    {
         if (queue.HasLimits)
         {
             LookIfOver(queue);
@@ -143,8 +170,11 @@ public sealed partial class QueueEngine
             queue.Expiry.Remove(tag);
         }
 
-        queue.Order?.Remove(tag);
-        queue.Unique?.Remove(tag);
+        if (queue.KeepsMore)
+        {
+            queue.Forget(tag);
+        }
+
         Leave(entry.Slot, entry.LengthBytes, block);
         queue.Index.Remove(tag, ref entry);
     }
@@ -330,8 +360,11 @@ public sealed partial class QueueEngine
     {
         handed.Last = entry.State == EntryState.Ready ? Math.Max(handed.Last, tag) : handed.Last;
         entry.State = EntryState.InFlight;
-        subscription.Queue.Order?.Move(tag, Standing.InHand);
-        subscription.Queue.Unique?.Start(tag);
+        if (subscription.Queue.KeepsMore)
+        {
+            subscription.Queue.Start(tag);
+        }
+
         handed.Count++;
         handed.Again += entry.Deliveries > 0 ? 1 : 0;
         handed.RecordBytes += entry.LengthBytes;

@@ -101,8 +101,7 @@ public sealed partial class QueueEngine
         }
 
         queue.Expiry.Remove(tag);
-        queue.Order?.Remove(tag);
-        queue.Unique?.Remove(tag);
+        queue.Forget(tag);
         entry.State = EntryState.Dying;
         entry.Generation = (ushort)reason;
         queue.Dying++;
@@ -167,7 +166,7 @@ public sealed partial class QueueEngine
             return false;
         }
 
-        Enqueue(target, header.Tag, header.LengthBytes, place, terms);
+        EnqueueOnTerms(target, header.Tag, header.LengthBytes, place, terms);
         return true;
     }
 

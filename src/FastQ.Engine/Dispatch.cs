@@ -72,6 +72,7 @@ public sealed partial class QueueEngine
         ulong first = last != 0 ? last : FirstPlain(queue, out source);
         Invariant.Holds(first != 0);
         most = last != 0 ? 1 : most;
+        bool isOrdered = queue.Order?.Contains(first) == true; // Then the whole run is.
         long leaseEnd = IntervalMicros + to.LeaseMilliseconds * 1000;
         ulong firstDelivery = to.NextDelivery;
         HandedOver handed = default;
@@ -84,9 +85,9 @@ public sealed partial class QueueEngine
                 break;
             }
 
-            if (queue.Order is DeliveryOrder order && order.Contains(tag))
+            if (isOrdered)
             {
-                order.Serve(tag);
+                queue.Order!.Serve(tag);
             }
 
             int at = handed.Count;
@@ -275,11 +276,13 @@ public sealed partial class QueueEngine
 
     /// <summary>May it go in a run with its neighbours?</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private bool IsPlain(Queue queue, ulong tag, in IndexEntry entry, Source source) => source switch
+    private bool IsPlain(Queue queue, ulong tag, in IndexEntry entry, Source source) =>
+        source == Source.InTurn ? entry.State == EntryState.Ready && !queue.IsVoid(tag, entry) && !HasExpired(queue, tag) : IsPlainOutOfTurn(queue, tag, entry, source);
+
+    private bool IsPlainOutOfTurn(Queue queue, ulong tag, in IndexEntry entry, Source source) => source switch
     {
-        Source.InTurn => entry.State == EntryState.Ready && !queue.IsVoid(tag, entry) && !HasExpired(queue, tag),
         Source.Returned => entry.State == EntryState.Returned && !queue.IsVoid(tag, entry) && !queue.IsLast(entry) && !HasExpired(queue, tag) && queue.Order?.Contains(tag) != true,
-        _ => FirstPlain(queue, out _) == tag,
+        _ => FirstPlain(queue, out Source next) == tag && next == Source.Order,
     };
 
     /// <summary>Where the first message was found.</summary>

@@ -171,8 +171,27 @@ public sealed partial class QueueEngine : IDisposable
             return Decision.Refuse(RefusalCode.TooLarge, (ulong)_limits.MaxMessageBytes, "The broker's max-message-size");
         }
 
-        MessageTerms terms = default;
-        if (HasTerms(queue, header) && !TryTermsOf(queue, record, header, out terms))
+        if (HasTerms(queue, header))
+        {
+            return PublishOnTerms(queue, record, ref header, place);
+        }
+
+        bool needsMemory = queue.Index.NeedsMemory;
+        if ((queue.HasLimits || needsMemory) && JudgeRoom(queue, record, header, needsMemory) is { IsTaken: false } beyond)
+        {
+            return beyond;
+        }
+
+        Complete(queue, ref header, place);
+        Enqueue(queue, header.Tag, header.LengthBytes, place);
+        return Decision.Taken;
+    }
+
+    /// <summary>As above, where the message or its queue says something of how it is delivered. Apart, so that the others do not pay for it.</summary>
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private Decision PublishOnTerms(Queue queue, ReadOnlySpan<byte> record, ref MessageHeader header, Place place)
+    {
+        if (!TryTermsOf(queue, record, header, out MessageTerms terms))
         {
             return Decision.Refuse(RefusalCode.BadArgument);
         }
@@ -182,23 +201,35 @@ public sealed partial class QueueEngine : IDisposable
             return same;
         }
 
+        if (JudgeRoom(queue, record, header, queue.Index.NeedsMemory || queue.GivesTerms || terms != default) is { IsTaken: false } beyond)
+        {
+            return beyond;
+        }
+
+        Complete(queue, ref header, place);
+        EnqueueOnTerms(queue, header.Tag, header.LengthBytes, place, terms);
+        return Decision.Taken;
+    }
+
+    private Decision JudgeRoom(Queue queue, ReadOnlySpan<byte> record, in MessageHeader header, bool needsMemory)
+    {
         if (queue.HasLimits && JudgeSent(queue, record, header) is { IsTaken: false } beyond)
         {
             return beyond;
         }
 
-        if ((queue.Index.NeedsMemory || queue.GivesTerms || terms != default) && !_pages.HasRoom)
-        {
-            return Decision.Refuse(RefusalCode.LimitReached, (ulong)_limits.IndexBytes, "Bytes of memory for the indexes of all queues");
-        }
+        return needsMemory && !_pages.HasRoom ? Decision.Refuse(RefusalCode.LimitReached, (ulong)_limits.IndexBytes, "Bytes of memory for the indexes of all queues") : Decision.Taken;
+    }
 
+    /// <summary>The record gets what the broker alone knows.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private void Complete(Queue queue, ref MessageHeader header, Place place)
+    {
         Invariant.Holds((place.Offset & 7) == 0 && header.LengthBytes >= MessageHeader.SizeBytes);
         header.NumberOrTimeMicros = (ulong)WallMicros;
         header.Tag = queue.Index.NextTag;
         header.Flags = 0; // Who waits for which confirm is the session's business.
         CountNumber();
-        Enqueue(queue, header.Tag, header.LengthBytes, place, terms);
-        return Decision.Taken;
     }
 
     /// <summary>Judges a settle or an extension whose copy stands in the open block, with the words behind it, and applies it to what is open in its range. The rest is in <see cref="LateRanges"/>.</summary>

@@ -139,15 +139,37 @@ internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, Pa
     /// <summary>Would so many more messages, of so many bytes together, be more than may wait?</summary>
     public bool Exceeds(long more, long bytes) => (Attributes.MaxLength != 0 && Ready + Delayed + more > Attributes.MaxLength) || (Attributes.MaxBytes != 0 && WaitingBytes + bytes > Attributes.MaxBytes);
 
+    /// <summary>It has an order or unique keys: of its messages more is kept than their entries.</summary>
+    public bool KeepsMore { get; private set; }
+
+    /// <summary>A message has gone, or is to.</summary>
+    public void Forget(ulong tag)
+    {
+        Order?.Remove(tag);
+        Unique?.Remove(tag);
+    }
+
+    /// <summary>A message goes to a consumer.</summary>
+    public void Start(ulong tag)
+    {
+        Order?.Move(tag, Standing.InHand);
+        Unique?.Start(tag);
+    }
+
     public Ledger MakeLedger() => Ledger ??= new Ledger(pages);
 
-    public UniqueKeys MakeUnique() => Unique ??= new UniqueKeys(pages);
+    public UniqueKeys MakeUnique()
+    {
+        KeepsMore = true;
+        return Unique ??= new UniqueKeys(pages);
+    }
 
     /// <summary>The order, made when it is needed first.</summary>
     public DeliveryOrder MakeOrder()
     {
         if (Order is null)
         {
+            KeepsMore = true;
             Order = new DeliveryOrder(pages, PurgeGeneration);
             Order.Rule((int)Attributes.PriorityShare, Attributes.TenantWeights());
         }

@@ -332,7 +332,7 @@ public sealed partial class QueueEngine
             origin.Moved++;
         }
 
-        Enqueue(target, header.Tag, header.LengthBytes, place, terms);
+        EnqueueOnTerms(target, header.Tag, header.LengthBytes, place, terms);
         return true;
     }
 
