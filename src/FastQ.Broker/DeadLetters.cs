@@ -154,30 +154,35 @@ public sealed partial class Broker
 
     private bool TryStop(in DyingMessage message)
     {
-        if (!_journal.TryReserve(SourceRecord.SizeBytes + FactRecord.SizeBytes, out Span<byte> room, out _))
-        {
-            _isBlocked = true;
-            return false;
-        }
-
-        int source = BeginSource(0, room);
-        int stopped = _engine.StopDeath(message.Queue, message.Tag, room[source..], _journal.OpenBlock);
-        Commit(source + stopped, source > 0 ? 2u : 1u);
-        return true;
+        (uint queue, ulong tag) = (message.Queue, message.Tag);
+        return TryWriteFact(room => _engine.StopDeath(queue, tag, room, _journal.OpenBlock));
     }
 
     private bool TryKeepDamaged(in DyingMessage message)
     {
-        if (!_journal.TryReserve(SourceRecord.SizeBytes + FactRecord.SizeBytes, out Span<byte> room, out _))
+        (uint queue, ulong tag) = (message.Queue, message.Tag);
+        return TryWriteFact(room =>
+        {
+            bool isMarked = _engine.TryMarkDamaged(queue, tag, room, _journal.OpenBlock, out int marked);
+            Invariant.Holds(isMarked);
+            return marked;
+        });
+    }
+
+    private delegate int WriteFact(Span<byte> room);
+
+    /// <summary>Writes one fact of the broker's own doing. False: no room in the journal now.</summary>
+    private bool TryWriteFact(WriteFact write)
+    {
+        if (!_journal.TryReserve(SourceRecord.SizeBytes + QueueEngine.MaxFactBytes, out Span<byte> room, out _))
         {
             _isBlocked = true;
             return false;
         }
 
         int source = BeginSource(0, room);
-        bool isMarked = _engine.TryMarkDamaged(message.Queue, message.Tag, room[source..], _journal.OpenBlock, out int marked);
-        Invariant.Holds(isMarked);
-        Commit(source + marked, source > 0 ? 2u : 1u);
+        int written = write(room[source..]);
+        Commit(source + written, (source > 0 ? 1u : 0u) + (written > 0 ? 1u : 0u));
         return true;
     }
 }

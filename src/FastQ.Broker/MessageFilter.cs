@@ -94,17 +94,17 @@ internal sealed class MessageFilter
 
         string? text = condition.Name switch
         {
-            "state" => NameOf(view.State),
-            "id" => TextOf(properties, PropertyTag.MessageId),
-            "type" => TextOf(properties, PropertyTag.Type),
-            "correlation-id" => TextOf(properties, PropertyTag.CorrelationId),
-            "reply-to" => TextOf(properties, PropertyTag.ReplyTo),
-            "content-type" => TextOf(properties, PropertyTag.ContentType),
-            "content-encoding" => TextOf(properties, PropertyTag.ContentEncoding),
-            "key" => TextOf(properties, PropertyTag.Key),
-            "group" => TextOf(properties, PropertyTag.Group),
-            "tenant" => TextOf(properties, PropertyTag.Tenant),
-            "reason" => view.Reason != DeathReason.None ? NameOf(view.Reason) : DeathNumber(properties, FieldTag.Reason) is double reason ? NameOf((DeathReason)reason) : null,
+            "state" => StateNames.NameOf(view.State),
+            "id" => PropertyReader.TextOf(properties, PropertyTag.MessageId),
+            "type" => PropertyReader.TextOf(properties, PropertyTag.Type),
+            "correlation-id" => PropertyReader.TextOf(properties, PropertyTag.CorrelationId),
+            "reply-to" => PropertyReader.TextOf(properties, PropertyTag.ReplyTo),
+            "content-type" => PropertyReader.TextOf(properties, PropertyTag.ContentType),
+            "content-encoding" => PropertyReader.TextOf(properties, PropertyTag.ContentEncoding),
+            "key" => PropertyReader.TextOf(properties, PropertyTag.Key),
+            "group" => PropertyReader.TextOf(properties, PropertyTag.Group),
+            "tenant" => PropertyReader.TextOf(properties, PropertyTag.Tenant),
+            "reason" => view.Reason != DeathReason.None ? StateNames.NameOf(view.Reason) : DeathNumber(properties, FieldTag.Reason) is double reason ? StateNames.NameOf((DeathReason)reason) : null,
             "died-in" => DeathText(properties, FieldTag.Name),
             "words" => DeathText(properties, FieldTag.Text),
             _ => HeaderOf(properties, condition.Name["header.".Length..]),
@@ -226,33 +226,7 @@ internal sealed class MessageFilter
         return isThere;
     }
 
-    private static string? TextOf(ReadOnlySpan<byte> properties, PropertyTag tag)
-    {
-        PropertyReader reader = new(properties);
-        while (reader.Next())
-        {
-            if (reader.Tag == tag)
-            {
-                return Encoding.UTF8.GetString(reader.Value);
-            }
-        }
-
-        return null;
-    }
-
-    private static double? NumberOf(ReadOnlySpan<byte> properties, PropertyTag tag)
-    {
-        PropertyReader reader = new(properties);
-        while (reader.Next())
-        {
-            if (reader.Tag == tag && reader.TryNumber(PropertyType.Int64, out long number))
-            {
-                return number;
-            }
-        }
-
-        return null;
-    }
+    private static double? NumberOf(ReadOnlySpan<byte> properties, PropertyTag tag) => PropertyReader.TryFind(properties, tag, out PropertyReader found) && found.TryNumber(PropertyType.Int64, out long number) ? number : null;
 
     private static string? HeaderOf(ReadOnlySpan<byte> properties, string key)
     {
@@ -285,23 +259,10 @@ internal sealed class MessageFilter
 
     private static bool TryDeath(ReadOnlySpan<byte> properties, out ReadOnlySpan<byte> death)
     {
-        PropertyReader reader = new(properties);
-        while (reader.Next())
-        {
-            if (reader.Tag == PropertyTag.Death)
-            {
-                death = reader.Value;
-                return true;
-            }
-        }
-
-        death = default;
-        return false;
+        bool isThere = PropertyReader.TryFind(properties, PropertyTag.Death, out PropertyReader found);
+        death = isThere ? found.Value : default;
+        return isThere;
     }
-
-    private static string NameOf(MessageState state) => state switch { MessageState.Ready => "ready", MessageState.InFlight => "in-flight", MessageState.Delayed => "delayed", MessageState.DeadLettering => "dead-lettering", _ => "damaged" };
-
-    private static string NameOf(DeathReason reason) => reason switch { DeathReason.MaxDeliveries => "max-deliveries", DeathReason.Rejected => "rejected", DeathReason.Expired => "expired", DeathReason.Overflow => "overflow", _ => "unknown" };
 
     private readonly record struct Condition(string Name, string Sign, string Value, double Number)
     {

@@ -44,7 +44,8 @@ public sealed partial class Broker
 
         if (message.View.Tag == 0)
         {
-            return TryWriteFact(message, static (Broker broker, in SweptMessage one, Span<byte> room) => broker._engine.EndSweep(one.Queue, SweepState.Finished, room, broker._journal.OpenBlock));
+            uint queue = message.Queue;
+            return TryWriteFact(room => _engine.EndSweep(queue, SweepState.Finished, room, _journal.OpenBlock));
         }
 
         MessageFilter filter = FilterOf(message.Sweep.Filter);
@@ -72,9 +73,10 @@ public sealed partial class Broker
 
     private bool TryDeleteSwept(in SweptMessage message)
     {
-        bool isWritten = TryWriteFact(message, static (Broker broker, in SweptMessage one, Span<byte> room) =>
+        (uint queue, ulong tag) = (message.Queue, message.View.Tag);
+        bool isWritten = TryWriteFact(room =>
         {
-            Decision decision = broker._engine.DeleteMessage(one.Queue, one.View.Tag, isSwept: true, room, broker._journal.OpenBlock, out int written);
+            Decision decision = _engine.DeleteMessage(queue, tag, isSwept: true, room, _journal.OpenBlock, out int written);
             Invariant.Holds(decision.IsTaken);
             return written;
         });
@@ -126,22 +128,6 @@ public sealed partial class Broker
         }
 
         return _sweepFilter.Filter;
-    }
-
-    private delegate int WriteSweepFact(Broker broker, in SweptMessage message, Span<byte> room);
-
-    private bool TryWriteFact(in SweptMessage message, WriteSweepFact write)
-    {
-        if (!_journal.TryReserve(SourceRecord.SizeBytes + QueueEngine.MaxFactBytes, out Span<byte> room, out _))
-        {
-            _isBlocked = true;
-            return false;
-        }
-
-        int source = BeginSource(0, room);
-        int written = write(this, message, room[source..]);
-        Commit(source + written, (source > 0 ? 1u : 0u) + (written > 0 ? 1u : 0u));
-        return true;
     }
 
     // ---- commands

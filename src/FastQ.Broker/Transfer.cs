@@ -1,3 +1,4 @@
+using System.Text;
 using FastQ.Engine;
 using FastQ.Protocol;
 
@@ -42,19 +43,8 @@ internal static class Transfer
     }
 
     /// <summary>The queue where a message died last; empty: it never did, or its story is cut short.</summary>
-    public static string LastQueueOf(ReadOnlySpan<byte> properties)
-    {
-        PropertyReader reader = new(properties);
-        while (reader.Next())
-        {
-            if (reader.Tag == PropertyTag.Death)
-            {
-                return FieldReader.TryBytes(reader.Value, FieldTag.Name, out ReadOnlySpan<byte> name) ? System.Text.Encoding.UTF8.GetString(name) : "";
-            }
-        }
-
-        return "";
-    }
+    public static string LastQueueOf(ReadOnlySpan<byte> properties) =>
+        PropertyReader.TryFind(properties, PropertyTag.Death, out PropertyReader found) && FieldReader.TryBytes(found.Value, FieldTag.Name, out ReadOnlySpan<byte> name) ? Encoding.UTF8.GetString(name) : "";
 
     private static long InMilliseconds(long micros) => Math.Min((micros + 999) / 1000, Limits.MaxDelayMilliseconds);
 }

@@ -218,7 +218,7 @@ public sealed record QueueAttributes
 
         if (Overflow != other.Overflow)
         {
-            differences.Add($"overflow is {NameOf(Overflow)}, not {NameOf(other.Overflow)}");
+            differences.Add($"overflow is {StateNames.NameOf(Overflow)}, not {StateNames.NameOf(other.Overflow)}");
         }
 
         Compare(differences, "lz4", Lz4FromBytes, other.Lz4FromBytes, " bytes");
@@ -324,10 +324,8 @@ public sealed record QueueAttributes
             return "overflow must be reject, drop-head or dead-letter";
         }
 
-        return Overflow != Overflow.Reject && MaxLength == 0 && MaxBytes == 0 ? $"overflow {NameOf(Overflow)} needs a max-length or max-bytes" : null;
+        return Overflow != Overflow.Reject && MaxLength == 0 && MaxBytes == 0 ? $"overflow {StateNames.NameOf(Overflow)} needs a max-length or max-bytes" : null;
     }
-
-    private static string NameOf(Overflow overflow) => overflow switch { Overflow.DropHead => "drop-head", Overflow.DeadLetter => "dead-letter", _ => "reject" };
 
     private string DeadLetterFault(string name)
     {

@@ -28,7 +28,7 @@ internal static class BrowseCommand
         {
             using Session session = Shared.Connect(parsed.GetRequiredValue(socket), parsed.GetValue(patience), "fastq browse");
             IEnumerable<BrowsedMessage> messages = session.Browse(parsed.GetRequiredValue(name), parsed.GetValue(from), parsed.GetValue(filter) ?? "")
-                .Where(message => parsed.GetValue(state) is not string wanted || NameOf(message.State) == wanted)
+                .Where(message => parsed.GetValue(state) is not string wanted || StateNames.NameOf(message.State) == wanted)
                 .Take(parsed.GetValue(max));
             if (parsed.GetValue(json))
             {
@@ -178,7 +178,7 @@ internal static class BrowseCommand
     {
         writer.WriteString("queue", queue);
         writer.WriteNumber("tag", message.Tag);
-        writer.WriteString("state", NameOf(message.State));
+        writer.WriteString("state", StateNames.NameOf(message.State));
         writer.WriteNumber("deliveries", message.Deliveries);
         if (message.Owner is string owner)
         {
@@ -193,7 +193,7 @@ internal static class BrowseCommand
 
         if (message.Reason is DeathReason reason)
         {
-            writer.WriteString("reason", MessageJson.NameOf(reason));
+            writer.WriteString("reason", StateNames.NameOf(reason));
             writer.WriteBoolean("stopped", message.IsStopped);
         }
 
@@ -215,7 +215,7 @@ internal static class BrowseCommand
         foreach (BrowsedMessage message in messages)
         {
             string text = message.Encoding is string encoding ? $"({encoding}, not decoded)" : OnOneLine(Encoding.UTF8.GetString(message.Body.Span).Take(ShownCharacters + 1));
-            table.AddRow(message.Tag.ToString(CultureInfo.InvariantCulture), NameOf(message.State), message.Deliveries.ToString(CultureInfo.InvariantCulture), Markup.Escape(Remark(message)), Markup.Escape(text.Length > ShownCharacters ? text[..ShownCharacters] + "…" : text));
+            table.AddRow(message.Tag.ToString(CultureInfo.InvariantCulture), StateNames.NameOf(message.State), message.Deliveries.ToString(CultureInfo.InvariantCulture), Markup.Escape(Remark(message)), Markup.Escape(text.Length > ShownCharacters ? text[..ShownCharacters] + "…" : text));
         }
 
         AnsiConsole.Write(table);
@@ -226,9 +226,7 @@ internal static class BrowseCommand
     {
         { LeaseLeft: TimeSpan left } => string.Create(CultureInfo.InvariantCulture, $"{(message.Owner is { Length: > 0 } name ? name : "away")}, {left.TotalSeconds:0.#} s"),
         { Due: DateTimeOffset due } => string.Create(CultureInfo.InvariantCulture, $"due {due.UtcDateTime:yyyy-MM-ddTHH:mm:ssZ}"),
-        { Reason: DeathReason reason } => MessageJson.NameOf(reason) + (message.IsStopped ? ", stays" : ""),
+        { Reason: DeathReason reason } => StateNames.NameOf(reason) + (message.IsStopped ? ", stays" : ""),
         _ => "",
     };
-
-    private static string NameOf(MessageState state) => state switch { MessageState.Ready => "ready", MessageState.InFlight => "in-flight", MessageState.Delayed => "delayed", MessageState.DeadLettering => "dead-lettering", _ => "damaged" };
 }

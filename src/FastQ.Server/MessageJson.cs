@@ -74,7 +74,7 @@ internal static class MessageJson
             json.WriteStartObject();
             json.WriteString("queue", death.Queue);
             json.WriteNumber("tag", death.Tag);
-            json.WriteString("reason", NameOf(death.Reason));
+            json.WriteString("reason", StateNames.NameOf(death.Reason));
             json.WriteNumber("deliveries", death.Deliveries);
             json.WriteNumber("count", death.Count);
             json.WriteString("first", death.First.UtcDateTime);
@@ -86,8 +86,6 @@ internal static class MessageJson
 
         json.WriteEndArray();
     }
-
-    public static string NameOf(DeathReason reason) => reason switch { DeathReason.MaxDeliveries => "max-deliveries", DeathReason.Rejected => "rejected", DeathReason.Expired => "expired", DeathReason.Overflow => "overflow", _ => "unknown" };
 
     /// <summary>So that its type is seen: a double has a point or an exponent, a moment is text as in ISO 8601, bytes and what JSON cannot say are objects.</summary>
     private static void WriteValue(Utf8JsonWriter json, HeaderValue value)

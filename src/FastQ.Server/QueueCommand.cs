@@ -343,7 +343,7 @@ internal static class QueueCommand
         table.AddRow("paused", queue.Paused == PausedWays.None ? "no" : string.Join(" and ", WaysOf(queue.Paused)));
         table.AddRow("max length", queue.MaxLength == 0 ? "no limit" : Number(queue.MaxLength));
         table.AddRow("max bytes", queue.MaxBytes == 0 ? "no limit" : Number(queue.MaxBytes));
-        table.AddRow("overflow", NameOf(queue.Overflow));
+        table.AddRow("overflow", StateNames.NameOf(queue.Overflow));
         table.AddRow("order", OrderOf(queue));
         table.AddRow("consumers served", queue.SingleActive ? "one at a time" : "all");
         table.AddRow("deduplication", queue.DedupWindow == TimeSpan.Zero ? "none" : $"{Seconds(queue.DedupWindow)}{(queue.DedupByGroup ? ", by group" : "")}");
@@ -388,8 +388,6 @@ internal static class QueueCommand
 
     private static IEnumerable<string> WaysOf(PausedWays ways) => new[] { (PausedWays.In, "in"), (PausedWays.Out, "out") }.Where(way => (ways & way.Item1) != 0).Select(way => way.Item2);
 
-    private static string NameOf(Overflow overflow) => overflow switch { Overflow.DropHead => "drop-head", Overflow.DeadLetter => "dead-letter", _ => "reject" };
-
     private static string Number(long value) => value.ToString("N0", CultureInfo.InvariantCulture);
 
     private static void Write(Utf8JsonWriter writer, QueueInfo queue)
@@ -419,7 +417,7 @@ internal static class QueueCommand
         writer.WriteEndArray();
         writer.WriteNumber("maxLength", queue.MaxLength);
         writer.WriteNumber("maxBytes", queue.MaxBytes);
-        writer.WriteString("overflow", NameOf(queue.Overflow));
+        writer.WriteString("overflow", StateNames.NameOf(queue.Overflow));
         writer.WriteNumber("maxMessageSize", queue.MaxMessageSize);
         writer.WriteBoolean("priority", queue.Priority);
         writer.WriteNumber("priorityShare", queue.PriorityShare);

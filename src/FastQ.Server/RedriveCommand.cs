@@ -79,7 +79,7 @@ internal static class RedriveCommand
             {
                 writer.WriteStartObject();
                 writer.WriteString("queue", queue);
-                writer.WriteString("state", NameOf(sweep.State));
+                writer.WriteString("state", StateNames.NameOf(sweep.State));
                 writer.WriteString("action", sweep.Action == SweepAction.Move ? "move" : "delete");
                 writer.WriteString("to", sweep.To);
                 writer.WriteString("filter", sweep.Filter);
@@ -91,7 +91,7 @@ internal static class RedriveCommand
         else
         {
             string failed = sweep.Failed == 0 ? "" : string.Create(CultureInfo.InvariantCulture, $", {sweep.Failed} could not go and stay where they are (their queue is not there, or they have rotted; --to names another)");
-            Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{NameOf(sweep.State)}: {sweep.Done} {(sweep.Action == SweepAction.Move ? "moved" : "deleted")}{failed}"));
+            Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{StateNames.NameOf(sweep.State)}: {sweep.Done} {(sweep.Action == SweepAction.Move ? "moved" : "deleted")}{failed}"));
         }
 
         return sweep.Failed > 0 && waits ? 1 : 0;
@@ -116,6 +116,4 @@ internal static class RedriveCommand
             Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{matches} would be {(options.Action == SweepAction.Move ? "moved" : "deleted")}"));
         }
     }
-
-    private static string NameOf(SweepState state) => state switch { SweepState.Running => "running", SweepState.Finished => "finished", SweepState.Cancelled => "cancelled", _ => "none" };
 }

@@ -9,7 +9,7 @@ public class DependencyTests
 {
     private static readonly string[] Licences = ["Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "MIT"];
 
-    // Older packages state only where their licence stands: it was read there.
+    // Older packages state only where their licence stands. That of K4os.Compression.LZ4 is the MIT licence.
     private static readonly Dictionary<string, string> Read = new() { ["https://github.com/MiloszKrajewski/K4os.Compression.LZ4/blob/master/LICENSE?raw=true"] = "MIT" };
 
     private sealed record Package(string Id, string Version);
