@@ -16,12 +16,14 @@ internal sealed class Actor
     private readonly List<(ulong Number, Held Held, long LeaseEndNanoseconds)> _extending = [];
     private readonly List<FastQException> _refusals = [];
     private readonly Dictionary<Subscription, int> _mostCredit = [];
+    private readonly Dictionary<uint, List<Sent>> _withIds = [];
     private int _sequence;
 
     public Actor(int producer, Session session, InMachine surroundings, Model model, Machine machine)
     {
         (_producer, Session, Surroundings, _model, _machine) = (producer, session, surroundings, model, machine);
         session.Refused = _refusals.Add;
+        session.Duplicated = (number, _) => _unconfirmed.Where(message => message.Number == number).ToList().ForEach(Model.Refuse);
     }
 
     public string Name => $"client {_producer}";
@@ -57,6 +59,14 @@ internal sealed class Actor
         }
 
         turn.Write(ref writer);
+        Sent? same = null;
+        if (_model.HasDuplicates && dice.OnceIn(2))
+        {
+            // Of its own ids alone: after a crash, what comes again comes in the same order.
+            same = _withIds.TryGetValue(queue.Id, out List<Sent>? earlier) && dice.OnceIn(3) ? earlier[dice.Below(earlier.Count)] : null;
+            writer.Text(PropertyTag.DeduplicationId, $"{_producer}/{same?.Sequence ?? _sequence + 1}");
+        }
+
         if (dice.OnceIn(2))
         {
             writer.Header("n", $"{dice.Below(1000)}");
@@ -71,7 +81,13 @@ internal sealed class Actor
             LifeNanoseconds = life,
             ExpiresFromNanoseconds = _machine.NowNanoseconds + life,
             Turn = turn,
+            SameAs = same,
         };
+        if (_model.HasDuplicates && same is null && PropertyReader.TryFind(properties, PropertyTag.DeduplicationId, out _))
+        {
+            (_withIds.TryGetValue(queue.Id, out List<Sent>? mine) ? mine : _withIds[queue.Id] = []).Add(message);
+        }
+
         _model.Publish(message); // Before: it may die in the middle.
         message.Number = Session.Publish(queue, message.Body, level, properties);
         _unconfirmed.Add(message);
@@ -343,7 +359,8 @@ internal sealed class Actor
     {
         if (!IsGone && Session.Epoch == _machine.Epoch && !IsSentAway)
         {
-            _unconfirmed.Where(message => message.Number > 0).ToList().ForEach(message => Model.Confirm(message, ConfirmLevel.Accepted));
+            // Whether one of an id that was sent before was taken, it cannot know.
+            _unconfirmed.Where(message => message is { Number: > 0, SameAs: null }).ToList().ForEach(message => Model.Confirm(message, ConfirmLevel.Accepted));
         }
 
         Die();

@@ -97,7 +97,10 @@ internal sealed record Setting
     /// <summary>Messages have priorities, and groups of which one is in flight at a time.</summary>
     public bool IsOrdered { get; init; }
 
-    public override string ToString() => $"{Clients} clients, {Queues} queues, slots of {SlotBytes}, blocks of {BlockBytes}, bodies up to {MostBodyBytes}, credit {Credit}, lease {LeaseMilliseconds} ms{(WantsCopies ? ", copies" : "")}{(IsDiskOutOfOrder ? ", disk out of order" : "")}{(IsDiskLying ? ", lying disk" : "")}{(IsDoubting ? ", doubting clients" : "")}{(IsLarge ? ", large bodies" : "")}{(HasDelays ? ", delays" : "")}{(Mortality is null ? "" : $", {Mortality}")}{(IsOrdered ? ", groups and priorities" : "")}";
+    /// <summary>Messages have deduplication ids, and some are sent twice.</summary>
+    public bool HasDuplicates { get; init; }
+
+    public override string ToString() => $"{Clients} clients, {Queues} queues, slots of {SlotBytes}, blocks of {BlockBytes}, bodies up to {MostBodyBytes}, credit {Credit}, lease {LeaseMilliseconds} ms{(WantsCopies ? ", copies" : "")}{(IsDiskOutOfOrder ? ", disk out of order" : "")}{(IsDiskLying ? ", lying disk" : "")}{(IsDoubting ? ", doubting clients" : "")}{(IsLarge ? ", large bodies" : "")}{(HasDelays ? ", delays" : "")}{(Mortality is null ? "" : $", {Mortality}")}{(IsOrdered ? ", groups and priorities" : "")}{(HasDuplicates ? ", duplicates" : "")}";
 }
 
 /// <summary>One history.</summary>
@@ -192,6 +195,7 @@ internal sealed record History(ulong Seed, Setting Setting, IReadOnlyList<Act> A
             setting = setting with { IsOrdered = true };
         }
 
+        setting = setting with { HasDuplicates = history.Seed % 32 is 22 or 24 && !isLying };
         return history with { Setting = history.Seed % 16 == 9 ? setting with { IsLarge = true, SlotBytes = 512 * 1024, MostBodyBytes = 150_000 } : setting, Acts = acts };
     }
 

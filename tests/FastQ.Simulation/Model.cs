@@ -76,6 +76,9 @@ internal sealed class Sent(int producer, int sequence, uint queue, byte[] body, 
     /// <summary>By the machine's clock: nobody gets it then or later.</summary>
     public long ExpiresByNanoseconds { get; set; } = long.MaxValue;
 
+    /// <summary>An earlier one of its producer that has the same deduplication id; null: it has none, or it is the first.</summary>
+    public Sent? SameAs { get; init; }
+
     /// <summary>What it says of its turn.</summary>
     public Turn Turn { get; init; }
 
@@ -136,6 +139,9 @@ internal sealed class Model(Trace trace)
 
     /// <summary>Null: nothing dies.</summary>
     public Mortality? Mortality { get; init; }
+
+    /// <summary>Messages have deduplication ids.</summary>
+    public bool HasDuplicates { get; init; }
 
     /// <summary>Messages of one group go one after the other.</summary>
     public bool IsOrdered { get; init; }
@@ -240,6 +246,7 @@ internal sealed class Model(Trace trace)
 
         Must(isDead || delivery.Properties.SequenceEqual(message.Properties), $"{message} came with other properties");
         Must(!message.IsRefused, $"{message} was refused and came");
+        Must(message.SameAs is not { Confirmed: > ConfirmLevel.None, IsRefused: false }, $"{message} came, and {message.SameAs} of the same deduplication id had been taken");
         (ulong, ulong) token = (delivery.Subscription.Epoch, delivery.TokenNumber);
         Must(delivery.TokenNumber > 0, $"{message} came without a fencing token");
         if (!isInTime)

@@ -31,7 +31,7 @@ internal sealed class World : IDisposable
         _trace = new Trace(text);
         _dice = new Dice(history.Seed ^ 0x5DEECE66D);
         _machine = new Machine(history.Setting, _trace, new Dice(history.Seed + 1)) { Crashed = Crashed, Ended = Ended };
-        _model = new Model(_trace) { Mortality = history.Setting.Mortality, IsOrdered = history.Setting.IsOrdered };
+        _model = new Model(_trace) { Mortality = history.Setting.Mortality, IsOrdered = history.Setting.IsOrdered, HasDuplicates = history.Setting.HasDuplicates };
         _trace.Say($"{history.Setting}");
     }
 
@@ -287,7 +287,7 @@ internal sealed class World : IDisposable
     private void Declare(Actor actor, string queue)
     {
         TimeSpan lease = TimeSpan.FromMilliseconds(_history.Setting.LeaseMilliseconds);
-        QueueOptions options = _history.Setting.Mortality?.Options(lease) ?? new QueueOptions { Lease = lease, MaxDeliveries = 0, DeadLetter = "", Priority = _history.Setting.IsOrdered, Fifo = _history.Setting.IsOrdered };
+        QueueOptions options = _history.Setting.Mortality?.Options(lease) ?? new QueueOptions { Lease = lease, MaxDeliveries = 0, DeadLetter = "", Priority = _history.Setting.IsOrdered, Fifo = _history.Setting.IsOrdered, DedupWindow = TimeSpan.FromDays(30) };
         actor.Queues[queue] = new QueueHandle(Known(actor.Session.DeclareQueue(queue, options)), queue);
     }
 
