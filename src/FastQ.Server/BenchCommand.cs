@@ -130,7 +130,7 @@ internal static class BenchCommand
         consumers.ForEach(Go);
         List<JsonElement> consumed = [.. consumers.Select(Result)];
         using JsonDocument after = JsonDocument.Parse(session.GetStatistics());
-        long deadLetters = scenario.RejectsEach == 0 ? 0 : session.GetQueue(DeadLettersOf(settings.Queue)).Messages;
+        long deadLetters = session.ListQueues().Where(other => scenario.RejectsEach > 0 && other.Name == DeadLettersOf(settings.Queue)).Sum(other => other.Messages);
         Verdict verdict = Verify(settings, produced, consumed, deadLetters);
         double start = produced.Min(result => result.GetProperty("startNanoseconds").GetInt64());
         double acceptedAt = scenario.RejectsEach > 0 ? emptyAt : consumed.Max(result => result.GetProperty("lastNanoseconds").GetInt64());
