@@ -1,6 +1,7 @@
 using System.Buffers.Binary;
 using System.CommandLine;
 using System.Diagnostics;
+using System.Runtime.CompilerServices;
 using System.Text.Json;
 using FastQ.Client;
 using FastQ.Linux;
@@ -14,34 +15,40 @@ namespace FastQ.Server;
 /// <summary>fastq bench-producer, bench-consumer, bench-echo: not for people, hence hidden.</summary>
 internal static class BenchWorkers
 {
-    private const int MarkBytes = 16;
+    /// <summary>The smallest body that has both its mark and the time of its sending.</summary>
+    public const int MarkBytes = 16;
+
+    public const int MostProducers = 64;
 
     /// <summary>What is allocated before this message is the pools' filling, not a price of messages.</summary>
     private const long WarmMessages = 100_000;
     private const int TimedEach = 64;
 
+    /// <summary>A delay is counted by the broker's own clock, and looked at by the wall clock, which is slewed: by at most 1 ms in 2 s.</summary>
+    private static readonly TimeSpan s_slew = TimeSpan.FromMilliseconds(5);
+
     public static Command CreateProducer()
     {
-        (Option<string> socket, Option<string> queue, Option<int> size, Option<long> count, Option<string> confirm, Option<int> id) = Options();
-        Command command = new("bench-producer") { socket, queue, size, count, confirm, id };
+        (Option<string> socket, Option<string> queue, Option<int> size, Option<long> count, Option<string> confirm, Option<int> id, Option<string> scenario) = Options();
+        Command command = new("bench-producer") { socket, queue, size, count, confirm, id, scenario };
         command.Hidden = true;
-        command.SetAction(parsed => Produce(parsed.GetRequiredValue(socket), parsed.GetRequiredValue(queue), parsed.GetValue(size), parsed.GetValue(count), PublishCommand.LevelOf(parsed.GetRequiredValue(confirm)), parsed.GetValue(id)));
+        command.SetAction(parsed => Produce(BenchScenario.Named(parsed.GetRequiredValue(scenario)), parsed.GetRequiredValue(socket), parsed.GetRequiredValue(queue), parsed.GetValue(size), parsed.GetValue(count), PublishCommand.LevelOf(parsed.GetRequiredValue(confirm)), parsed.GetValue(id)));
         return command;
     }
 
     public static Command CreateConsumer()
     {
-        (Option<string> socket, Option<string> queue, Option<int> size, Option<long> count, Option<string> confirm, Option<int> id) = Options();
-        Command command = new("bench-consumer") { socket, queue, size, count, confirm, id };
+        (Option<string> socket, Option<string> queue, Option<int> size, Option<long> count, Option<string> confirm, Option<int> id, Option<string> scenario) = Options();
+        Command command = new("bench-consumer") { socket, queue, size, count, confirm, id, scenario };
         command.Hidden = true;
-        command.SetAction(parsed => Consume(parsed.GetRequiredValue(socket), parsed.GetRequiredValue(queue), parsed.GetValue(size)));
+        command.SetAction(parsed => Consume(BenchScenario.Named(parsed.GetRequiredValue(scenario)), parsed.GetRequiredValue(socket), parsed.GetRequiredValue(queue), parsed.GetValue(size)));
         return command;
     }
 
     public static Command CreateEcho()
     {
-        (Option<string> socket, Option<string> queue, Option<int> size, Option<long> count, Option<string> confirm, Option<int> id) = Options();
-        Command command = new("bench-echo") { socket, queue, size, count, confirm, id };
+        (Option<string> socket, Option<string> queue, Option<int> size, Option<long> count, Option<string> confirm, Option<int> id, Option<string> scenario) = Options();
+        Command command = new("bench-echo") { socket, queue, size, count, confirm, id, scenario };
         command.Hidden = true;
         command.SetAction(parsed => Echo(parsed.GetRequiredValue(socket), parsed.GetRequiredValue(queue), PublishCommand.LevelOf(parsed.GetRequiredValue(confirm))));
         return command;
@@ -91,8 +98,8 @@ internal static class BenchWorkers
         return nanoseconds;
     }
 
-    private static (Option<string> Socket, Option<string> Queue, Option<int> Size, Option<long> Count, Option<string> Confirm, Option<int> Id) Options() =>
-        (new("--socket"), new("--queue"), new("--size"), new("--count"), PublishCommand.Confirm("written"), new("--id"));
+    private static (Option<string> Socket, Option<string> Queue, Option<int> Size, Option<long> Count, Option<string> Confirm, Option<int> Id, Option<string> Scenario) Options() =>
+        (new("--socket"), new("--queue"), new("--size"), new("--count"), PublishCommand.Confirm("written"), new("--id"), new("--scenario") { DefaultValueFactory = _ => "throughput" });
 
     private static void AwaitStart()
     {
@@ -102,7 +109,7 @@ internal static class BenchWorkers
         _ = Console.In.ReadLine();
     }
 
-    private static int Produce(string socket, string queue, int size, long count, ConfirmLevel level, int id)
+    private static int Produce(BenchScenario scenario, string socket, string queue, int size, long count, ConfirmLevel level, int id)
     {
         using Session session = Session.Connect(new SessionOptions { Path = socket, ClientName = $"bench producer {id}" });
         QueueHandle to = session.OpenQueue(queue);
@@ -112,6 +119,7 @@ internal static class BenchWorkers
             filling[i] = (byte)(i * 31);
         }
 
+        byte[][] kinds = scenario.PropertiesOfKinds();
         AwaitStart();
         TimeSpan cpu = Process.GetCurrentProcess().TotalProcessorTime;
         long allocated = GC.GetAllocatedBytesForCurrentThread();
@@ -123,20 +131,11 @@ internal static class BenchWorkers
                 allocated = GC.GetAllocatedBytesForCurrentThread();
             }
 
-            Session.Reservation reservation = session.Reserve(to, size);
-            Span<byte> body = reservation.Body;
-            filling.AsSpan(0, size).CopyTo(body);
-            if (size >= 8)
+            Send(scenario, kinds, session, to, filling.AsSpan(0, size), level, id, i);
+            if (scenario.RepeatsEach > 0 && (i + 1) % scenario.RepeatsEach == 0)
             {
-                BinaryPrimitives.WriteUInt64LittleEndian(body, ((ulong)id << 48) | (ulong)i);
+                Send(scenario, kinds, session, to, filling.AsSpan(0, size), level, id, i + 1 - scenario.RepeatsEach);
             }
-
-            if (size >= MarkBytes)
-            {
-                BinaryPrimitives.WriteInt64LittleEndian(body[8..], i % TimedEach == 0 ? Clock.MonotonicNanoseconds() : 0);
-            }
-
-            reservation.Commit(level);
         }
 
         long sent = Clock.MonotonicNanoseconds();
@@ -152,23 +151,49 @@ internal static class BenchWorkers
             json.WriteNumber("endNanoseconds", end);
             json.WriteNumber("cpuSeconds", seconds);
             json.WriteNumber("allocated", allocated);
+            json.WriteNumber("duplicates", session.Duplicates);
             json.WriteEndObject();
         });
         return 0;
     }
 
-    private static int Consume(string socket, string queue, int size)
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Send(BenchScenario scenario, byte[][] kinds, Session session, in QueueHandle to, ReadOnlySpan<byte> filling, ConfirmLevel level, int producer, long sequence)
     {
-        const int MostProducers = 64;
+        ulong mark = ((ulong)producer << 48) | (ulong)sequence;
+        byte[] properties = kinds[scenario.KindOf(sequence)];
+        if (scenario.HasIds)
+        {
+            BenchScenario.WriteId(properties, mark);
+        }
+
+        Session.Reservation reservation = session.Reserve(to, filling.Length, properties);
+        Span<byte> body = reservation.Body;
+        filling.CopyTo(body);
+        if (filling.Length >= 8)
+        {
+            BinaryPrimitives.WriteUInt64LittleEndian(body, mark);
+        }
+
+        if (filling.Length >= MarkBytes)
+        {
+            BinaryPrimitives.WriteInt64LittleEndian(body[8..], sequence % TimedEach == 0 ? Clock.MonotonicNanoseconds() : 0);
+        }
+
+        reservation.Commit(level);
+    }
+
+    private static int Consume(BenchScenario scenario, string socket, string queue, int size)
+    {
         using Session session = Session.Connect(new SessionOptions { Path = socket, ClientName = "bench consumer" });
         AwaitStart();
         TimeSpan cpu = Process.GetCurrentProcess().TotalProcessorTime;
         Subscription subscription = session.Subscribe(queue, new SubscribeOptions { Credit = 16 * 1024, CreditBytes = 256L * 1024 * 1024 });
-        long[] next = new long[MostProducers];
+        BenchOrder order = new(scenario, MostProducers);
         ulong[] sums = new ulong[MostProducers];
         long[] counts = new long[MostProducers];
         Latencies latencies = new();
-        long total = 0, outOfOrder = 0, redelivered = 0, last = 0;
+        long total = 0, early = 0, redelivered = 0, first = 0, last = 0;
         bool isEnded = false;
         Task<string?> stopAsked = Task.Run(Console.In.ReadLine);
         long allocated = GC.GetAllocatedBytesForCurrentThread();
@@ -186,25 +211,28 @@ internal static class BenchWorkers
                 throw new IOException("A message has another length or other contents than it was sent with.");
             }
 
+            bool isRejected = false;
             if (size >= 8)
             {
                 ulong mark = BinaryPrimitives.ReadUInt64LittleEndian(body);
                 int producer = (int)(mark >> 48);
                 long sequence = (long)(mark & 0xFFFF_FFFF_FFFF);
-                outOfOrder += sequence < next[producer] && !delivery.IsRedelivered ? 1 : 0;
-                next[producer] = sequence + 1;
+                order.Take(producer, sequence, delivery.IsRedelivered);
+                isRejected = scenario.IsRejected(sequence);
                 sums[producer] += (ulong)sequence;
                 counts[producer]++;
             }
 
             if (size >= MarkBytes && BinaryPrimitives.ReadInt64LittleEndian(body[8..]) is var sentAt and not 0)
             {
-                latencies.Add(Clock.MonotonicNanoseconds() - sentAt);
+                latencies.Add(Clock.MonotonicNanoseconds() - sentAt - (long)scenario.Delay.TotalNanoseconds);
+                early += scenario.Delay > TimeSpan.Zero && DateTimeOffset.UtcNow - delivery.Timestamp < scenario.Delay - s_slew ? 1 : 0;
             }
 
             redelivered += delivery.IsRedelivered ? 1 : 0;
+            first = total == 0 ? Clock.MonotonicNanoseconds() : first;
             total++;
-            subscription.Accept(delivery);
+            subscription.Settle(delivery, isRejected ? Outcome.Reject : Outcome.Accept);
             if (total == WarmMessages)
             {
                 allocated = GC.GetAllocatedBytesForCurrentThread();
@@ -220,16 +248,20 @@ internal static class BenchWorkers
         allocated = GC.GetAllocatedBytesForCurrentThread() - allocated;
         session.Flush(ConfirmLevel.Written);
         double seconds = (Process.GetCurrentProcess().TotalProcessorTime - cpu).TotalSeconds;
-        Shared.PrintJson(json => Report(json, total, outOfOrder, redelivered, last, seconds, allocated, counts, sums, latencies));
+        Shared.PrintJson(json => Report(json, total, order, early, redelivered, first, last, seconds, allocated, counts, sums, latencies));
         return 0;
     }
 
-    private static void Report(Utf8JsonWriter json, long total, long outOfOrder, long redelivered, long last, double seconds, long allocated, long[] counts, ulong[] sums, Latencies latencies)
+    private static void Report(Utf8JsonWriter json, long total, BenchOrder order, long early, long redelivered, long first, long last, double seconds, long allocated, long[] counts, ulong[] sums, Latencies latencies)
     {
         json.WriteStartObject();
         json.WriteNumber("total", total);
-        json.WriteNumber("outOfOrder", outOfOrder);
+        json.WriteNumber("outOfOrder", order.OutOfOrder);
+        json.WriteNumber("ofFirstKindInTurns", order.OfFirstKindInTurns);
+        json.WriteNumber("ofOtherKinds", order.OfOtherKinds);
+        json.WriteNumber("early", early);
         json.WriteNumber("redelivered", redelivered);
+        json.WriteNumber("firstNanoseconds", first);
         json.WriteNumber("lastNanoseconds", last);
         json.WriteNumber("cpuSeconds", seconds);
         json.WriteNumber("allocated", allocated);

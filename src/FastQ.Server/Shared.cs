@@ -4,6 +4,7 @@ using System.Globalization;
 using System.Runtime.InteropServices;
 using System.Text.Json;
 using FastQ.Client;
+using Spectre.Console;
 
 namespace FastQ.Server;
 
@@ -98,11 +99,11 @@ internal static class Shared
     public static Session Connect(string socket, TimeSpan patience, string name) => Session.Connect(new SessionOptions { Path = socket, Patience = patience, ClientName = name });
 
     /// <summary>Writes one JSON object and a line end to standard output.</summary>
-    public static void PrintJson(Action<Utf8JsonWriter> write, bool indented = false)
+    public static void PrintJson(Action<Utf8JsonWriter> write)
     {
         using Stream output = Console.OpenStandardOutput();
         using MemoryStream buffer = new();
-        using (Utf8JsonWriter json = new(buffer, new JsonWriterOptions { Indented = indented }))
+        using (Utf8JsonWriter json = new(buffer))
         {
             write(json);
         }
@@ -110,6 +111,29 @@ internal static class Shared
         buffer.WriteByte((byte)'\n');
         output.Write(buffer.GetBuffer(), 0, (int)buffer.Length);
         output.Flush();
+    }
+
+    /// <summary>Writes the figures of a JSON object to standard output as a table, a row each; those of an object within it with its name before theirs.</summary>
+    public static void PrintTable(JsonElement figures)
+    {
+        Table table = new Table().AddColumn("figure").AddColumn(new TableColumn("value").RightAligned());
+        AddRows(table, figures, "");
+        AnsiConsole.Write(table);
+    }
+
+    private static void AddRows(Table table, JsonElement element, string prefix)
+    {
+        foreach (JsonProperty property in element.EnumerateObject())
+        {
+            if (property.Value.ValueKind == JsonValueKind.Object)
+            {
+                AddRows(table, property.Value, prefix + property.Name + ".");
+            }
+            else
+            {
+                table.AddRow(Markup.Escape(prefix + property.Name), Markup.Escape(property.Value.ToString()));
+            }
+        }
     }
 }
 

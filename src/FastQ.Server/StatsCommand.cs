@@ -1,7 +1,6 @@
 using System.CommandLine;
 using System.Text.Json;
 using FastQ.Client;
-using Spectre.Console;
 
 namespace FastQ.Server;
 
@@ -23,26 +22,9 @@ internal static class StatsCommand
             }
 
             using JsonDocument document = JsonDocument.Parse(text);
-            Table table = new Table().AddColumn("figure").AddColumn(new TableColumn("value").RightAligned());
-            AddRows(table, document.RootElement, "");
-            AnsiConsole.Write(table);
+            Shared.PrintTable(document.RootElement);
             return 0;
         });
         return command;
-    }
-
-    private static void AddRows(Table table, JsonElement element, string prefix)
-    {
-        foreach (JsonProperty property in element.EnumerateObject())
-        {
-            if (property.Value.ValueKind == JsonValueKind.Object)
-            {
-                AddRows(table, property.Value, prefix + property.Name + ".");
-            }
-            else
-            {
-                table.AddRow(Markup.Escape(prefix + property.Name), Markup.Escape(property.Value.ToString()));
-            }
-        }
     }
 }

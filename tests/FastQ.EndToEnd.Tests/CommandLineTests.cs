@@ -616,4 +616,69 @@ public class CommandLineTests
         Assert.True(ran.Json.GetProperty("messagesPerSecond").GetDouble() > 0);
         Assert.True(ran.Json.GetProperty("latencyMicroseconds").GetProperty("p50").GetDouble() > 0);
     }
+
+    [Theory]
+    [InlineData("work-queue", "20000", "latencyMicroseconds")]
+    [InlineData("fifo", "300000", "latencyMicroseconds")] // Three of each group.
+    [InlineData("priority", "20000", "indexBytesPerQueuedMessage")]
+    [InlineData("delayed", "20000", "drainMessagesPerSecond")]
+    [InlineData("dead-letter", "20000", "deadLetters")]
+    [InlineData("fair", "20000", "publishMessagesPerSecond")]
+    [InlineData("dedup", "20000", "duplicates")]
+    public void A_benchmark_of_a_kind_of_queue_checks_what_that_queue_promises(string scenario, string count, string figure)
+    {
+        Ran ran = Fastq.Run(null, "bench", "--scenario", scenario, "--count", count, "--json");
+        Assert.True(ran.ExitCode == 0, ran.Error);
+        Assert.Equal(scenario, ran.Json.GetProperty("scenario").GetString());
+        Assert.True(ran.Json.GetProperty("verified").GetBoolean());
+        Assert.True(ran.Json.GetProperty("messagesPerSecond").GetDouble() > 0);
+        Assert.True(ran.Json.GetProperty("fullResidentBytes").GetInt64() > 0);
+        Assert.True(ran.Json.TryGetProperty(figure, out _));
+    }
+
+    [Fact]
+    public void All_benchmarks_of_kinds_of_queues_run_against_a_broker_with_several_producers_and_consumers_and_leave_no_queue()
+    {
+        using TestBroker broker = new();
+        Ran ran = broker.Run("bench", "--scenario", "all", "--count", "5000", "--producers", "2", "--consumers", "2", "--json");
+        Assert.True(ran.ExitCode == 0, ran.Error);
+        string[] lines = ran.Output.Split('\n', StringSplitOptions.RemoveEmptyEntries);
+        Assert.Equal(["work-queue", "fifo", "priority", "delayed", "dead-letter", "fair", "dedup"], lines.Select(line => JsonDocument.Parse(line).RootElement.GetProperty("scenario").GetString()));
+        Assert.Equal(0, JsonDocument.Parse(broker.Run("stats", "--json").Output).RootElement.GetProperty("queues").GetInt32());
+    }
+
+    [Fact]
+    public void A_benchmark_of_a_kind_of_queue_refuses_a_queue_that_is_there_and_bodies_without_room_for_a_mark()
+    {
+        using TestBroker broker = new();
+        broker.Run("queue", "create", "mine");
+        Ran there = broker.Run("bench", "--scenario", "fifo", "--queue", "mine");
+        Assert.Equal(1, there.ExitCode);
+        Assert.Contains("'mine' is there", there.Error, StringComparison.Ordinal);
+        Ran small = broker.Run("bench", "--scenario", "fifo", "--size", "15");
+        Assert.Equal(2, small.ExitCode);
+        Assert.Contains("--size is at least 16", small.Error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_benchmark_that_misses_a_message_says_so_and_ends_with_1()
+    {
+        using TestBroker broker = new();
+        using Process bench = Fastq.Start("bench", "--scenario", "delayed", "--count", "100000", "--socket", broker.Socket, "--json");
+        Task<string> output = bench.StandardOutput.ReadToEndAsync(TestContext.Current.CancellationToken);
+        using (Session thief = Session.Connect(new SessionOptions { Path = broker.Socket }, TestContext.Current.CancellationToken))
+        {
+            Assert.True(SpinWait.SpinUntil(() => thief.ListQueues().Count > 0, TimeSpan.FromSeconds(20))); // Its messages are due two seconds later.
+            Subscription subscription = thief.Subscribe("bench-delayed", new SubscribeOptions { Credit = 1 });
+            Assert.True(subscription.Receive(TimeSpan.FromSeconds(20), out Delivery stolen));
+            subscription.Accept(stolen, ConfirmLevel.Written);
+            thief.Flush(ConfirmLevel.Written);
+        }
+
+        string error = await bench.StandardError.ReadToEndAsync(TestContext.Current.CancellationToken);
+        await bench.WaitForExitAsync(TestContext.Current.CancellationToken);
+        Assert.Equal(1, bench.ExitCode);
+        Assert.Contains("99999 of 100000 came", error, StringComparison.Ordinal);
+        Assert.False(JsonDocument.Parse(await output).RootElement.GetProperty("verified").GetBoolean());
+    }
 }
