@@ -92,8 +92,21 @@ internal sealed unsafe class DeliveryOrder(PageAllocator pages, ushort generatio
             return false;
         }
 
-        traits = new Traits(row.Priority, _lines[row.Line].Tenant, _lines[row.Line].Key);
+        traits = TraitsOf(row);
         return true;
+    }
+
+    /// <summary>All messages with their traits, in no order.</summary>
+    public IEnumerable<(ulong Tag, Traits Traits)> Rows()
+    {
+        for (int i = 0; i < _rows.Capacity; i++)
+        {
+            Row row = _rows.At(i);
+            if (!row.IsVacant)
+            {
+                yield return (row.Tag, TraitsOf(row));
+            }
+        }
     }
 
     /// <summary>A message has come; it stands <see cref="Standing.Out"/>.</summary>
@@ -303,6 +316,8 @@ internal sealed unsafe class DeliveryOrder(PageAllocator pages, ushort generatio
             line.Stands = Standing.Out;
         }
     }
+
+    private Traits TraitsOf(in Row row) => new(row.Priority, _lines[row.Line].Tenant, _lines[row.Line].Key);
 
     private ref Row Find(ulong tag) => ref _rows.Find(new Row { Tag = tag });
 

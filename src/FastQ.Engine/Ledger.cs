@@ -57,19 +57,17 @@ internal sealed class Ledger(PageAllocator pages) : IDisposable
         return _heap.Count > 0 ? _heap.Top.UntilMicros : long.MaxValue;
     }
 
-    /// <summary>Ids whose time is not over, in a fixed order.</summary>
+    /// <summary>Ids whose time is not over, in no order.</summary>
     public IEnumerable<(UInt128 Key, ulong Tag, long UntilMicros)> Rows(long nowMicros)
     {
-        List<Row> rows = [];
-        foreach (ref readonly Row row in _rows.Rows)
+        for (int i = 0; i < _rows.Capacity; i++)
         {
+            Row row = _rows.At(i);
             if (!row.IsVacant && row.UntilMicros > nowMicros)
             {
-                rows.Add(row);
+                yield return (row.Key, row.Tag, row.UntilMicros);
             }
         }
-
-        return rows.OrderBy(row => row.UntilMicros).ThenBy(row => row.Key).Select(row => (row.Key, row.Tag, row.UntilMicros));
     }
 
     public void Dispose()

@@ -36,6 +36,16 @@ internal sealed unsafe class NativeMap<TRow> : IDisposable
 
     public long Bytes => (long)_capacity * sizeof(TRow);
 
+    /// <summary>Places for rows; some are vacant.</summary>
+    public int Capacity => _capacity;
+
+    /// <summary>The row at a place, in no order.</summary>
+    public TRow At(int place)
+    {
+        Invariant.Holds((uint)place < (uint)_capacity);
+        return _rows[place];
+    }
+
     /// <summary>All of them, vacant ones between.</summary>
     public ReadOnlySpan<TRow> Rows => new(_rows, _capacity);
 

@@ -116,7 +116,7 @@ public sealed partial class QueueEngine
                 to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"  {tag} {e.State} at {e.Slot}:{e.Offset} length {e.LengthBytes} deliveries {e.Deliveries} generation {e.Generation}{(q.Due.TryFind(tag, out long due) ? $" due {due}" : "")}{(q.Expiry.TryFind(tag, out long expiry) ? $" expires {expiry}" : "")}{(q.Words is not null && q.Words.TryGetValue(tag, out byte[]? words) ? $" words {Convert.ToHexString(words)}" : "")}{(q.Order is not null && q.Order.TryFind(tag, out Traits traits) ? $" {traits}" : "")}{(q.Unique is not null && q.Unique.TryFind(tag, out UInt128 unique, out bool untilStarted) ? $" unique {unique:x} {untilStarted}" : "")}"));
             }
 
-            foreach ((UInt128 key, ulong tag, long until) in q.Ledger?.Rows(IntervalMicros) ?? [])
+            foreach ((UInt128 key, ulong tag, long until) in (q.Ledger?.Rows(IntervalMicros) ?? []).Order())
             {
                 to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"  id {key:x} of {tag} until {until}"));
             }
@@ -299,19 +299,15 @@ public sealed partial class QueueEngine
         }
     }
 
-    /// <summary>| tag, priority, tenant, line | ... | 0 |, the tags rising.</summary>
+    /// <summary>| tag, priority, tenant, line | ... | 0 |, in no order.</summary>
     private static void SaveTraits(IBufferWriter<byte> to, Queue queue)
     {
-        ulong end = queue.Index.NextTag;
-        for (ulong tag = queue.Index.Next(0, end); tag < end && queue.Order is { Count: > 0 } order; tag = queue.Index.Next(tag + 1, end))
+        foreach ((ulong tag, Traits traits) in queue.Order?.Rows() ?? [])
         {
-            if (order.TryFind(tag, out Traits traits))
-            {
-                Number(to, tag);
-                Number(to, traits.Priority);
-                Number(to, traits.Tenant);
-                Number(to, traits.Line);
-            }
+            Number(to, tag);
+            Number(to, traits.Priority);
+            Number(to, traits.Tenant);
+            Number(to, traits.Line);
         }
 
         Number(to, 0);
@@ -605,20 +601,18 @@ public sealed partial class QueueEngine
 
     private static bool LoadTraits(Loader loader, Queue queue)
     {
-        ulong last = 0;
         for (ulong tag = loader.Number(); tag != 0; tag = loader.Number())
         {
             ulong priority = loader.Number();
             Traits traits = new((byte)priority, loader.Number(), loader.Number());
             ref IndexEntry entry = ref queue.Index.Find(tag);
             bool mayHave = !Unsafe.IsNullRef(ref entry) && entry.State is EntryState.InFlight or EntryState.Returned or EntryState.Delayed;
-            if (loader.HasFailed || tag <= last || priority > byte.MaxValue || !traits.IsValid || queue.IsDeleted || !mayHave)
+            if (loader.HasFailed || queue.Order?.Contains(tag) == true || priority > byte.MaxValue || !traits.IsValid || queue.IsDeleted || !mayHave)
             {
                 return false;
             }
 
             queue.MakeOrder().Add(tag, traits);
-            last = tag;
         }
 
         return !loader.HasFailed;
