@@ -11,7 +11,7 @@ public sealed record QueueAttributes
     private const long DefaultBackoffFactorPermille = 2000;
     private const int MostPriorityShare = 50;
     private const int MostWeight = 1000;
-    private const int MostWeightBytes = 512;
+    private const int MostWeightBytes = 256;
     private const RequiredProperties NoRequirement = (RequiredProperties)int.MinValue; // What stood there names something else.
     private const long DefaultBackoffMostMilliseconds = 3_600_000;
 

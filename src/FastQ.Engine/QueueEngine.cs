@@ -18,8 +18,8 @@ namespace FastQ.Engine;
 /// <summary>The engine of a namespace. One thread; no clock, no I/O. Room for records is the caller's and must be 8-byte aligned.</summary>
 public sealed partial class QueueEngine : IDisposable
 {
-    /// <summary>Room that every method which writes a fact needs at most, in bytes (a name and attributes included).</summary>
-    public const int MaxFactBytes = 2048;
+    /// <summary>Room that every method which writes a fact needs at most, in bytes (a name and attributes included). Three of them fit into the last 4 KiB of a slot: what a command may write opens none at rest.</summary>
+    public const int MaxFactBytes = 1280;
 
     /// <summary>Times beyond are not ours: sums of times must not overflow.</summary>
     private const long LatestMicros = long.MaxValue / 4;

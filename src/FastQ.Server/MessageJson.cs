@@ -38,7 +38,7 @@ internal static class MessageJson
         PropertyReader reader = new(properties);
         while (reader.Next())
         {
-            if (reader.Tag is not (PropertyTag.Header or PropertyTag.Death or PropertyTag.BodyEncoding))
+            if (reader.Tag is not (PropertyTag.Header or PropertyTag.Death or PropertyTag.Origin or PropertyTag.BodyEncoding))
             {
                 json.WritePropertyName(reader.Tag.ToString() is { Length: > 0 } name ? char.ToLowerInvariant(name[0]) + name[1..] : "");
                 WriteValue(json, HeaderValue.Read(reader.Type, reader.Value));

@@ -420,6 +420,19 @@ public sealed class OrderTests
         Assert.NotEmpty(fault);
     }
 
+    [Fact]
+    public void The_longest_names_and_attributes_fit_into_a_fact()
+    {
+        using World world = new();
+        string longest = new('n', Limits.MaxNameBytes), other = new('d', Limits.MaxNameBytes);
+        string weights = string.Join(',', Enumerable.Range(0, 64).Select(i => $"t{i}=1"))[..256].TrimEnd('=', ',', 't');
+        QueueAttributes attributes = Priority with { Fair = true, Fifo = true, FairWeights = weights[..weights.LastIndexOf(',')], DeadLetter = other, Require = (RequiredProperties)0x7F, DedupMilliseconds = Limits.MaxDedupMilliseconds, MaxDeliveries = 5 };
+        uint queue = world.Declare(longest, attributes);
+        Assert.True(world.Change(queue, attributes with { TtlMilliseconds = Limits.MaxDelayMilliseconds }).IsTaken);
+        Assert.Equal(attributes with { TtlMilliseconds = Limits.MaxDelayMilliseconds }, world.Engine.View(queue).Attributes);
+        world.Check();
+    }
+
     /// <summary>One step of a queue in all three orders, and what it does.</summary>
     internal readonly record struct Step(int Bits);
 
