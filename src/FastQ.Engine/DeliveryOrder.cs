@@ -232,7 +232,7 @@ internal sealed unsafe class DeliveryOrder(PageAllocator pages, ushort generatio
         switch (from)
         {
             case Standing.InLine or Standing.InLineLast:
-                TakeOut(ref line, row.Tag);
+                TakeOut(ref line, KeyOf(row.Tag, from));
                 break;
             case Standing.InHand:
                 line.InHand--;
@@ -246,7 +246,7 @@ internal sealed unsafe class DeliveryOrder(PageAllocator pages, ushort generatio
         switch (to)
         {
             case Standing.InLine or Standing.InLineLast:
-                PutIn(ref line, row.Tag);
+                PutIn(ref line, KeyOf(row.Tag, to));
                 break;
             case Standing.InHand:
                 line.InHand++;
@@ -259,24 +259,28 @@ internal sealed unsafe class DeliveryOrder(PageAllocator pages, ushort generatio
         StepUp(ref line);
     }
 
-    private void PutIn(ref Line line, ulong tag)
+    /// <summary>A message that is ready, in its line's set: by tag, and with how it stands, so that the line need not look at its row.</summary>
+    private static ulong KeyOf(ulong tag, Standing standing) => tag * 2 + (standing == Standing.InLineLast ? 1u : 0u);
+
+    private void PutIn(ref Line line, ulong key)
     {
-        if (line.First == 0 || tag < line.First)
+        if (line.FirstKey == 0 || key < line.FirstKey)
         {
             StepAside(ref line); // It is known by its first message, which is another one now.
-            line.First = tag;
+            line.FirstKey = key;
         }
 
-        _sets.Add(ref line.Ready, tag);
+        _sets.Add(ref line.Ready, key);
     }
 
-    private void TakeOut(ref Line line, ulong tag)
+    private void TakeOut(ref Line line, ulong key)
     {
-        _sets.Remove(ref line.Ready, tag);
-        if (line.First == tag)
+        _sets.Remove(ref line.Ready, key);
+        if (line.FirstKey == key)
         {
             StepAside(ref line);
-            line.First = line.Ready == 0 ? 0 : _sets.First(line.Ready);
+            line.FirstKey = line.Ready == 0 ? 0 : _sets.First(line.Ready);
+            _rows.Prefetch(new Row { Tag = line.First }); // Whoever serves it needs it next.
         }
     }
 
@@ -286,7 +290,7 @@ internal sealed unsafe class DeliveryOrder(PageAllocator pages, ushort generatio
         ref Line line = ref _lines[number];
         if (line.Purges != _purges)
         {
-            (line.Ready, line.First, line.Held, line.Stands, line.Purges) = (0, 0, 0, Standing.Out, _purges);
+            (line.Ready, line.FirstKey, line.Held, line.Stands, line.Purges) = (0, 0, 0, Standing.Out, _purges);
         }
 
         return ref line;
@@ -302,8 +306,8 @@ internal sealed unsafe class DeliveryOrder(PageAllocator pages, ushort generatio
         }
         else if (line.Stands == Standing.Out)
         {
-            ref Row first = ref Find(line.First);
-            (line.Stands, line.Priority) = (first.Standing, first.Priority);
+            line.Stands = (line.FirstKey & 1) == 0 ? Standing.InLine : Standing.InLineLast;
+            line.Priority = (line.Key & Traits.KeepsOrder) != 0 ? Find(line.First).Priority : (byte)line.Key;
             (line.Stands == Standing.InLineLast ? Last : Plain).Add(line.Priority, line.Tenant, line.First);
         }
     }
@@ -383,7 +387,7 @@ internal sealed unsafe class DeliveryOrder(PageAllocator pages, ushort generatio
 
         public readonly bool IsVacant => Tag == 0;
 
-        public readonly uint Hash => TagHash.Of(Tag);
+        public readonly uint Hash => TagHash.Near(Tag);
 
         public readonly bool Is(scoped in Row other) => Tag == other.Tag;
     }
@@ -407,8 +411,8 @@ internal sealed unsafe class DeliveryOrder(PageAllocator pages, ushort generatio
         public ulong Tenant;
         public ulong Key;
 
-        /// <summary>The lowest tag that is ready; 0: none is.</summary>
-        public ulong First;
+        /// <summary>The lowest that is ready, as in its set; 0: none is.</summary>
+        public ulong FirstKey;
 
         /// <summary>Root of the tags that are ready.</summary>
         public uint Ready;
@@ -424,5 +428,8 @@ internal sealed unsafe class DeliveryOrder(PageAllocator pages, ushort generatio
 
         /// <summary>With this priority.</summary>
         public byte Priority;
+
+        /// <summary>The lowest tag that is ready; 0: none is.</summary>
+        public readonly ulong First => FirstKey / 2;
     }
 }

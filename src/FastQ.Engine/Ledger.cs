@@ -196,7 +196,7 @@ internal sealed class UniqueKeys(PageAllocator pages) : IDisposable
 
         public bool IsVacant => tag == 0;
 
-        public uint Hash => TagHash.Of(tag);
+        public uint Hash => TagHash.Near(tag);
 
         public bool Is(scoped in ByTag other) => tag == other.Tag;
     }

@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
+using System.Runtime.Intrinsics.X86;
 
 namespace FastQ.Engine;
 
@@ -28,6 +29,12 @@ internal sealed unsafe class NativeSets : IDisposable
         while (_nodes[root].Left != 0)
         {
             root = _nodes[root].Left;
+        }
+
+        // What is lowest when this one has left: its right one, or a parent that was passed just now.
+        if (Sse.IsSupported)
+        {
+            Sse.Prefetch0(_nodes + _nodes[root].Right);
         }
 
         return _nodes[root].Key;

@@ -126,7 +126,7 @@ internal sealed class MessageTimes(PageAllocator pages) : IDisposable
 
         public readonly bool IsVacant => Tag == 0;
 
-        public readonly uint Hash => TagHash.Of(Tag);
+        public readonly uint Hash => TagHash.Near(Tag);
 
         public readonly bool Is(scoped in Row other) => Tag == other.Tag;
     }
