@@ -27,6 +27,15 @@ public readonly unsafe struct Delivery
         _copy = copy;
     }
 
+    /// <summary>The <see cref="Life"/> of a delivery that was settled before it was handed out: its bytes are its own.</summary>
+    internal const uint SettledLife = uint.MaxValue;
+
+    /// <summary>As it is once it has been settled, with bytes of its own.</summary>
+    internal Delivery Settled(byte[] bytes) => new(Subscription, SettledLife, Number, Tag, TokenNumber, (ushort)DeliveryCount, IsRedelivered, null, bytes.Length, bytes);
+
+    /// <summary>The whole record, copied.</summary>
+    internal byte[] CopyRecord() => Record.ToArray();
+
     /// <summary>Whose it is.</summary>
     public Subscription Subscription { get; }
 
@@ -155,7 +164,7 @@ public readonly unsafe struct Delivery
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
         get
         {
-            Subscription.ThrowUnlessOpen(Number, Life);
+            Subscription.ThrowUnlessReadable(Number, Life);
             return _copy is not null ? _copy : new ReadOnlySpan<byte>(_record, _length);
         }
     }

@@ -33,6 +33,16 @@ public sealed record SessionOptions
     public int MaxLoadRingBytes { get; init; } = Limits.MaxLoadRingBytes;
 }
 
+/// <summary>Who settles what a consumer receives, and when.</summary>
+public enum SettleMode
+{
+    /// <summary>The program, when it is done: at least once. What a consumer that dies had in hand comes again.</summary>
+    Manual = 0,
+
+    /// <summary>The library, before it hands a message out: at most once. What a consumer that dies had in hand does not come again; what it had not received, does.</summary>
+    Automatic = 1,
+}
+
 /// <summary>How a consumer subscribes.</summary>
 public sealed record SubscribeOptions
 {
@@ -50,6 +60,9 @@ public sealed record SubscribeOptions
 
     /// <summary>This is to be the queue's only consumer: refused (<see cref="FastQ.Protocol.RefusalCode.Denied"/>) where there is another, and so is every other while this one is there.</summary>
     public bool IsExclusive { get; init; }
+
+    /// <summary>Who settles. With <see cref="SettleMode.Automatic"/> a message is accepted, and its acceptance is <see cref="FastQ.Protocol.ConfirmLevel.Written"/>, before it is handed out: a round trip each. Only a loss of power can bring back what was received within the 100 ms before.</summary>
+    public SettleMode Mode { get; init; }
 
     /// <summary>Settles of consecutive deliveries are gathered up to this many before they are sent (always when the client waits or flushes).</summary>
     public int SettleBatch { get; init; } = 64;

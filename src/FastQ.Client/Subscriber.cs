@@ -36,7 +36,7 @@ public sealed class Subscriber : IAsyncEnumerable<Message>, IAsyncDisposable
     /// <exception cref="FastQException">The subscription has ended, as its queue was deleted, or the connection is lost.</exception>
     public async ValueTask<Message?> ReceiveAsync(TimeSpan wait, CancellationToken cancellation = default)
     {
-        if (TryTake(out Message? message))
+        if (TryTake(out Message? message) && await IsOursAsync(message).ConfigureAwait(false))
         {
             return message;
         }
@@ -47,7 +47,7 @@ public sealed class Subscriber : IAsyncEnumerable<Message>, IAsyncDisposable
         {
             while (await _fetched.Reader.WaitToReadAsync(limit.Token).ConfigureAwait(false))
             {
-                if (TryTake(out message))
+                if (TryTake(out message) && await IsOursAsync(message).ConfigureAwait(false))
                 {
                     return message;
                 }
@@ -68,6 +68,11 @@ public sealed class Subscriber : IAsyncEnumerable<Message>, IAsyncDisposable
         {
             while (TryTake(out Message? message))
             {
+                if (!await IsOursAsync(message).ConfigureAwait(false))
+                {
+                    continue;
+                }
+
                 yield return message;
                 cancellationToken.ThrowIfCancellationRequested();
             }
@@ -96,7 +101,7 @@ public sealed class Subscriber : IAsyncEnumerable<Message>, IAsyncDisposable
     internal bool Fetch()
     {
         bool any = false;
-        while (Volatile.Read(ref _waiting) < MostFetched && Subscription.TryReceive(out Delivery delivery))
+        while (Volatile.Read(ref _waiting) < MostFetched && Subscription.TryHold(out Delivery delivery))
         {
             any = true;
             Interlocked.Increment(ref _waiting);
@@ -117,6 +122,26 @@ public sealed class Subscriber : IAsyncEnumerable<Message>, IAsyncDisposable
         }
 
         return firstNotTaken;
+    }
+
+    /// <summary>At most once: it is gone from its queue, for good, before anybody sees it. False: its lease had ended, and it is somebody else's.</summary>
+    /// <remarks>Not cancelled: it would be lost.</remarks>
+    private async ValueTask<bool> IsOursAsync(Message message)
+    {
+        if (Subscription.Options.Mode == SettleMode.Manual)
+        {
+            return true;
+        }
+
+        try
+        {
+            await message.AcceptAsync(ConfirmLevel.Written, CancellationToken.None).ConfigureAwait(false);
+            return true;
+        }
+        catch (FastQException lost) when (lost.Code is RefusalCode.LeaseLost or RefusalCode.AlreadySettled)
+        {
+            return false;
+        }
     }
 
     private bool TryTake([System.Diagnostics.CodeAnalysis.NotNullWhen(true)] out Message? message)

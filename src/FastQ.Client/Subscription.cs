@@ -75,12 +75,35 @@ public sealed class Subscription
     /// <summary>The credit in force: <see cref="SubscribeOptions.Credit"/> unless <see cref="SetCredit"/> changed it.</summary>
     internal uint Credit { get; private set; }
 
-    /// <summary>Takes the next delivery if one is there. Never waits; no system call when there is none, but for one look at the connection in a thousand.</summary>
-    public bool TryReceive(out Delivery delivery) => _session.TryReceive(this, out delivery);
+    /// <summary>Takes the next delivery if one is there. Never waits, unless it settles (<see cref="SettleMode.Automatic"/>); no system call when there is none, but for one look at the connection in a thousand.</summary>
+    public bool TryReceive(out Delivery delivery) => Options.Mode == SettleMode.Manual ? TryHold(out delivery) : ReceiveSettled(TimeSpan.Zero, out delivery);
+
+    /// <summary>As above, whoever settles.</summary>
+    internal bool TryHold(out Delivery delivery) => _session.TryReceive(this, out delivery);
 
     /// <summary>Takes the next delivery, waiting for it at most so long.</summary>
     /// <exception cref="FastQException">The subscription has ended, or the broker was away for longer than the patience.</exception>
-    public bool Receive(TimeSpan wait, out Delivery delivery) => _session.Receive(this, wait, out delivery);
+    public bool Receive(TimeSpan wait, out Delivery delivery) => Options.Mode == SettleMode.Manual ? _session.Receive(this, wait, out delivery) : ReceiveSettled(wait, out delivery);
+
+    /// <summary>At most once: the next one that is gone from its queue, for good, before anybody sees it. One whose lease had ended meanwhile is somebody else's, and passed over.</summary>
+    private bool ReceiveSettled(TimeSpan wait, out Delivery delivery)
+    {
+        while (wait == TimeSpan.Zero ? TryHold(out delivery) : _session.Receive(this, wait, out delivery))
+        {
+            byte[] bytes = delivery.CopyRecord(); // What is settled may be overwritten.
+            long late = LateSettles;
+            uint life = Life;
+            _ = Settle(delivery.Number, delivery.Life, Outcome.Accept, ConfirmLevel.Written);
+            _session.WaitConfirmed(FlushSettles(), ConfirmLevel.Written);
+            if (LateSettles == late && Life == life)
+            {
+                delivery = delivery.Settled(bytes);
+                return true;
+            }
+        }
+
+        return false;
+    }
 
     /// <summary>Done with it: gone for good.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -189,7 +212,6 @@ public sealed class Subscription
 
     internal void SetCreditInForce(uint credit) => Credit = credit;
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     /// <summary>The body of a delivery that its sender's library encoded; kept until that of another is wanted.</summary>
     internal byte[] Decoded(in Delivery delivery, in BodyEncoding encoding, ReadOnlySpan<byte> stored)
     {
@@ -202,6 +224,17 @@ public sealed class Subscription
         return _decoded;
     }
 
+    /// <summary>Its bytes may be read: it is in hand, or has bytes of its own.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal void ThrowUnlessReadable(ulong number, uint life)
+    {
+        if (!IsOpen(number, life) && life != Delivery.SettledLife)
+        {
+            ThrowNotOpen(number);
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal void ThrowUnlessOpen(ulong number, uint life)
     {
         if (!IsOpen(number, life))

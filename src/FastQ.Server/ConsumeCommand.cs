@@ -24,19 +24,25 @@ internal static class ConsumeCommand
         Option<int> credit = Shared.Within(new Option<int>("--credit") { Description = "Most messages in hand at once.", DefaultValueFactory = _ => 1000, HelpName = "N" }, 1, Limits.MaxCredit);
         Option<int> priority = Shared.Within(new Option<int>("--priority") { Description = "Consumers of a higher priority, up to 255, are served first as long as they have credit.", DefaultValueFactory = _ => 0, HelpName = "N" }, 0, byte.MaxValue);
         Option<bool> exclusive = new("--exclusive") { Description = "Be the queue's only consumer, or fail." };
+        Option<bool> atMostOnce = new("--at-most-once") { Description = "Settle each message before it is printed: one that is lost on its way out does not come again." };
         Option<string> format = new("--format") { Description = "text: the body, a line each. json: an object a line. raw: bodies one after the other.", DefaultValueFactory = _ => "text" };
         format.AcceptOnlyFromAmong("text", "json", "raw");
         Option<bool> follow = new("--follow") { Description = "Never end because nothing comes." };
         (Option<string> socket, Option<TimeSpan> patience) = (Shared.Socket(), Shared.Patience());
-        Command command = new("consume", "Consume messages and print them; rides out restarts of the broker.\n\nExamples:\n  fastq consume work\n  fastq consume work --max 10 --format json --settle none\n  fastq consume work --max 1 --settle reject --reason 'no such customer'\n  fastq consume logs --follow | grep ERROR")
+        Command command = new("consume", "Consume messages and print them; rides out restarts of the broker.\n\nExamples:\n  fastq consume work\n  fastq consume work --max 10 --format json --settle none\n  fastq consume work --max 1 --settle reject --reason 'no such customer'\n  fastq consume logs --follow | grep ERROR\n  fastq consume ticks --at-most-once")
         {
-            queue, max, wait, settle, reason, lease, credit, priority, exclusive, format, follow, socket, patience,
+            queue, max, wait, settle, reason, lease, credit, priority, exclusive, atMostOnce, format, follow, socket, patience,
         };
         command.Validators.Add(result =>
         {
             if (result.GetResult(reason) is not null && result.GetValue(settle) != "reject")
             {
                 result.AddError("--reason needs --settle reject.");
+            }
+
+            if (result.GetValue(atMostOnce) && result.GetResult(settle) is { Implicit: false })
+            {
+                result.AddError("--at-most-once settles by itself: leave --settle out.");
             }
 
             if (result.GetValue(reason) is string words && Encoding.UTF8.GetByteCount(words) > Subscription.MaxReasonBytes)
@@ -50,7 +56,7 @@ internal static class ConsumeCommand
             using Session session = Shared.Connect(parsed.GetRequiredValue(socket), parsed.GetValue(patience), "fastq consume");
             string name = parsed.GetRequiredValue(queue);
             long most = parsed.GetValue(max);
-            SubscribeOptions options = new() { Credit = (int)Math.Min(parsed.GetValue(credit), Math.Max(1, most)), Lease = parsed.GetValue(lease), Priority = (byte)parsed.GetValue(priority), IsExclusive = parsed.GetValue(exclusive), SettleBatch = int.MaxValue };
+            SubscribeOptions options = new() { Credit = (int)Math.Min(parsed.GetValue(credit), Math.Max(1, most)), Lease = parsed.GetValue(lease), Priority = (byte)parsed.GetValue(priority), IsExclusive = parsed.GetValue(exclusive), SettleBatch = int.MaxValue, Mode = parsed.GetValue(atMostOnce) ? SettleMode.Automatic : SettleMode.Manual };
             Subscription subscription = session.Subscribe(name, options);
             Consuming consuming = new(session, subscription, name, parsed.GetRequiredValue(format), parsed.GetRequiredValue(settle), parsed.GetValue(reason), stop);
             TimeSpan patienceForMessages = parsed.GetValue(follow) ? Timeout.InfiniteTimeSpan : parsed.GetValue(wait);
