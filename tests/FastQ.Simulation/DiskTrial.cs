@@ -280,11 +280,16 @@ internal sealed class DiskTrial(JournalOptions options, int maxMessageBytes, Sim
             return new Served(opening.Refusal, opening.Report.LastBlock, "", new Dictionary<(uint, ulong), byte[]>(), new Dictionary<uint, string>());
         }
 
+        return new Served(null, opening.Report.LastBlock, StateOf(engine), MessagesOf(engine, disk), QueuesOf(engine)) { Places = [.. engine.Messages()] };
+    }
+
+    /// <summary>All that an engine must know again after a restart.</summary>
+    public static string StateOf(QueueEngine engine)
+    {
         using StringWriter state = new(CultureInfo.InvariantCulture);
         engine.Dump(state);
         // An empty slot is no part of the state: which are known depends on where the replay began.
-        string text = string.Join('\n', state.ToString().Split('\n').Where(line => !line.Contains(" live 0 ", StringComparison.Ordinal)));
-        return new Served(null, opening.Report.LastBlock, text, MessagesOf(engine, disk), QueuesOf(engine)) { Places = [.. engine.Messages()] };
+        return string.Join('\n', state.ToString().Split('\n').Where(line => !line.Contains(" live 0 ", StringComparison.Ordinal)));
     }
 
     private static Dictionary<uint, string> QueuesOf(QueueEngine engine) => engine.QueueIds.ToDictionary(id => id, id => engine.View(id).Name);

@@ -1,4 +1,5 @@
 using FastQ.Broker;
+using FastQ.Engine;
 using FastQ.Client;
 using FastQ.Journal;
 using FastQ.Linux;
@@ -193,8 +194,37 @@ internal sealed class Machine : IDisposable
         _isEnding = false;
         _trace.Say($"the broker ends: {failure ?? "in order"}");
         SimulatedStorage next = _disk.AfterKill(); // The process is gone, the machine is not.
+        if (failure is null && !_setting.IsDiskLying)
+        {
+            MustBeFoundAgain(DiskTrial.StateOf(broker.Engine), next);
+        }
+
         Bury(next);
         Ended?.Invoke(failure);
+    }
+
+    /// <summary>What a broker knew when it had stopped in order is what the next one will know, word for word.</summary>
+    private void MustBeFoundAgain(string state, SimulatedStorage disk)
+    {
+        using SimulatedStorage copy = disk.AfterKill();
+        JournalOptions options = new() { Directory = Data, SlotBytes = _setting.SlotBytes, BlockBytes = _setting.BlockBytes, WallMicros = () => (NowNanoseconds + _wallOffset) / 1000, NewGuid = () => new Guid(1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1) };
+        EngineReplay replay = new(new EngineLimits { MaxMessageBytes = _setting.MaxMessageBytes });
+        JournalOpening opening = Journal.Journal.Open(options, copy, replay);
+        using QueueEngine engine = replay.Engine;
+        using Journal.Journal? journal = opening.Journal;
+        Model.Must(opening.Refusal is null, $"a broker does not start again after an orderly stop: {opening.Refusal}");
+        string found = DiskTrial.StateOf(engine);
+        if (found != state)
+        {
+            string[] before = state.Split('\n'), after = found.Split('\n');
+            int at = 0;
+            while (at < before.Length && at < after.Length && before[at] == after[at])
+            {
+                at++;
+            }
+
+            throw new PromiseBroken($"the state after a stop is not the state before it: {before.ElementAtOrDefault(at)} became {after.ElementAtOrDefault(at)}");
+        }
     }
 
     /// <summary>Does what may meet a fault of the world: then that is the broker's end.</summary>
