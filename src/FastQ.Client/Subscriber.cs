@@ -61,6 +61,31 @@ public sealed class Subscriber : IAsyncEnumerable<Message>, IAsyncDisposable
         }
     }
 
+    /// <summary>As soon as a message is there: it, and what else is there, in order. Empty when none came within the wait, or the subscriber was disposed.</summary>
+    /// <param name="most">At most so many, 1 or more; never more than the credit.</param>
+    /// <param name="wait">For the first one, at most so long; <see cref="Timeout.InfiniteTimeSpan"/>: for ever.</param>
+    /// <param name="cancellation">Ends the waiting. No message is lost by it.</param>
+    /// <exception cref="FastQException">As for <see cref="ReceiveAsync"/>.</exception>
+    public async ValueTask<IReadOnlyList<Message>> ReceiveManyAsync(int most, TimeSpan wait, CancellationToken cancellation = default)
+    {
+        ArgumentOutOfRangeException.ThrowIfLessThan(most, 1);
+        if (await ReceiveAsync(wait, cancellation).ConfigureAwait(false) is not Message first)
+        {
+            return [];
+        }
+
+        List<Message> batch = [first];
+        while (batch.Count < most && TryTake(out Message? next))
+        {
+            if (await IsOursAsync(next).ConfigureAwait(false))
+            {
+                batch.Add(next);
+            }
+        }
+
+        return batch;
+    }
+
     /// <summary>Messages as they come, until the subscriber is disposed. Leaving the loop loses none: what was not given out stays for the next one.</summary>
     public async IAsyncEnumerator<Message> GetAsyncEnumerator(CancellationToken cancellationToken = default)
     {
