@@ -10,11 +10,11 @@ namespace FastQ.Engine;
 // The persistent state as bytes, and back. A snapshot is as hostile as any file: every count, link and length is checked, and what can
 // be counted again is counted again.
 //
-//   | version, clocks, next ids | producers | queues: attributes, counts, entries, times of the delayed, expiries, words of the dying, traits, sweep, deduplication ids, unique keys | subscriptions: open deliveries | slots | end mark |
+//   | version, clocks, next ids | producers | queues: attributes, counts, entries, times of the delayed, expiries, words of the dying, traits, sweep, deduplication ids, unique keys | subscriptions: open deliveries | slots | exchanges, with what they discarded | bindings | end mark |
 
 public sealed partial class QueueEngine
 {
-    private const ulong SnapshotVersion = 5;
+    private const ulong SnapshotVersion = 6;
     private const ulong EndMark = 0x444E452051455441;
 
     /// <summary>Tags, delivery numbers and tokens never come near: sums of them must not overflow.</summary>
@@ -56,6 +56,7 @@ public sealed partial class QueueEngine
             Number(to, slot.LastLeftBlock);
         }
 
+        SaveExchanges(to);
         Number(to, EndMark);
     }
 
@@ -80,7 +81,7 @@ public sealed partial class QueueEngine
         }
 
         (_nextQueue, _nextSubscription) = ((uint)nextQueue, (uint)nextSubscription);
-        return LoadProducers(loader) && LoadQueues(loader) && LoadSubscriptions(loader) && LoadSlots(loader) && loader.Number() == EndMark && TryRecount();
+        return LoadProducers(loader) && LoadQueues(loader) && LoadSubscriptions(loader) && LoadSlots(loader) && LoadExchanges(loader) && loader.Number() == EndMark && TryRecount();
     }
 
     /// <summary>After a recovery: what the records told of references and ends concerns nobody any more; owners may come back.</summary>
@@ -113,7 +114,7 @@ public sealed partial class QueueEngine
             for (ulong tag = q.Index.Next(0, q.Index.NextTag); tag < q.Index.NextTag; tag = q.Index.Next(tag + 1, q.Index.NextTag))
             {
                 IndexEntry e = q.Index.Find(tag);
-                to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"  {tag} {e.State} at {e.Slot}:{e.Offset} length {e.LengthBytes} deliveries {e.Deliveries} generation {e.Generation}{(q.Due.TryFind(tag, out long due) ? $" due {due}" : "")}{(q.Expiry.TryFind(tag, out long expiry) ? $" expires {expiry}" : "")}{(q.Words is not null && q.Words.TryGetValue(tag, out byte[]? words) ? $" words {Convert.ToHexString(words)}" : "")}{(q.Order is not null && q.Order.TryFind(tag, out Traits traits) ? $" {traits}" : "")}{(q.Unique is not null && q.Unique.TryFind(tag, out UInt128 unique, out bool untilStarted) ? $" unique {unique:x} {untilStarted}" : "")}"));
+                to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"  {tag} {e.State} at {e.Slot}:{e.Offset} length {e.LengthBytes}{(e.IsShared ? " shared" : "")} deliveries {e.Deliveries} generation {e.Generation}{(q.Due.TryFind(tag, out long due) ? $" due {due}" : "")}{(q.Expiry.TryFind(tag, out long expiry) ? $" expires {expiry}" : "")}{(q.Words is not null && q.Words.TryGetValue(tag, out byte[]? words) ? $" words {Convert.ToHexString(words)}" : "")}{(q.Order is not null && q.Order.TryFind(tag, out Traits traits) ? $" {traits}" : "")}{(q.Unique is not null && q.Unique.TryFind(tag, out UInt128 unique, out bool untilStarted) ? $" unique {unique:x} {untilStarted}" : "")}"));
             }
 
             foreach ((UInt128 key, ulong tag, long until) in (q.Ledger?.Rows(IntervalMicros) ?? []).Order())
@@ -131,6 +132,7 @@ public sealed partial class QueueEngine
             }
         }
 
+        DumpExchanges(to);
         foreach (SlotState slot in _slots.Values.OrderBy(s => s.Id))
         {
             to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"slot {slot.Id} live {slot.Live} bytes {slot.LiveBytes} left {slot.LastLeftBlock}"));
@@ -719,7 +721,15 @@ public sealed partial class QueueEngine
                     return false;
                 }
 
-                Arrive(entry.Slot, entry.LengthBytes);
+                if (!entry.IsShared)
+                {
+                    Arrive(entry.Slot, entry.LengthBytes);
+                }
+                else if (!TryArriveShared(new Place(entry.Slot, entry.Offset), entry.LengthBytes))
+                {
+                    return false;
+                }
+
                 if (queue.IsDeleted || queue.IsVoid(tag, entry))
                 {
                     continue;

@@ -222,6 +222,9 @@ internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, Pa
 
     public bool IsListed { get; set; }
 
+    /// <summary>The last search for the queues of a message that found it.</summary>
+    public ulong ReachedBy { get; set; }
+
     /// <summary>Nothing of it falls due before.</summary>
     public long LookAtMicros { get; set; } = long.MaxValue;
 
@@ -378,6 +381,11 @@ public sealed record EngineLimits
 
     public int MaxSubscriptions { get; init; } = 100_000;
 
+    public int MaxExchanges { get; init; } = 100_000;
+
+    /// <summary>Of all exchanges together. Their memory counts towards <see cref="IndexBytes"/>.</summary>
+    public int MaxBindings { get; init; } = 1_000_000;
+
     /// <summary>Memory for the indexes of all queues, in bytes.</summary>
     public long IndexBytes { get; init; } = 4L * 1024 * 1024 * 1024;
 
@@ -411,6 +419,9 @@ public enum DecisionKind
 
     /// <summary>Its number is above the next one.</summary>
     OutOfOrder,
+
+    /// <summary>It is for an exchange, and was not judged yet.</summary>
+    ForExchange,
 }
 
 /// <summary>A decision; for a refusal its code and the limit's value and name, where one is meant.</summary>

@@ -9,5 +9,7 @@ public static class StateNames
 
     public static string NameOf(Overflow overflow) => overflow switch { Overflow.DropHead => "drop-head", Overflow.DeadLetter => "dead-letter", _ => "reject" };
 
+    public static string NameOf(ExchangeType type) => type switch { ExchangeType.Direct => "direct", ExchangeType.Topic => "topic", ExchangeType.Fanout => "fanout", _ => "headers" };
+
     public static string NameOf(SweepState state) => state switch { SweepState.Running => "running", SweepState.Finished => "finished", SweepState.Cancelled => "cancelled", _ => "none" };
 }

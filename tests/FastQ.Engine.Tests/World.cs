@@ -19,7 +19,7 @@ internal readonly record struct Delivered(uint Subscription, uint Queue, ulong D
 /// <summary>A record as the journal holds it.</summary>
 internal readonly record struct Logged(byte[] Record, Place Place, ulong Block);
 
-internal sealed class World : IDisposable
+internal sealed partial class World : IDisposable
 {
     private const uint SlotBytes = 64 * 1024;
     private readonly byte[] _room = new byte[QueueEngine.MaxFactBytes];
