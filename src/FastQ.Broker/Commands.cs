@@ -130,6 +130,21 @@ public sealed partial class Broker
             case CommandKind.CancelSweep:
                 CancelSweep(session, command, fields, ref facts);
                 break;
+            case CommandKind.DeclareExchange:
+                DeclareExchange(session, command, fields, ref facts);
+                break;
+            case CommandKind.DeleteExchange:
+                DeleteExchange(session, command, fields, ref facts);
+                break;
+            case CommandKind.ShowExchange:
+                ShowExchange(session, command, fields);
+                break;
+            case CommandKind.ListExchanges:
+                ListExchanges(session, command);
+                break;
+            case CommandKind.Bind or CommandKind.Unbind:
+                Bind(session, command, fields, ref facts);
+                break;
             case CommandKind.Statistics:
                 AnswerJson(session, command, StatisticsJson());
                 break;

@@ -106,7 +106,7 @@ internal static class BrowseCommand
 
     private static string Explain(BrowsedMessage message, QueueInfo queue, long readyBefore)
     {
-        string what = string.Create(CultureInfo.InvariantCulture, $"Message {message.MessageId ?? $"at place {message.Tag}"} of queue {queue.Name}");
+        string what = string.Create(CultureInfo.InvariantCulture, $"Message {message.MessageId ?? $"at place {message.Tag}"} of queue {queue.Name}{Route(message)}");
         string times = message.Deliveries switch { 0 => "was never delivered", 1 => "was delivered once", _ => string.Create(CultureInfo.InvariantCulture, $"was delivered {message.Deliveries} times") };
         string before = readyBefore switch { 0 => "no other comes before it", 1 => "one that is ready comes before it", _ => string.Create(CultureInfo.InvariantCulture, $"{readyBefore} that are ready come before it") };
         string standing = message.State switch
@@ -124,6 +124,9 @@ internal static class BrowseCommand
         };
         return standing + Story(message.Deaths);
     }
+
+    /// <summary>Of a message that came through an exchange: which, and by which key. Else nothing.</summary>
+    private static string Route(BrowsedMessage message) => message.Exchange is string exchange ? $" (sent to exchange {OnOneLine(exchange)} with key '{OnOneLine(message.RoutingKey ?? "")}')" : "";
 
     /// <summary>Of a dead letter: why it came to its queue. Else nothing.</summary>
     private static string Story(IReadOnlyList<Death> deaths)
