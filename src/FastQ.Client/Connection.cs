@@ -239,6 +239,24 @@ public sealed class Connection : IAsyncDisposable
         },
         cancellation);
 
+    /// <summary>Listens to an exchange: makes a temporary queue of this connection's own, binds it and subscribes to it. What was sent before is not seen; when the connection ends, the queue goes with all it holds.</summary>
+    /// <param name="exchange">Its name.</param>
+    /// <param name="binding">Which messages; null: those of the empty key, of a fanout all.</param>
+    /// <param name="options">As for <see cref="SubscribeAsync"/>.</param>
+    /// <param name="cancellation">Ends the waiting.</param>
+    public async Task<Subscriber> SubscribeToExchangeAsync(string exchange, BindingOptions? binding = null, SubscribeOptions? options = null, CancellationToken cancellation = default)
+    {
+        string queue = await AskAsync(
+            session =>
+            {
+                string name = session.MakeTemporaryQueue();
+                session.Bind(exchange, name, binding);
+                return name;
+            },
+            cancellation).ConfigureAwait(false);
+        return await SubscribeAsync(queue, options, cancellation).ConfigureAwait(false);
+    }
+
     /// <summary>Closes in order: sends what waits, gives back what is in hand, and waits up to five seconds for confirms. What is not confirmed then fails with <see cref="RefusalCode.Closed"/>.</summary>
     public async ValueTask DisposeAsync()
     {

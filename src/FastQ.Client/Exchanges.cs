@@ -137,6 +137,28 @@ public sealed unsafe partial class Session
         return reservation.Commit(level, isMandatory ? (byte)0 : MessageHeader.Optional);
     }
 
+    /// <summary>Listens to an exchange: makes a temporary queue of this session's own, binds it and subscribes to it. What was sent before is not seen; when the session ends, the queue goes with all it holds.</summary>
+    /// <param name="exchange">Its name.</param>
+    /// <param name="binding">Which messages; null: those of the empty key, of a fanout all.</param>
+    /// <param name="options">As for <see cref="Subscribe(string, SubscribeOptions)"/>.</param>
+    public Subscription SubscribeToExchange(string exchange, BindingOptions? binding = null, SubscribeOptions? options = null)
+    {
+        string queue = MakeTemporaryQueue();
+        Bind(exchange, queue, binding);
+        return Subscribe(queue, options);
+    }
+
+    /// <summary>Makes a queue of this session's own, of a name that nobody else has.</summary>
+    /// <returns>Its name.</returns>
+    internal string MakeTemporaryQueue()
+    {
+        byte[] random = new byte[16];
+        _options.Surroundings.Fill(random);
+        string name = $"temporary.{Convert.ToHexStringLower(random)}";
+        _ = DeclareQueue(name, new QueueOptions { IsTemporary = true, DeadLetter = "" });
+        return name;
+    }
+
     private List<byte[]> AskForExchange(string name) => [.. Ask(CommandKind.ShowExchange, (ref FieldWriter writer) => writer.Text(FieldTag.Name, name))];
 
     private void ChangeBinding(CommandKind kind, string exchange, FieldTag targetTag, string target, BindingOptions? options) => _ = Ask(kind, (ref FieldWriter writer) =>

@@ -495,7 +495,7 @@ public sealed partial class QueueEngine
 
         string text = Encoding.UTF8.GetString(name);
         QueueAttributes attributes = QueueAttributes.From(payload).For(text);
-        Queue queue = new(fact.Subject, name.ToArray(), attributes, _pages, _warm);
+        Queue queue = new(fact.Subject, name.ToArray(), attributes, _pages, _warm, fact.First);
         if (attributes.Fault(text).Length > 0 || !_byName.TryAdd(text, queue))
         {
             return false;

@@ -308,11 +308,14 @@ public sealed partial class QueueEngine : IDisposable
     }
 
     /// <summary>The producer's session has ended: its retention begins.</summary>
-    public void DetachProducer(ulong producer)
+    /// <param name="producer">Its id.</param>
+    /// <param name="mayReturn">At a stop: queues that go with its session stay for now.</param>
+    public void DetachProducer(ulong producer, bool mayReturn = false)
     {
         if (_producers.TryGetValue(producer, out Producer? known))
         {
             known.IsAttached = false;
+            AbandonQueuesOf(producer, mayReturn);
         }
     }
 

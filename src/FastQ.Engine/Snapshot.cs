@@ -110,7 +110,7 @@ public sealed partial class QueueEngine
 
         foreach (Queue q in _queues.Values.OrderBy(q => q.Id))
         {
-            to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"queue {q.Id} {Encoding.UTF8.GetString(q.Name)} {q.Attributes} next {q.Index.NextTag} cursor {q.Cursor} ready {q.Ready} inflight {q.InFlight} delayed {q.Delayed} damaged {q.Damaged} dying {q.Dying} bytes {q.WaitingBytes}+{q.HeldBytes} published {q.Published} accepted {q.Accepted} rejected {q.Rejected} exhausted {q.Exhausted} expired {q.Expired} overflowed {q.Overflowed} deadlettered {q.DeadLettered} purged {q.Purged} moved {q.Moved} sweep {q.Sweep?.View} redelivered {q.Redelivered} paused {q.Paused} purge {q.PurgeGeneration}: {q.PurgeNext}..{q.PurgeEnd} deleted {q.IsDeleted}"));
+            to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"queue {q.Id} {Encoding.UTF8.GetString(q.Name)} owner {q.Owner} {q.Attributes} next {q.Index.NextTag} cursor {q.Cursor} ready {q.Ready} inflight {q.InFlight} delayed {q.Delayed} damaged {q.Damaged} dying {q.Dying} bytes {q.WaitingBytes}+{q.HeldBytes} published {q.Published} accepted {q.Accepted} rejected {q.Rejected} exhausted {q.Exhausted} expired {q.Expired} overflowed {q.Overflowed} deadlettered {q.DeadLettered} purged {q.Purged} moved {q.Moved} sweep {q.Sweep?.View} redelivered {q.Redelivered} paused {q.Paused} purge {q.PurgeGeneration}: {q.PurgeNext}..{q.PurgeEnd} deleted {q.IsDeleted}"));
             for (ulong tag = q.Index.Next(0, q.Index.NextTag); tag < q.Index.NextTag; tag = q.Index.Next(tag + 1, q.Index.NextTag))
             {
                 IndexEntry e = q.Index.Find(tag);
@@ -165,6 +165,7 @@ public sealed partial class QueueEngine
     private void SaveQueue(IBufferWriter<byte> to, Queue queue)
     {
         Number(to, queue.Id);
+        Number(to, queue.Owner);
         Number(to, (ulong)queue.Name.Length);
         to.Write(queue.Name);
         SaveAttributes(to, queue.Attributes);
@@ -399,6 +400,7 @@ public sealed partial class QueueEngine
         for (ulong i = 0; i < count && !loader.HasFailed; i++)
         {
             uint id = (uint)loader.Number();
+            ulong owner = loader.Number();
             ulong nameBytes = loader.Number();
             if (id == 0 || id >= _nextQueue || nameBytes > Limits.MaxNameBytes)
             {
@@ -416,7 +418,7 @@ public sealed partial class QueueEngine
             byte[] fields = new byte[attributeBytes];
             loader.Bytes(fields);
             string text = Encoding.UTF8.GetString(name);
-            Queue queue = new(id, name, QueueAttributes.From(fields).For(text), _pages, _warm);
+            Queue queue = new(id, name, QueueAttributes.From(fields).For(text), _pages, _warm, owner);
             if (!Names.IsValid(name) || queue.Attributes.Fault(text).Length > 0 || !_queues.TryAdd(id, queue) || !LoadQueue(loader, queue))
             {
                 return false;

@@ -32,7 +32,7 @@ public sealed partial class QueueEngine
     {
         Queue q = _queues[queue];
         int consumers = q.Subscriptions.Count(subscription => subscription.IsAttached);
-        return new QueueView(q.Id, Encoding.UTF8.GetString(q.Name), q.Attributes, q.Paused, q.Ready, q.InFlight, q.Delayed, q.Damaged, q.Dying, q.WaitingBytes + q.HeldBytes, consumers, q.Published, q.Accepted, q.Rejected, q.Exhausted, q.Expired, q.Overflowed, q.DeadLettered, q.Redelivered, q.Purged, q.Moved);
+        return new QueueView(q.Id, Encoding.UTF8.GetString(q.Name), q.Attributes, q.Paused, q.Ready, q.InFlight, q.Delayed, q.Damaged, q.Dying, q.WaitingBytes + q.HeldBytes, consumers, q.Published, q.Accepted, q.Rejected, q.Exhausted, q.Expired, q.Overflowed, q.DeadLettered, q.Redelivered, q.Purged, q.Moved, q.Owner != 0);
     }
 
     public bool IsSubscription(uint subscription) => _subscriptions.ContainsKey(subscription);

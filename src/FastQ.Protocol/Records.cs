@@ -308,6 +308,9 @@ public enum DeathReason : byte
 
     /// <summary>Its queue was full, and it was the oldest.</summary>
     Overflow = 4,
+
+    /// <summary>Of one that died already and is still here: the exchange for dead letters gives it to no queue, for now.</summary>
+    Unroutable = 5,
 }
 
 /// <summary>How long the unique key of a message is held.</summary>

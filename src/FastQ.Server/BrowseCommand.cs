@@ -115,7 +115,8 @@ internal static class BrowseCommand
             MessageState.InFlight => string.Create(CultureInfo.InvariantCulture, $"{what} is with a consumer that is away; its lease runs for another {message.LeaseLeft!.Value.TotalSeconds:0.#} s, then it goes to somebody else; it {times}."),
             MessageState.Delayed => string.Create(CultureInfo.InvariantCulture, $"{what} is delayed until {message.Due!.Value.UtcDateTime:yyyy-MM-ddTHH:mm:ss.fffZ}; it {times}."),
             MessageState.DeadLettering when message.IsStopped => $"{what} has gone in a circle of dead-letter queues, and stays: {Cause(message.Reason)}; it {times}.",
-            MessageState.DeadLettering => $"{what} is on its way to queue {queue.DeadLetter}: {Cause(message.Reason)}; it {times}.",
+            MessageState.DeadLettering when message.Reason == DeathReason.Unroutable => $"{what} has died, and exchange {queue.DeadLetterExchange} gives it to no queue: it stays until it does; it {times}.",
+            MessageState.DeadLettering => $"{what} is on its way to {(queue.DeadLetterExchange.Length > 0 ? $"exchange {queue.DeadLetterExchange}" : $"queue {queue.DeadLetter}")}: {Cause(message.Reason)}; it {times}.",
             MessageState.Damaged => $"{what} has rotted on the disk: it is kept, and never delivered.",
             _ when (queue.Paused & PausedWays.Out) != 0 => $"{what} is ready, but the queue is paused; {before}; it {times}.{Story(message.Deaths)}",
             _ when message.IsBehind => $"{what} is ready, but another of its group comes first: that is with a consumer, waits for its retry, or is older; it {times}.",
@@ -148,6 +149,7 @@ internal static class BrowseCommand
         DeathReason.Rejected => "a consumer rejected it",
         DeathReason.Expired => "its time to live was over",
         DeathReason.Overflow => "its queue was full, and it was the oldest",
+        DeathReason.Unroutable => "the exchange for dead letters gives it to no queue",
         _ => "this program does not know the reason",
     };
 

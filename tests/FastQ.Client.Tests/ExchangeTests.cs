@@ -113,4 +113,61 @@ public sealed class ExchangeTests : IDisposable
         session.Flush();
         Assert.All(session.ListQueues(), queue => Assert.Equal((1ul, 0L), (queue.Accepted, queue.Messages)));
     }
+
+    [Fact]
+    public async Task Who_listens_to_an_exchange_has_a_queue_of_its_own_that_goes_with_it()
+    {
+        await using Connection connection = await ConnectAsync();
+        await connection.DeclareExchangeAsync("news", ExchangeType.Topic, cancellation: Cancellation);
+        string own;
+        await using (Connection listener = await ConnectAsync())
+        {
+            await using Subscriber one = await listener.SubscribeToExchangeAsync("news", new BindingOptions { Key = "sport.#" }, cancellation: Cancellation);
+            await using Subscriber other = await listener.SubscribeToExchangeAsync("news", new BindingOptions { Key = "#" }, cancellation: Cancellation);
+            await connection.PublishToExchangeAsync("news", "sport.chess", "mate"u8.ToArray(), cancellation: Cancellation);
+            Message message = (await one.ReceiveAsync(Soon, Cancellation))!;
+            Assert.Equal(("mate", "mate", "sport.chess"), (message.Text, (await other.ReceiveAsync(Soon, Cancellation))!.Text, message.RoutingKey));
+            own = message.Queue;
+            Assert.True((await connection.GetQueueAsync(own, Cancellation)).IsTemporary);
+            Assert.Equal(RefusalCode.Denied, (await Assert.ThrowsAsync<FastQException>(() => connection.SubscribeAsync(own, cancellation: Cancellation))).Code);
+            Assert.Equal(2, (await connection.ListQueuesAsync(Cancellation)).Count);
+        }
+
+        while ((await connection.ListQueuesAsync(Cancellation)).Count > 0)
+        {
+        }
+
+        Assert.Equal(0, (await connection.GetExchangeAsync("news", Cancellation)).Bindings);
+    }
+
+    [Fact]
+    public async Task Dead_letters_go_through_an_exchange_by_their_own_key_and_tell_their_story_in_every_queue()
+    {
+        await using Connection connection = await ConnectAsync();
+        await connection.DeclareExchangeAsync("morgue", ExchangeType.Topic, cancellation: Cancellation);
+        await connection.DeclareExchangeAsync("in", ExchangeType.Direct, cancellation: Cancellation);
+        QueueInfo work = await connection.DeclareQueueAsync("work", new QueueOptions { DeadLetterExchange = "morgue" }, Cancellation);
+        Assert.Equal(("morgue", ""), (work.DeadLetterExchange, work.DeadLetter));
+        await connection.BindAsync("in", "work", new BindingOptions { Key = "eu.order" }, Cancellation);
+        await connection.PublishToExchangeAsync("in", "eu.order", "body"u8.ToArray(), cancellation: Cancellation);
+        await using (Subscriber subscriber = await connection.SubscribeAsync("work", cancellation: Cancellation))
+        {
+            await (await subscriber.ReceiveAsync(Soon, Cancellation))!.RejectAsync("no", cancellation: Cancellation);
+        }
+
+        BrowsedMessage stays;
+        do
+        {
+            stays = Assert.Single(await connection.BrowseAsync("work", 9, cancellation: Cancellation));
+        }
+        while (stays.Reason != DeathReason.Unroutable);
+
+        await connection.DeclareQueueAsync("europe", cancellation: Cancellation);
+        await connection.DeclareQueueAsync("all", cancellation: Cancellation);
+        await connection.BindAsync("morgue", "all", new BindingOptions { Key = "#" }, Cancellation);
+        await connection.BindAsync("morgue", "europe", new BindingOptions { Key = "eu.*" }, Cancellation);
+        Message one = await TakeAsync(connection, "all");
+        Assert.Equal(("body", "work", DeathReason.Rejected, "no", "in"), (one.Text, one.Deaths[0].Queue, one.Deaths[0].Reason, one.Deaths[0].Text, one.Exchange));
+        Assert.Equal((0L, 1ul), ((await connection.GetQueueAsync("work", Cancellation)).Messages, (await connection.GetQueueAsync("work", Cancellation)).DeadLettered));
+    }
 }

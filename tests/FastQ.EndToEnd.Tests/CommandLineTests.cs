@@ -625,6 +625,7 @@ public class CommandLineTests
     [InlineData("dead-letter", "20000", "deadLetters")]
     [InlineData("fair", "20000", "publishMessagesPerSecond")]
     [InlineData("dedup", "20000", "duplicates")]
+    [InlineData("fan-out", "5000", "journalBytesPerMessage")]
     public void A_benchmark_of_a_kind_of_queue_checks_what_that_queue_promises(string scenario, string count, string figure)
     {
         Ran ran = Fastq.Run(null, "bench", "--scenario", scenario, "--count", count, "--json");
@@ -643,7 +644,7 @@ public class CommandLineTests
         Ran ran = broker.Run("bench", "--scenario", "all", "--count", "5000", "--producers", "2", "--consumers", "2", "--json");
         Assert.True(ran.ExitCode == 0, ran.Error);
         string[] lines = ran.Output.Split('\n', StringSplitOptions.RemoveEmptyEntries);
-        Assert.Equal(["work-queue", "fifo", "priority", "delayed", "dead-letter", "fair", "dedup"], lines.Select(line => JsonDocument.Parse(line).RootElement.GetProperty("scenario").GetString()));
+        Assert.Equal(["work-queue", "fifo", "priority", "delayed", "dead-letter", "fair", "dedup", "fan-out"], lines.Select(line => JsonDocument.Parse(line).RootElement.GetProperty("scenario").GetString()));
         Assert.Equal(0, JsonDocument.Parse(broker.Run("stats", "--json").Output).RootElement.GetProperty("queues").GetInt32());
     }
 

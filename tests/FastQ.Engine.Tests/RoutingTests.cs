@@ -389,4 +389,99 @@ public sealed class RoutingTests
         Assert.Equal(3L, world.Engine.View(slow).Ready);
         world.Check();
     }
+
+    [Fact]
+    public void Dead_letters_go_through_an_exchange_in_one_step_and_what_it_gives_to_nobody_stays_marked_and_is_tried_again()
+    {
+        using World world = new();
+        ulong producer = world.Open();
+        uint morgue = world.DeclareExchange("morgue", ExchangeType.Direct);
+        uint q = world.Declare("q", QueueAttributes.Default with { DeadLetterExchange = "morgue" }), a = world.Declare("a"), b = world.Declare("b");
+        Assert.Equal((20L, ""), (world.Engine.View(q).Attributes.MaxDeliveries, world.Engine.View(q).Attributes.DeadLetter));
+        uint subscription = world.Subscribe(q, producer);
+        world.PublishMany(producer, q, 2);
+        world.DispatchAll();
+        world.Settle(producer, subscription, 1, 2, Outcome.Reject);
+        Assert.Empty(world.BuryThrough("k"));
+        Assert.All(world.Engine.Browse(q, 0, 9, out _), message => Assert.Equal((MessageState.DeadLettering, DeathReason.Unroutable), (message.State, message.Reason)));
+        world.Check();
+        world.Restart(fromSnapshot: true);
+        world.Bind(morgue, a, "k");
+        Assert.Equal([1, 1], world.BuryThrough("k"));
+        world.Bind(morgue, b, "k");
+        world.Resume(subscription, producer, ulong.MaxValue);
+        world.Engine.SetCredit(subscription, 9, ulong.MaxValue);
+        world.PublishMany(producer, q, 1);
+        world.DispatchAll();
+        world.Settle(producer, subscription, 3, 1, Outcome.Reject);
+        world.Check();
+        Assert.Equal([2], world.BuryThrough("k"));
+        Assert.Equal((3ul, 0L, 3L, 1L), (world.Engine.View(q).DeadLettered, world.Engine.View(q).Messages, world.Engine.View(a).Ready, world.Engine.View(b).Ready));
+        world.Check();
+        world.Restart();
+        world.Change(q, world.Engine.View(q).Attributes.With(FieldOf(FieldTag.DeadLetter, "a")));
+        Assert.Equal(("a", ""), (world.Engine.View(q).Attributes.DeadLetter, world.Engine.View(q).Attributes.DeadLetterExchange));
+    }
+
+    private static byte[] FieldOf(FieldTag tag, string text)
+    {
+        FieldWriter writer = new(new byte[300]);
+        writer.Text(tag, text);
+        return writer.Written.ToArray();
+    }
+
+    [Fact]
+    public void A_temporary_queue_goes_with_its_session_and_after_a_restart_when_its_owner_has_not_come_back_in_time()
+    {
+        using World world = new();
+        ulong one = world.Open(), two = world.Open(instance: 2);
+        uint exchange = world.DeclareExchange("e", ExchangeType.Fanout);
+        Assert.True(world.DeclareTemporary("first", one, out uint first).IsTaken && world.DeclareTemporary("second", two, out _).IsTaken);
+        Assert.Equal(RefusalCode.QueueExists, world.DeclareTemporary("second", one, out _).Code);
+        world.Bind(exchange, first);
+        Assert.Equal(RefusalCode.Denied, world.TrySubscribe(first, two, out _).Code);
+        Assert.Equal(0, world.Advance(1000));
+        world.Engine.DetachProducer(one);
+        Assert.True(world.Advance(0) > 0);
+        Assert.Equal((1, 0), (world.Engine.QueueCount, world.Engine.ViewExchange(exchange).Bindings));
+        world.Check();
+        world.Engine.DetachProducer(two, mayReturn: true);
+        Assert.Equal(0, world.Advance(1000));
+        foreach (bool comesBack in new[] { true, false })
+        {
+            world.Restart(fromSnapshot: true);
+            world.Engine.GraceUntilMicros = world.IntervalMicros + 5_000_000;
+            if (comesBack)
+            {
+                world.Open(wanted: two, instance: 2);
+            }
+
+            world.Advance(4999);
+            Assert.Equal(1, world.Engine.QueueCount);
+            world.Advance(1);
+            Assert.Equal(comesBack ? 1 : 0, world.Engine.QueueCount);
+            world.Check();
+        }
+    }
+
+    // CASES B125: lengths that just fit in a byte.
+    [Fact]
+    public void Names_and_keys_of_255_bytes_are_as_good_as_others_and_longer_keys_fit_no_binding()
+    {
+        using World world = new();
+        ulong producer = world.Open();
+        string longest = new('k', 255), words = string.Join('.', Enumerable.Repeat("w", 128));
+        uint direct = world.DeclareExchange(longest, ExchangeType.Direct, new string('a', 255)), topic = world.DeclareExchange(new string('t', 255), ExchangeType.Topic), headers = world.DeclareExchange("h", ExchangeType.Headers);
+        uint q = world.Declare(new string('q', 255));
+        world.Bind(direct, q, longest);
+        world.Bind(topic, q, words);
+        Assert.True(world.Bind(headers, q, longest, Headers([.. Enumerable.Range(0, 30).Select(i => ($"h{i}", PropertyType.Int64, (long)i))])).IsTaken);
+        Assert.Equal(RefusalCode.BadArgument, world.Bind(direct, q, longest + "k").Code);
+        Assert.Equal(RefusalCode.BadArgument, world.Bind(headers, q, "", Headers([.. Enumerable.Range(0, 40).Select(i => ($"h{i}", PropertyType.Int64, (long)i))])).Code);
+        Assert.Equal(255, Reached(world, producer, direct, longest).Length);
+        Assert.Equal(255, Reached(world, producer, topic, words).Length);
+        Assert.Equal("", Reached(world, producer, direct, longest + "k"));
+        world.Restart(fromSnapshot: true);
+        Assert.Equal(255, Reached(world, producer, topic, words).Length);
+    }
 }

@@ -100,6 +100,50 @@ internal sealed partial class World
         return count;
     }
 
+    /// <summary>A queue that goes with a producer's session.</summary>
+    public Decision DeclareTemporary(string name, ulong owner, out uint queue)
+    {
+        Begin(0);
+        Decision decision = Engine.DeclareQueue(Encoding.UTF8.GetBytes(name), QueueAttributes.Default, _room, Block, out int written, out queue, out _, out _, owner);
+        Keep(written);
+        return decision;
+    }
+
+    /// <summary>Moves messages that died to the exchange of their queue, as the broker does; the key of each is this one. Gives to how many queues each went.</summary>
+    public List<int> BuryThrough(string key)
+    {
+        Begin(0);
+        List<int> reached = [];
+        while (Engine.TryNextDying(IntervalMicros, out DyingMessage message))
+        {
+            byte[] letter = LetterOf(message, 0, Routed(key));
+            Decision decision = Engine.RouteDead(message.Exchange, letter, out uint exchange, out ReadOnlySpan<RoutedTarget> found);
+            if (!decision.IsTaken)
+            {
+                Engine.PauseDeadLetters(message.Queue, IntervalMicros + 1, decision.Code == RefusalCode.Unroutable);
+                continue;
+            }
+
+            byte[] record = found.Length > 1 ? RecordOf(exchange, RoutedHeader.DeadLetter, found.ToArray(), letter) : letter;
+            Place place = NextPlace(record.Length);
+            if (found.Length > 1)
+            {
+                Engine.PublishRouted(record, place, Block);
+            }
+            else
+            {
+                MemoryMarshal.AsRef<MessageHeader>(record.AsSpan()).Queue = found[0].Queue;
+                Assert.True(Engine.TakeIn(record, place, Block).IsTaken);
+            }
+
+            Log.Add(new Logged(record, place, Block));
+            Engine.PauseDeadLetters(message.Queue, 0);
+            reached.Add(found.Length);
+        }
+
+        return reached;
+    }
+
     private static byte[] RecordOf(uint exchange, byte flags, RoutedTarget[] targets, byte[] message)
     {
         byte[] record = new byte[StoredMessage.OffsetOf(targets.Length) + message.Length];
