@@ -103,6 +103,7 @@ public sealed partial class Broker
         (header.LengthBytes, header.PropertyBytes, header.Check) = ((uint)letter.Length, (ushort)properties.Length, RecordCheck.Of(letter.AsSpan(MessageHeader.SizeBytes)));
         MemoryMarshal.Write(letter, header);
         Decision decision = _engine.RouteDead(message.Exchange, letter, out uint exchange, out ReadOnlySpan<RoutedTarget> found);
+        decision = decision.IsTaken ? JudgeShared(found.Length, letter.Length) : decision;
         if (!decision.IsTaken)
         {
             _engine.PauseDeadLetters(message.Queue, _now.IntervalMicros + DeadLettersAgainMicros, decision.Code == RefusalCode.Unroutable);

@@ -20,6 +20,7 @@ public sealed partial class Broker
         room.Slice(source, length).CopyTo(message);
         MessageHeader header = MemoryMarshal.Read<MessageHeader>(message);
         Decision decision = _engine.Route(message, out ReadOnlySpan<RoutedTarget> targets);
+        decision = decision.IsTaken ? JudgeShared(targets.Length, length) : decision;
         if (!decision.IsTaken)
         {
             taken = Leave(session, ring, length, Conclude(session, decision, header.NumberOrTimeMicros, room, source));
@@ -43,6 +44,11 @@ public sealed partial class Broker
         Touch(session);
         return true;
     }
+
+    /// <summary>Has a message with so many queues room in a slot, beside what else goes into one? Only where slots are small, and the queues thousands, it has not.</summary>
+    private Decision JudgeShared(int targets, int length) => targets <= 1 || StoredMessage.OffsetOf(targets) + length <= _journal.SlotBytes / 4 * 3
+        ? Decision.Taken
+        : Decision.Refuse(RefusalCode.LimitReached, (ulong)targets, "Queues of one message that has room in a slot of the journal");
 
     /// <summary>Writes and applies what became of a message for an exchange: nothing, a message of one queue, or one that several share. Bytes written, of one record.</summary>
     private int WriteRouted(ReadOnlySpan<byte> message, ReadOnlySpan<RoutedTarget> targets, Span<byte> room, Place place)

@@ -25,7 +25,7 @@ public sealed partial class QueueEngine
 {
     private const int MostKept = 1024;
     private const int MostKeptTargets = 64 * 1024;
-    private const int MostNamedCharacters = 100;
+    private const int MostNamedCharacters = 40; // A refusal has room for so many, of any kind, and the words behind them.
     private readonly Dictionary<uint, Exchange> _exchanges = [];
     private readonly Dictionary<string, Exchange> _exchangesByName = new(StringComparer.Ordinal);
     private readonly Dictionary<uint, HashSet<Binding>> _bindingsTo = []; // By queue.

@@ -8,6 +8,22 @@ namespace FastQ.Engine.Tests;
 // Exchanges, as the broker has the engine deal with them: what reaches one queue is a plain message, what reaches several is stored once.
 internal sealed partial class World
 {
+    /// <summary>Exchanges bound to queues and to each other, messages that queues share, one that reached none, a queue that goes with its session.</summary>
+    private void AddRoutes(ulong producer)
+    {
+        uint topic = DeclareExchange("topic", ExchangeType.Topic, "rest"), rest = DeclareExchange("rest", ExchangeType.Headers), one = Declare("fan1"), other = Declare("fan2");
+        Assert.True(DeclareTemporary("own", producer, out uint own).IsTaken);
+        Bind(topic, one, "k.#");
+        Bind(topic, other, "k.*");
+        Bind(topic, own, "#");
+        Bind(topic, rest, "z");
+        PropertyWriter header = new(new byte[64]);
+        header.Header("h", "v");
+        Bind(rest, one, "", header.Written.ToArray(), HeaderMatch.Any);
+        Assert.True(Route(producer, topic, "k.a", out _).IsTaken && Route(producer, topic, "k.b", out _).IsTaken && Route(producer, rest, "", out _, isOptional: true).IsTaken);
+        Assert.True(DeleteMessage(one, 1).IsTaken);
+    }
+
     public uint DeclareExchange(string name, ExchangeType type, string alternate = "")
     {
         Begin(0);

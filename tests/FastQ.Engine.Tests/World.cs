@@ -89,6 +89,7 @@ internal sealed partial class World : IDisposable
         world.Publish(producer, same, properties: Same(dedupId: "d", uniqueKey: "u"));
         world.Publish(producer, same, properties: Same(dedupId: "e"));
         Assert.True(world.StartSweep(b, new SweepView(SweepAction.Move, 0, 0, "a", "type=x", 7, default, 0, 0)).IsTaken);
+        world.AddRoutes(producer);
         world.Engine.Hold(sub, false);
         return world;
     }
