@@ -130,6 +130,21 @@ public sealed partial class Broker
             case CommandKind.CancelSweep:
                 CancelSweep(session, command, fields, ref facts);
                 break;
+            case CommandKind.DeclareExchange:
+                DeclareExchange(session, command, fields, ref facts);
+                break;
+            case CommandKind.DeleteExchange:
+                DeleteExchange(session, command, fields, ref facts);
+                break;
+            case CommandKind.ShowExchange:
+                ShowExchange(session, command, fields);
+                break;
+            case CommandKind.ListExchanges:
+                ListExchanges(session, command);
+                break;
+            case CommandKind.Bind or CommandKind.Unbind:
+                Bind(session, command, fields, ref facts);
+                break;
             case CommandKind.Statistics:
                 AnswerJson(session, command, StatisticsJson());
                 break;
@@ -142,7 +157,8 @@ public sealed partial class Broker
     private void Declare(Session session, in CommandRecord command, ReadOnlySpan<byte> fields, ref Facts facts)
     {
         FieldReader.TryBytes(fields, FieldTag.Name, out ReadOnlySpan<byte> name);
-        Decision decision = _engine.DeclareQueue(name, QueueAttributes.From(fields), facts.Rest, _journal.OpenBlock, out int written, out uint queue, out bool isNew, out string difference);
+        FieldReader.TryNumber(fields, FieldTag.Temporary, out ulong temporary);
+        Decision decision = _engine.DeclareQueue(name, QueueAttributes.From(fields), facts.Rest, _journal.OpenBlock, out int written, out uint queue, out bool isNew, out string difference, temporary != 0 ? session.Producer : 0);
         facts.Add(written);
         Answer(session, command, decision, difference.Length > 0 ? $"{(decision.Code == RefusalCode.QueueExists ? "its " : "")}{difference}" : "", (ref FieldWriter writer) =>
         {
@@ -332,6 +348,7 @@ public sealed partial class Broker
         writer.Number(FieldTag.Purged, view.Purged);
         writer.Number(FieldTag.Moved, view.Moved);
         writer.Number(FieldTag.Paused, (ulong)view.Paused);
+        writer.Number(FieldTag.Temporary, view.IsTemporary ? 1u : 0u);
     }
 
     private byte[] StatisticsJson()

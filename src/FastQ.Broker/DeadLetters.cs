@@ -69,13 +69,18 @@ public sealed partial class Broker
 
         MessageHeader header = MemoryMarshal.Read<MessageHeader>(letter);
         ReadOnlySpan<byte> properties = letter.Slice(MessageHeader.SizeBytes, header.PropertyBytes);
-        if (Obituary.IsCircle(properties, message))
+        if (message.Exchange.Length == 0 && Obituary.IsCircle(properties, message))
         {
             return TryStop(message);
         }
 
         int propertyBytes = Obituary.Write(properties, message, _now.WallMicros, _story);
         header.Kind = RecordKind.DeadLetter;
+        if (message.Exchange.Length > 0)
+        {
+            return TryBuryThrough(message, header, properties, _story.AsSpan(0, propertyBytes), letter[(MessageHeader.SizeBytes + header.PropertyBytes)..]);
+        }
+
         if (!TryWriteAgain(header, message.Target, _story.AsSpan(0, propertyBytes), letter[(MessageHeader.SizeBytes + header.PropertyBytes)..], out Decision decision))
         {
             return false;
@@ -87,6 +92,68 @@ public sealed partial class Broker
         }
 
         return true;
+    }
+
+    /// <summary>As above, to an exchange: one record, which is the message in all queues that it leads to and its end where it died. One that leads to none stays, marked, and is tried again. False: not now.</summary>
+    private bool TryBuryThrough(in DyingMessage message, MessageHeader header, ReadOnlySpan<byte> before, ReadOnlySpan<byte> properties, ReadOnlySpan<byte> body)
+    {
+        byte[] letter = new byte[MessageHeader.SizeBytes + properties.Length + body.Length];
+        properties.CopyTo(letter.AsSpan(MessageHeader.SizeBytes));
+        body.CopyTo(letter.AsSpan(MessageHeader.SizeBytes + properties.Length));
+        (header.LengthBytes, header.PropertyBytes, header.Check) = ((uint)letter.Length, (ushort)properties.Length, RecordCheck.Of(letter.AsSpan(MessageHeader.SizeBytes)));
+        MemoryMarshal.Write(letter, header);
+        Decision decision = _engine.RouteDead(message.Exchange, letter, out uint exchange, out ReadOnlySpan<RoutedTarget> found);
+        decision = decision.IsTaken ? JudgeShared(found.Length, letter.Length) : decision;
+        if (!decision.IsTaken)
+        {
+            _engine.PauseDeadLetters(message.Queue, _now.IntervalMicros + DeadLettersAgainMicros, decision.Code == RefusalCode.Unroutable);
+            return true;
+        }
+
+        List<RoutedTarget> targets = [];
+        foreach (RoutedTarget target in found)
+        {
+            if (!Obituary.IsCircle(before, message with { Target = _engine.View(target.Queue).Name }))
+            {
+                targets.Add(target);
+            }
+        }
+
+        if (targets.Count == 0)
+        {
+            return TryStop(message);
+        }
+
+        if (!_journal.TryReserve(SourceRecord.SizeBytes + Limits.Align(StoredMessage.OffsetOf(targets.Count) + letter.Length), out Span<byte> room, out Place place))
+        {
+            _isBlocked = true;
+            return false;
+        }
+
+        int source = BeginSource(0, room);
+        Place at = new(place.Slot, place.Offset + (uint)source);
+        int written = targets.Count > 1 ? BuryInAll(exchange, CollectionsMarshal.AsSpan(targets), letter, room[source..], at) : BuryInOne(targets[0], letter, room[source..], at);
+        Commit(source + written, source > 0 ? 2u : 1u);
+        _engine.PauseDeadLetters(message.Queue, 0);
+        return true;
+    }
+
+    private int BuryInAll(uint exchange, ReadOnlySpan<RoutedTarget> targets, ReadOnlySpan<byte> letter, Span<byte> room, Place place)
+    {
+        Span<byte> shared = LayOut(exchange, RoutedHeader.DeadLetter, targets, letter, room);
+        _engine.PublishRouted(shared, place, _journal.OpenBlock);
+        return Limits.Align(shared.Length);
+    }
+
+    private int BuryInOne(RoutedTarget target, ReadOnlySpan<byte> letter, Span<byte> room, Place place)
+    {
+        int aligned = Limits.Align(letter.Length);
+        MemoryMarshal.Write(room[(aligned - Limits.RecordAlignment)..], 0ul); // The padding.
+        letter.CopyTo(room);
+        MemoryMarshal.AsRef<MessageHeader>(room).Queue = target.Queue;
+        Decision decision = _engine.TakeIn(room[..letter.Length], place, _journal.OpenBlock);
+        Invariant.Holds(decision.IsTaken);
+        return aligned;
     }
 
     private Span<byte> LetterOf(int bytes)

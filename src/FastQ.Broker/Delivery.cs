@@ -284,7 +284,7 @@ public sealed partial class Broker
     private bool IsReadOnce(in DeliveryEntry entry, uint queue, ulong tag, Span<byte> record)
     {
         Result<int> read = _journal.Read(entry.Slot, entry.Offset, record);
-        return read.Ok && read.Value == record.Length && RecordCheck.Holds(record, queue, tag) && ((RecordKind)record[4]).IsStoredMessage();
+        return read.Ok && read.Value == record.Length && RecordCheck.Holds(record, queue, tag, new Place(entry.Slot, entry.Offset)) && ((RecordKind)record[4]).IsStoredMessage();
     }
 
     /// <summary>Puts a notice into a delivery ring; the caller knows that there is room.</summary>

@@ -116,7 +116,7 @@ public sealed partial class Broker
             Unpin(slot);
         }
 
-        _engine.DetachProducer(session.Producer);
+        _engine.DetachProducer(session.Producer, _isStopping);
         _byProducer.Remove(session.Producer);
         StopListening(session);
         _ringBytes -= session.Rings.Bytes + (session.Offered?.Bytes ?? 0);

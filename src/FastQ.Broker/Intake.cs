@@ -234,6 +234,11 @@ public sealed partial class Broker
             return true;
         }
 
+        if (taken == 0 && decision.Kind == DecisionKind.ForExchange)
+        {
+            return TryTakeRouted(session, ring, room, source, length, out taken);
+        }
+
         if (taken == 0)
         {
             taken = Leave(session, ring, length, Conclude(session, decision, number, room, source));

@@ -193,10 +193,11 @@ public sealed partial class Broker
         while (at < payload.Length)
         {
             RecordPrefix prefix = MemoryMarshal.Read<RecordPrefix>(payload[at..]);
-            if (prefix.Kind.IsStoredMessage())
+            if (prefix.Kind.IsStoredMessage() || prefix.Kind == RecordKind.RoutedMessage)
             {
                 Place place = new(scan.Slot, (uint)(offset + at));
-                if (!TryMove(payload.Slice(at, (int)prefix.LengthBytes), place))
+                ReadOnlySpan<byte> record = payload.Slice(at, (int)prefix.LengthBytes);
+                if (!(prefix.Kind == RecordKind.RoutedMessage ? TryMoveRouted(record, place) : TryMove(record, place)))
                 {
                     break; // No room now: the next scan of this slot finds it.
                 }

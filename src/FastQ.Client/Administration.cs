@@ -229,7 +229,7 @@ public sealed unsafe partial class Session
                 continue;
             }
 
-            bool wasDone = isRepeated && kind == CommandKind.DeleteQueue && _answerCode is RefusalCode.UnknownQueue or RefusalCode.QueueDeleted;
+            bool wasDone = isRepeated && ((kind == CommandKind.DeleteQueue && _answerCode is RefusalCode.UnknownQueue or RefusalCode.QueueDeleted) || (kind == CommandKind.DeleteExchange && _answerCode == RefusalCode.UnknownExchange));
             if (_answerCode != RefusalCode.None && !wasDone)
             {
                 string text = _answers.Count > 0 && FieldReader.TryBytes(_answers[^1], FieldTag.Text, out ReadOnlySpan<byte> words) ? Encoding.UTF8.GetString(words) : "";

@@ -33,6 +33,12 @@ public sealed record BrowsedMessage(ulong Tag, MessageState State, int Deliverie
     /// <summary>See <see cref="PublishOptions.MessageId"/>; null when it was not set.</summary>
     public string? MessageId => PropertyReader.TextOf(PropertyBytes.Span, PropertyTag.MessageId);
 
+    /// <summary>The exchange that it was sent to; null: it was sent to its queue.</summary>
+    public string? Exchange => PropertyReader.TextOf(PropertyBytes.Span, PropertyTag.Exchange);
+
+    /// <summary>See <see cref="PublishOptions.RoutingKey"/>; null when it was not set.</summary>
+    public string? RoutingKey => PropertyReader.TextOf(PropertyBytes.Span, PropertyTag.RoutingKey);
+
     /// <summary>The body is longer than what was shown of it.</summary>
     public bool IsCut => State != MessageState.Damaged && Body.Length < BodyBytes;
 

@@ -26,6 +26,7 @@ public sealed class Connection : IAsyncDisposable
     private readonly CancellationTokenSource _giveUp = new();
     private readonly Dictionary<ulong, ulong> _duplicates = [];
     private readonly Dictionary<string, QueueHandle> _queues = [];
+    private readonly Dictionary<string, ExchangeHandle> _exchanges = [];
     private readonly List<Subscriber> _subscribers = [];
     private readonly Queue<Submission>[] _awaited = [new(), new(), new()]; // Accepted, written, durable.
     private volatile Session? _session;
@@ -162,6 +163,40 @@ public sealed class Connection : IAsyncDisposable
         },
         cancellation);
 
+    /// <inheritdoc cref="Session.DeclareExchange"/>
+    public Task<ExchangeInfo> DeclareExchangeAsync(string name, ExchangeType type = ExchangeType.Direct, string? alternate = null, CancellationToken cancellation = default) =>
+        AskAsync(session => session.DeclareExchange(name, type, alternate), cancellation);
+
+    /// <inheritdoc cref="Session.GetExchange"/>
+    public Task<ExchangeInfo> GetExchangeAsync(string name, CancellationToken cancellation = default) => AskAsync(session => session.GetExchange(name), cancellation);
+
+    /// <inheritdoc cref="Session.GetBindings"/>
+    public Task<IReadOnlyList<BindingInfo>> GetBindingsAsync(string exchange, CancellationToken cancellation = default) => AskAsync(session => session.GetBindings(exchange), cancellation);
+
+    /// <inheritdoc cref="Session.ListExchanges"/>
+    public Task<IReadOnlyList<ExchangeInfo>> ListExchangesAsync(CancellationToken cancellation = default) => AskAsync(session => session.ListExchanges(), cancellation);
+
+    /// <inheritdoc cref="Session.DeleteExchange"/>
+    public Task DeleteExchangeAsync(string name, CancellationToken cancellation = default) => AskAsync(
+        session =>
+        {
+            session.DeleteExchange(name);
+            return _exchanges.Remove(name);
+        },
+        cancellation);
+
+    /// <inheritdoc cref="Session.Bind"/>
+    public Task BindAsync(string exchange, string queue, BindingOptions? options = null, CancellationToken cancellation = default) => DoAsync(session => session.Bind(exchange, queue, options), cancellation);
+
+    /// <inheritdoc cref="Session.BindExchange"/>
+    public Task BindExchangeAsync(string exchange, string target, BindingOptions? options = null, CancellationToken cancellation = default) => DoAsync(session => session.BindExchange(exchange, target, options), cancellation);
+
+    /// <inheritdoc cref="Session.Unbind"/>
+    public Task UnbindAsync(string exchange, string queue, BindingOptions? options = null, CancellationToken cancellation = default) => DoAsync(session => session.Unbind(exchange, queue, options), cancellation);
+
+    /// <inheritdoc cref="Session.UnbindExchange"/>
+    public Task UnbindExchangeAsync(string exchange, string target, BindingOptions? options = null, CancellationToken cancellation = default) => DoAsync(session => session.UnbindExchange(exchange, target, options), cancellation);
+
     /// <summary>The broker's statistics, as JSON.</summary>
     public Task<string> GetStatisticsAsync(CancellationToken cancellation = default) => AskAsync(session => session.GetStatistics(), cancellation);
 
@@ -177,7 +212,21 @@ public sealed class Connection : IAsyncDisposable
     /// <see cref="ActivitySource"/> and the <see cref="System.Diagnostics.Metrics.Meter"/> of the name FastQ.Client it is a span, and is measured; where nobody listens that costs nothing.
     /// </remarks>
     public ValueTask<Published> PublishAsync(string queue, ReadOnlyMemory<byte> body, PublishOptions? options = null, CancellationToken cancellation = default) =>
-        Telemetry.HearsPublishes || Activity.Current is not null ? PublishTracedAsync(queue, body, options, cancellation) : SendAsync(queue, body, options, cancellation);
+        Telemetry.HearsPublishes || Activity.Current is not null ? PublishTracedAsync(queue, isExchange: false, body, options, cancellation) : SendAsync(queue, isExchange: false, body, options, cancellation);
+
+    /// <summary>Sends a message to an exchange: to every queue that it leads to, or to none of them. It is stored once. Completes when it is confirmed at the level that the options name (durable by default).</summary>
+    /// <param name="exchange">Its name. An exchange that does not exist is an error, not a creation.</param>
+    /// <param name="key">What the exchange chooses by; at most 255 bytes of UTF-8.</param>
+    /// <param name="body">Must not change until the task is over. It is not compressed, whatever the queues say.</param>
+    /// <param name="options">As for a queue; <see cref="PublishOptions.IsMandatory"/>.</param>
+    /// <param name="cancellation">As for a queue.</param>
+    /// <returns>Whether every one of the queues had it already.</returns>
+    /// <exception cref="FastQException">It was refused, and is in none of the queues: it reaches none (<see cref="RefusalCode.Unroutable"/>), or one of them does not take it; or the connection is lost, and nobody knows.</exception>
+    public ValueTask<Published> PublishToExchangeAsync(string exchange, string key, ReadOnlyMemory<byte> body, PublishOptions? options = null, CancellationToken cancellation = default)
+    {
+        options = (options ?? new PublishOptions()) with { Exchange = exchange, RoutingKey = key };
+        return Telemetry.HearsPublishes || Activity.Current is not null ? PublishTracedAsync(exchange, isExchange: true, body, options, cancellation) : SendAsync(exchange, isExchange: true, body, options, cancellation);
+    }
 
     /// <summary>Subscribes to a queue. The subscriber is to be disposed before the connection, or with it.</summary>
     public Task<Subscriber> SubscribeAsync(string queue, SubscribeOptions? options = null, CancellationToken cancellation = default) => AskAsync(
@@ -189,6 +238,24 @@ public sealed class Connection : IAsyncDisposable
             return subscriber;
         },
         cancellation);
+
+    /// <summary>Listens to an exchange: makes a temporary queue of this connection's own, binds it and subscribes to it. What was sent before is not seen; when the connection ends, the queue goes with all it holds.</summary>
+    /// <param name="exchange">Its name.</param>
+    /// <param name="binding">Which messages; null: those of the empty key, of a fanout all.</param>
+    /// <param name="options">As for <see cref="SubscribeAsync"/>.</param>
+    /// <param name="cancellation">Ends the waiting.</param>
+    public async Task<Subscriber> SubscribeToExchangeAsync(string exchange, BindingOptions? binding = null, SubscribeOptions? options = null, CancellationToken cancellation = default)
+    {
+        string queue = await AskAsync(
+            session =>
+            {
+                string name = session.MakeTemporaryQueue();
+                session.Bind(exchange, name, binding);
+                return name;
+            },
+            cancellation).ConfigureAwait(false);
+        return await SubscribeAsync(queue, options, cancellation).ConfigureAwait(false);
+    }
 
     /// <summary>Closes in order: sends what waits, gives back what is in hand, and waits up to five seconds for confirms. What is not confirmed then fails with <see cref="RefusalCode.Closed"/>.</summary>
     public async ValueTask DisposeAsync()
@@ -247,14 +314,14 @@ public sealed class Connection : IAsyncDisposable
         }
     }
 
-    private async ValueTask<Published> PublishTracedAsync(string queue, ReadOnlyMemory<byte> body, PublishOptions? options, CancellationToken cancellation)
+    private async ValueTask<Published> PublishTracedAsync(string queue, bool isExchange, ReadOnlyMemory<byte> body, PublishOptions? options, CancellationToken cancellation)
     {
         using Activity? span = Telemetry.StartPublish(queue, body.Length, options);
         long start = Stopwatch.GetTimestamp();
         Exception? failure = null;
         try
         {
-            return await SendAsync(queue, body, TraceContext.Into(options, Activity.Current), cancellation).ConfigureAwait(false);
+            return await SendAsync(queue, isExchange, body, TraceContext.Into(options, Activity.Current), cancellation).ConfigureAwait(false);
         }
         catch (Exception failed)
         {
@@ -267,11 +334,15 @@ public sealed class Connection : IAsyncDisposable
         }
     }
 
-    private async ValueTask<Published> SendAsync(string queue, ReadOnlyMemory<byte> body, PublishOptions? options, CancellationToken cancellation)
+    private async ValueTask<Published> SendAsync(string name, bool isExchange, ReadOnlyMemory<byte> body, PublishOptions? options, CancellationToken cancellation)
     {
         ConfirmLevel level = options?.Confirm ?? ConfirmLevel.Durable;
         byte[] properties = options?.ToBytes() ?? [];
-        Submission submission = await DoAsync(new Submission(session => session.Publish(Find(session, queue), body.Span, level, properties), level, cancellation), cancellation).ConfigureAwait(false);
+        bool isMandatory = options?.IsMandatory ?? true;
+        Func<Session, ulong> send = isExchange
+            ? session => session.Publish(FindExchange(session, name), body.Span, level, properties, isMandatory)
+            : session => session.Publish(Find(session, name), body.Span, level, properties);
+        Submission submission = await DoAsync(new Submission(send, level, cancellation), cancellation).ConfigureAwait(false);
         return new Published(submission.FirstTag);
     }
 
@@ -284,6 +355,14 @@ public sealed class Connection : IAsyncDisposable
         await submission.Over.ConfigureAwait(false);
         return submission;
     }
+
+    private Task<bool> DoAsync(Action<Session> work, CancellationToken cancellation) => AskAsync(
+        session =>
+        {
+            work(session);
+            return true;
+        },
+        cancellation);
 
     private async Task<T> AskAsync<T>(Func<Session, T> work, CancellationToken cancellation)
     {
@@ -476,7 +555,8 @@ public sealed class Connection : IAsyncDisposable
 
         if (refusal.Code is RefusalCode.UnknownQueue or RefusalCode.QueueDeleted)
         {
-            _queues.Clear(); // A queue made anew under the name has another number.
+            _queues.Clear(); // A queue, or an exchange, made anew under the name has another number.
+            _exchanges.Clear();
         }
 
         submission.Fail(refusal);
@@ -508,6 +588,17 @@ public sealed class Connection : IAsyncDisposable
         }
 
         return queue;
+    }
+
+    private ExchangeHandle FindExchange(Session session, string name)
+    {
+        if (!_exchanges.TryGetValue(name, out ExchangeHandle exchange))
+        {
+            exchange = session.OpenExchange(name);
+            _exchanges[name] = exchange;
+        }
+
+        return exchange;
     }
 
     private static bool IsFatal(Session session, FastQException exception) => session.IsClosed || exception.Code is RefusalCode.Disconnected or RefusalCode.DataLost or RefusalCode.Fenced or RefusalCode.RingViolation or RefusalCode.Corrupt;

@@ -109,6 +109,11 @@ public sealed class Message
 
     public string? Key => Property(PropertyTag.Key);
 
+    /// <summary>The exchange that it was sent to; null: it was sent to its queue.</summary>
+    public string? Exchange => Property(PropertyTag.Exchange);
+
+    public string? RoutingKey => Property(PropertyTag.RoutingKey);
+
     public string? SchemaVersion => Property(PropertyTag.SchemaVersion);
 
     /// <summary>The headers, with their types; of a key that repeats the last. Made anew at each call.</summary>

@@ -60,6 +60,15 @@ public sealed record PublishOptions
     /// <summary>How long <see cref="UniqueKey"/> is held.</summary>
     public UniqueUntil UniqueUntil { get; init; }
 
+    /// <summary>What an exchange chooses queues by; at most 255 bytes of UTF-8. A queue keeps it, and dead letters that go to an exchange are routed by it. Null: empty.</summary>
+    public string? RoutingKey { get; init; }
+
+    /// <summary>Name of the exchange that it is sent to, for its receivers; it must be that one's. <see cref="Connection.PublishToExchangeAsync"/> sets it.</summary>
+    public string? Exchange { get; init; }
+
+    /// <summary>To an exchange: it is refused (<see cref="RefusalCode.Unroutable"/>) where it reaches no queue. False: it is gone then, and counts as published.</summary>
+    public bool IsMandatory { get; init; } = true;
+
     /// <summary>Headers: key (1 to 255 bytes of UTF-8) and value, whose type comes with it: <c>Headers = new() { ["colour"] = "blue", ["count"] = 7 }</c>.</summary>
     public Dictionary<string, HeaderValue>? Headers { get; init; }
 
@@ -67,7 +76,7 @@ public sealed record PublishOptions
     /// <exception cref="FastQException">A delay is negative, longer than <see cref="Limits.MaxDelayMilliseconds"/> or beside a moment; a time to live is out of its range; they do not fit in <see cref="Limits.MaxPropertyBytes"/>, a header's key is empty or too long, or its lists and tables lie more than <see cref="Limits.MaxValueDepth"/> deep within one another.</exception>
     public byte[] ToBytes()
     {
-        if (MessageId is null && CorrelationId is null && ReplyTo is null && ContentType is null && ContentEncoding is null && Type is null && Key is null && SchemaVersion is null && Delay is null && DeliverAt is null && TimeToLive is null && Priority is null && Group is null && Tenant is null && DeduplicationId is null && UniqueKey is null && Headers is null)
+        if (MessageId is null && CorrelationId is null && ReplyTo is null && ContentType is null && ContentEncoding is null && Type is null && Key is null && SchemaVersion is null && Delay is null && DeliverAt is null && TimeToLive is null && Priority is null && Group is null && Tenant is null && DeduplicationId is null && UniqueKey is null && RoutingKey is null && Exchange is null && Headers is null)
         {
             return [];
         }
@@ -85,6 +94,7 @@ public sealed record PublishOptions
         WriteTimes(ref writer);
         WriteTurn(ref writer);
         WriteSame(ref writer);
+        WriteRoute(ref writer);
         WriteHeaders(ref writer);
 
         return writer.Overflowed
@@ -148,6 +158,17 @@ public sealed record PublishOptions
         {
             writer.Number(PropertyTag.UniqueUntil, PropertyType.Int64, (long)UniqueUntil);
         }
+    }
+
+    private void WriteRoute(ref PropertyWriter writer)
+    {
+        WriteKey(ref writer, PropertyTag.Exchange, Exchange, "name of an exchange");
+        if (RoutingKey is not null && Encoding.UTF8.GetByteCount(RoutingKey) > Limits.MaxNameBytes)
+        {
+            throw new FastQException(RefusalCode.BadArgument, $"A routing key has at most {Limits.MaxNameBytes} bytes of UTF-8");
+        }
+
+        Write(ref writer, PropertyTag.RoutingKey, RoutingKey);
     }
 
     private static void WriteKey(ref PropertyWriter writer, PropertyTag tag, string? key, string what)

@@ -32,6 +32,12 @@ public sealed record QueueInfo
     /// <summary>Name of the queue where messages go that died; empty: there is none.</summary>
     public string DeadLetter { get; init; } = "";
 
+    /// <summary>See <see cref="QueueOptions.DeadLetterExchange"/>; empty: there is none.</summary>
+    public string DeadLetterExchange { get; init; } = "";
+
+    /// <summary>It goes with the session that declared it.</summary>
+    public bool IsTemporary { get; init; }
+
     /// <summary>See <see cref="QueueOptions.MaxLength"/>; 0: no limit.</summary>
     public long MaxLength { get; init; }
 
@@ -150,6 +156,8 @@ public sealed record QueueInfo
                 FieldTag.TtlMilliseconds => info with { TimeToLive = TimeSpan.FromMilliseconds(reader.Number) },
                 FieldTag.MaxDeliveries => info with { MaxDeliveries = (int)reader.Number },
                 FieldTag.DeadLetter => info with { DeadLetter = reader.Text },
+                FieldTag.DeadLetterExchange => info with { DeadLetterExchange = reader.Text },
+                FieldTag.Temporary => info with { IsTemporary = reader.Number != 0 },
                 FieldTag.Ready => info with { Ready = (long)reader.Number },
                 FieldTag.InFlight => info with { InFlight = (long)reader.Number },
                 FieldTag.Delayed => info with { Delayed = (long)reader.Number },

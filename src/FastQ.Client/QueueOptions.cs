@@ -68,9 +68,30 @@ public sealed record QueueOptions
     /// <summary>Ids are compared within a <see cref="PublishOptions.Group"/>, not within the queue. Off by default.</summary>
     public bool? DedupByGroup { get; init; }
 
+    /// <summary>The exchange for dead letters, in place of <see cref="DeadLetter"/>: it gives them on by their own routing keys and headers. What it gives to nobody stays, is shown as unroutable, and is tried again. Empty: there is none.</summary>
+    public string? DeadLetterExchange { get; init; }
+
+    /// <summary>The queue belongs to this session: nobody else consumes from it, and it is deleted when the session ends, or when the broker was restarted and the session does not come back. Only when a queue is made.</summary>
+    public bool IsTemporary { get; init; }
+
     /// <exception cref="FastQException">Something is out of range.</exception>
     internal void Write(ref FieldWriter to)
     {
+        if (DeadLetter is { Length: > 0 } && DeadLetterExchange is { Length: > 0 })
+        {
+            throw new FastQException(RefusalCode.BadArgument, "A queue's dead letters go to a queue or to an exchange, not to both");
+        }
+
+        if (DeadLetterExchange is not null)
+        {
+            to.Text(FieldTag.DeadLetterExchange, DeadLetterExchange);
+        }
+
+        if (IsTemporary)
+        {
+            to.Number(FieldTag.Temporary, 1);
+        }
+
         Write(ref to, FieldTag.LeaseMilliseconds, Lease, "lease");
         Write(ref to, FieldTag.DelayMilliseconds, Delay, "delay");
         Write(ref to, FieldTag.TtlMilliseconds, TimeToLive, "time to live");

@@ -52,7 +52,7 @@ public sealed unsafe partial class Session
 
             byte* record = copy is null ? RecordAt(entry) : null;
             bool mustVerify = (entry.Flags & DeliveryEntry.Cold) != 0 || _options.VerifiesAll;
-            if (mustVerify && copy is null && !_options.Surroundings.Sees(RecordCheck.Holds(new ReadOnlySpan<byte>(record, (int)entry.LengthBytes), subscription.Queue, tag)))
+            if (mustVerify && copy is null && !_options.Surroundings.Sees(RecordCheck.Holds(new ReadOnlySpan<byte>(record, (int)entry.LengthBytes), subscription.Queue, tag, new Place(entry.Slot, entry.Offset))))
             {
                 subscription.Doubted[number] = token;
                 SendControl(new ControlRecord { Kind = RecordKind.Damaged, Subject = subscription.Id, Value = number });

@@ -307,10 +307,12 @@ public sealed unsafe partial class Session : IDisposable
         public Span<byte> Body => _record[(MessageHeader.SizeBytes + MemoryMarshal.AsRef<MessageHeader>(_record).PropertyBytes)..];
 
         /// <summary>Sends it. Gives its number.</summary>
-        public ulong Commit(ConfirmLevel level)
+        public ulong Commit(ConfirmLevel level) => Commit(level, 0);
+
+        internal ulong Commit(ConfirmLevel level, byte flags)
         {
             ref MessageHeader header = ref MemoryMarshal.AsRef<MessageHeader>(_record);
-            header.Flags = (byte)level;
+            header.Flags = (byte)((byte)level | flags);
             header.Check = RecordCheck.Of(_record[MessageHeader.SizeBytes..]);
             return _session.Commit(_record.Length, level);
         }

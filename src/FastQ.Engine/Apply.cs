@@ -91,13 +91,18 @@ public sealed partial class QueueEngine
     {
         _ = ref AddTo(queue, tag, lengthBytes, place);
         queue.Ready++;
-        Book(queue, lengthBytes, place);
+        Book(queue, lengthBytes, place, isShared: false);
     }
 
     [MethodImpl(MethodImplOptions.NoInlining)]
-    private void EnqueueOnTerms(Queue queue, ulong tag, uint lengthBytes, Place place, in MessageTerms terms)
+    private void EnqueueOnTerms(Queue queue, ulong tag, uint lengthBytes, Place place, in MessageTerms terms, bool isShared = false)
     {
         ref IndexEntry entry = ref AddTo(queue, tag, lengthBytes, place);
+        if (isShared)
+        {
+            entry.Share();
+        }
+
         if (queue.Attributes.IsOrdered)
         {
             queue.MakeOrder().Add(tag, terms.Traits);
@@ -126,7 +131,7 @@ public sealed partial class QueueEngine
             NoteSame(queue, tag, terms);
         }
 
-        Book(queue, lengthBytes, place);
+        Book(queue, lengthBytes, place, isShared);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -141,7 +146,7 @@ public sealed partial class QueueEngine
 
     /// <summary>A message was added, and it is known how it stands.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private void Book(Queue queue, uint lengthBytes, Place place)
+    private void Book(Queue queue, uint lengthBytes, Place place, bool isShared)
     {
         if (queue.HasLimits)
         {
@@ -149,7 +154,16 @@ public sealed partial class QueueEngine
         }
 
         queue.Published++;
-        Arrive(place.Slot, lengthBytes);
+        if (isShared)
+        {
+            bool fits = TryArriveShared(place, lengthBytes);
+            Invariant.Holds(fits);
+        }
+        else
+        {
+            Arrive(place.Slot, lengthBytes);
+        }
+
         if (!queue.IsListed)
         {
             List(queue);
@@ -175,7 +189,15 @@ public sealed partial class QueueEngine
             queue.Forget(tag);
         }
 
-        Leave(entry.Slot, entry.LengthBytes, block);
+        if (entry.IsShared)
+        {
+            LeaveShared(entry, block);
+        }
+        else
+        {
+            Leave(entry.Slot, entry.LengthBytes, block);
+        }
+
         queue.Index.Remove(tag, ref entry);
     }
 
@@ -189,7 +211,7 @@ public sealed partial class QueueEngine
         }
 
         ref IndexEntry entry = ref queue.Index.Find(header.Tag);
-        if (Unsafe.IsNullRef(ref entry) || entry.LengthBytes != header.LengthBytes || (place.Offset & 7) != 0)
+        if (Unsafe.IsNullRef(ref entry) || entry.IsShared || entry.LengthBytes != header.LengthBytes || (place.Offset & 7) != 0)
         {
             return false;
         }
@@ -437,6 +459,14 @@ public sealed partial class QueueEngine
                 return FindQueue(fact.Subject) is Queue swept && ApplySweepStarted(swept, fact, payload, block);
             case RecordKind.SweepEnded:
                 return FindQueue(fact.Subject) is Queue done && ApplySweepEnded(done, fact);
+            case RecordKind.ExchangeDeclared:
+                return ApplyExchangeDeclared(fact, payload);
+            case RecordKind.ExchangeDeleted:
+                return _exchanges.TryGetValue(fact.Subject, out Exchange? dropped) && ApplyExchangeDeleted(dropped);
+            case RecordKind.BindingChanged:
+                return _exchanges.TryGetValue(fact.Subject, out Exchange? bound) && ApplyBinding(bound, fact, payload);
+            case RecordKind.MessageUnrouted:
+                return ApplyUnrouted(fact);
             case RecordKind.MessagesDropped:
                 return FindQueue(fact.Subject) is Queue full && ApplyDropped(full, fact.First, fact.Count, block);
             default:
@@ -465,7 +495,7 @@ public sealed partial class QueueEngine
 
         string text = Encoding.UTF8.GetString(name);
         QueueAttributes attributes = QueueAttributes.From(payload).For(text);
-        Queue queue = new(fact.Subject, name.ToArray(), attributes, _pages, _warm);
+        Queue queue = new(fact.Subject, name.ToArray(), attributes, _pages, _warm, fact.First);
         if (attributes.Fault(text).Length > 0 || !_byName.TryAdd(text, queue))
         {
             return false;
@@ -522,6 +552,7 @@ public sealed partial class QueueEngine
     private bool ApplyDeleted(Queue queue)
     {
         _byName.Remove(Encoding.UTF8.GetString(queue.Name));
+        UnbindAllTo(queue.Id);
         queue.IsDeleted = true;
         _lastQueue = null;
         foreach (Subscription subscription in queue.Subscriptions.ToArray())

@@ -41,6 +41,12 @@ public sealed record QueueAttributes
     /// <summary>Name of the queue for dead letters; empty: what dies is gone. Null: <see cref="Names.DeadLetterOf"/>.</summary>
     public string? DeadLetter { get; init; }
 
+    /// <summary>Name of the exchange for dead letters, in place of that queue; empty: there is none.</summary>
+    public string DeadLetterExchange { get; init; } = "";
+
+    /// <summary>What dies goes on somewhere.</summary>
+    public bool HasDeadLetters => DeadLetter is { Length: > 0 } || DeadLetterExchange.Length > 0;
+
     /// <summary>So many messages may wait, ready or delayed. 0: no limit.</summary>
     public long MaxLength { get; init; }
 
@@ -108,7 +114,8 @@ public sealed record QueueAttributes
                 FieldTag.BackoffFirstMilliseconds => attributes with { BackoffFirstMilliseconds = NumberOf(reader) },
                 FieldTag.BackoffFactorPermille => attributes with { BackoffFactorPermille = NumberOf(reader) },
                 FieldTag.BackoffMostMilliseconds => attributes with { BackoffMostMilliseconds = NumberOf(reader) },
-                FieldTag.DeadLetter => attributes with { DeadLetter = reader.Text },
+                FieldTag.DeadLetter => attributes with { DeadLetter = reader.Text, DeadLetterExchange = reader.Value.IsEmpty ? attributes.DeadLetterExchange : "" },
+                FieldTag.DeadLetterExchange => attributes with { DeadLetterExchange = reader.Text, DeadLetter = reader.Value.IsEmpty ? attributes.DeadLetter : "" },
                 FieldTag.MaxLength => attributes with { MaxLength = NumberOf(reader) },
                 FieldTag.MaxBytes => attributes with { MaxBytes = NumberOf(reader) },
                 FieldTag.Overflow => attributes with { Overflow = (Overflow)Math.Clamp(NumberOf(reader), 0, byte.MaxValue) },
@@ -133,8 +140,8 @@ public sealed record QueueAttributes
     /// <summary>The same, with all that was left open decided for a queue of this name.</summary>
     public QueueAttributes For(string name)
     {
-        string deadLetter = DeadLetter ?? Names.DeadLetterOf(name);
-        return this with { DeadLetter = deadLetter, MaxDeliveries = MaxDeliveries ?? (deadLetter.Length > 0 ? Limits.DefaultMaxDeliveries : 0) };
+        QueueAttributes decided = this with { DeadLetter = DeadLetter ?? (DeadLetterExchange.Length > 0 ? "" : Names.DeadLetterOf(name)) };
+        return decided with { MaxDeliveries = MaxDeliveries ?? (decided.HasDeadLetters ? Limits.DefaultMaxDeliveries : 0) };
     }
 
     public void Write(ref FieldWriter to)
@@ -164,7 +171,11 @@ public sealed record QueueAttributes
         to.Number(FieldTag.DedupByGroup, DedupByGroup ? 1u : 0u);
         to.Number(FieldTag.Lz4FromBytes, (ulong)Lz4FromBytes);
         to.Text(FieldTag.Require, Requirement.NamesOf(Require));
-        if (DeadLetter is not null)
+        if (DeadLetterExchange.Length > 0)
+        {
+            to.Text(FieldTag.DeadLetterExchange, DeadLetterExchange);
+        }
+        else if (DeadLetter is not null)
         {
             to.Text(FieldTag.DeadLetter, DeadLetter);
         }
@@ -225,6 +236,11 @@ public sealed record QueueAttributes
         if (Require != other.Require)
         {
             differences.Add($"require is '{Requirement.NamesOf(Require)}', not '{Requirement.NamesOf(other.Require)}'");
+        }
+
+        if (DeadLetterExchange != other.DeadLetterExchange)
+        {
+            differences.Add($"dead-letter-exchange is '{DeadLetterExchange}', not '{other.DeadLetterExchange}'");
         }
 
         if (DeadLetter != other.DeadLetter)
@@ -329,9 +345,14 @@ public sealed record QueueAttributes
 
     private string DeadLetterFault(string name)
     {
-        if (DeadLetter is "" && Overflow == Overflow.DeadLetter)
+        if (!HasDeadLetters && Overflow == Overflow.DeadLetter)
         {
             return "overflow dead-letter needs a dead-letter queue";
+        }
+
+        if (DeadLetterExchange.Length > 0 && (DeadLetter is { Length: > 0 } || !Names.IsValid(Encoding.UTF8.GetBytes(DeadLetterExchange))))
+        {
+            return $"dead-letter-exchange must be the name of an exchange, in place of a dead-letter queue: 1 to {Limits.MaxNameBytes} bytes of UTF-8 without control characters";
         }
 
         if (DeadLetter == name)

@@ -62,7 +62,7 @@ public sealed partial class QueueEngine
             _ => MessageState.Ready,
         };
         _ = queue.Due.TryFind(tag, out long due);
-        return new MessageView(tag, state, entry.Deliveries, new DeliveryEntry { Slot = entry.Slot, Offset = entry.Offset, LengthBytes = entry.LengthBytes }, 0, 0, due, entry.State == EntryState.Dying ? entry.Reason : DeathReason.None, entry.IsStopped, entry.IsReady && queue.Order?.IsBehind(tag) == true);
+        return new MessageView(tag, state, entry.Deliveries, new DeliveryEntry { Slot = entry.Slot, Offset = entry.Offset, LengthBytes = entry.LengthBytes }, 0, 0, due, entry.State != EntryState.Dying ? DeathReason.None : queue.IsUnroutable && !entry.IsStopped ? DeathReason.Unroutable : entry.Reason, entry.IsStopped, entry.IsReady && queue.Order?.IsBehind(tag) == true);
     }
 
     private static List<MessageView> WithOwners(Queue queue, List<MessageView> messages)

@@ -17,7 +17,8 @@ public sealed partial class QueueEngine
     /// <param name="queue">Its id.</param>
     /// <param name="isNew">It was made now.</param>
     /// <param name="difference">With <see cref="RefusalCode.QueueExists"/>: what differs; with bad arguments: what is wrong.</param>
-    public Decision DeclareQueue(ReadOnlySpan<byte> name, QueueAttributes wanted, Span<byte> room, ulong block, out int written, out uint queue, out bool isNew, out string difference)
+    /// <param name="owner">The producer whose session it goes with; 0: none.</param>
+    public Decision DeclareQueue(ReadOnlySpan<byte> name, QueueAttributes wanted, Span<byte> room, ulong block, out int written, out uint queue, out bool isNew, out string difference, ulong owner = 0)
     {
         (written, queue, isNew, difference) = (0, 0, false, "");
         if (!Names.IsValid(name))
@@ -36,7 +37,7 @@ public sealed partial class QueueEngine
         if (_byName.TryGetValue(text, out Queue? existing))
         {
             queue = existing.Id;
-            difference = existing.Attributes.DifferenceTo(wanted);
+            difference = existing.Owner != owner ? "it is, or is not, to be the queue of this session alone" : existing.Attributes.DifferenceTo(wanted);
             return difference.Length == 0 ? Decision.Taken : Decision.Refuse(RefusalCode.QueueExists);
         }
 
@@ -52,7 +53,12 @@ public sealed partial class QueueEngine
         Invariant.Holds(!fields.Overflowed);
         queue = _nextQueue;
         isNew = true;
-        written = Write(new FactRecord { Kind = RecordKind.QueueDeclared, Subject = queue }, fields.Written, room, block);
+        written = Write(new FactRecord { Kind = RecordKind.QueueDeclared, Subject = queue, First = owner }, fields.Written, room, block);
+        if (owner != 0)
+        {
+            Own(_queues[queue]);
+        }
+
         return Decision.Taken;
     }
 
@@ -152,6 +158,11 @@ public sealed partial class QueueEngine
         if (lease is < Limits.MinLeaseMilliseconds or > Limits.MaxLeaseMilliseconds || priority > byte.MaxValue)
         {
             return Decision.Refuse(RefusalCode.BadArgument);
+        }
+
+        if (found.Owner != 0 && found.Owner != producer)
+        {
+            return Decision.Refuse(RefusalCode.Denied, 0, "The queue is another session's own");
         }
 
         if (found.Subscriptions.Count > 0 && (isExclusive || found.Subscriptions[0].Rank.IsExclusive))

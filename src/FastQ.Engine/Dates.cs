@@ -48,6 +48,8 @@ public sealed partial class QueueEngine
                 PropertyTag.DeduplicationId => TryOnce(reader, ref wish.DedupId),
                 PropertyTag.UniqueKey => TryOnce(reader, ref wish.UniqueKey),
                 PropertyTag.UniqueUntil => TryOnce(reader, PropertyType.Int64, 0, (long)UniqueUntil.Started, ref wish.UniqueUntil),
+                PropertyTag.Exchange => TryOnce(reader, ref wish.Exchange),
+                PropertyTag.RoutingKey => !wish.HasRoutingKey && (wish.HasRoutingKey = reader.Type == PropertyType.Text && reader.Value.Length <= Limits.MaxNameBytes),
                 PropertyTag.Death or PropertyTag.Origin => header.Kind != RecordKind.Message,
                 _ => true,
             };
@@ -78,6 +80,8 @@ public sealed partial class QueueEngine
         public ReadOnlySpan<byte> DedupId;
         public ReadOnlySpan<byte> UniqueKey;
         public long? UniqueUntil;
+        public ReadOnlySpan<byte> Exchange;
+        public bool HasRoutingKey;
     }
 
     /// <summary>A key: text of 1 to <see cref="Limits.MaxNameBytes"/> bytes.</summary>

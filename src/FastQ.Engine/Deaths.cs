@@ -20,9 +20,10 @@ namespace FastQ.Engine;
 /// <param name="Place">Where its record lies, and how often it was delivered.</param>
 /// <param name="Reason">Why it died.</param>
 /// <param name="Words">What a consumer said of it, as fields; or nothing.</param>
-/// <param name="Target">Name of the queue that it goes to.</param>
+/// <param name="Target">Name of the queue that it goes to; empty: it goes to an exchange.</param>
 /// <param name="Block">No message of its queue died, or was moved while it was dying, in a later block.</param>
-public readonly record struct DyingMessage(uint Queue, string QueueName, ulong Tag, DeliveryEntry Place, DeathReason Reason, ReadOnlyMemory<byte> Words, string Target, ulong Block);
+/// <param name="Exchange">Name of the exchange that it goes to; empty: it goes to a queue.</param>
+public readonly record struct DyingMessage(uint Queue, string QueueName, ulong Tag, DeliveryEntry Place, DeathReason Reason, ReadOnlyMemory<byte> Words, string Target, ulong Block, string Exchange = "");
 
 public sealed partial class QueueEngine
 {
@@ -55,7 +56,7 @@ public sealed partial class QueueEngine
             ref IndexEntry entry = ref queue.Index.Find(tag);
             byte[]? words = queue.Words?.GetValueOrDefault(tag);
             DeliveryEntry place = new() { Slot = entry.Slot, Offset = entry.Offset, LengthBytes = entry.LengthBytes, DeliveryCount = entry.Deliveries };
-            message = new DyingMessage(queue.Id, Encoding.UTF8.GetString(queue.Name), tag, place, entry.Reason, words, queue.DeadLetter, queue.DiedInBlock);
+            message = new DyingMessage(queue.Id, Encoding.UTF8.GetString(queue.Name), tag, place, entry.Reason, words, queue.DeadLetter, queue.DiedInBlock, queue.Attributes.DeadLetterExchange);
             return true;
         }
 
@@ -88,13 +89,53 @@ public sealed partial class QueueEngine
     public int StopDeath(uint queue, ulong tag, Span<byte> room, ulong block) => Write(new FactRecord { Kind = RecordKind.DeathStopped, Subject = queue, First = tag }, default, room, block);
 
     /// <summary>The dead letters of a queue cannot leave now: they are tried again later.</summary>
-    public void PauseDeadLetters(uint queue, long untilMicros) => _queues[queue].DeadLettersFromMicros = untilMicros;
+    /// <param name="queue">Where they are.</param>
+    /// <param name="untilMicros">Interval time.</param>
+    /// <param name="isUnroutable">The exchange gave the first of them to nobody: they are shown so.</param>
+    public void PauseDeadLetters(uint queue, long untilMicros, bool isUnroutable = false) => (_queues[queue].DeadLettersFromMicros, _queues[queue].IsUnroutable) = (untilMicros, isUnroutable);
+
+    /// <summary>Chooses the queues of a message that died and goes to an exchange, by its own key and headers. Changes nothing.</summary>
+    /// <param name="exchange">Its name.</param>
+    /// <param name="message">The whole dead letter; its Queue and Tag are not looked at.</param>
+    /// <param name="id">Of the exchange.</param>
+    /// <param name="targets">Until the next call.</param>
+    public Decision RouteDead(string exchange, ReadOnlySpan<byte> message, out uint id, out ReadOnlySpan<RoutedTarget> targets)
+    {
+        id = 0;
+        targets = default;
+        MessageHeader header = MemoryMarshal.Read<MessageHeader>(message);
+        ReadOnlySpan<byte> properties = message.Slice(MessageHeader.SizeBytes, header.PropertyBytes);
+        if (!_exchangesByName.TryGetValue(exchange, out Exchange? found))
+        {
+            return Decision.Refuse(RefusalCode.Unroutable);
+        }
+
+        if (!TryReach(found, KeyIn(properties), properties, out ReadOnlySpan<Queue> queues) || queues.IsEmpty)
+        {
+            return Decision.Refuse(RefusalCode.Unroutable);
+        }
+
+        id = found.Id;
+        _targets = _targets.Length >= queues.Length ? _targets : new RoutedTarget[Limits.MaxFanout];
+        for (int i = 0; i < queues.Length; i++)
+        {
+            if (queues[i].HasLimits && JudgeLimits(queues[i], header) is { IsTaken: false } beyond)
+            {
+                return beyond;
+            }
+
+            _targets[i] = new RoutedTarget { Queue = queues[i].Id, Tag = queues[i].Index.NextTag };
+        }
+
+        targets = _targets.AsSpan(0, queues.Length);
+        return _pages.HasRoomFor(queues.Length + 1) ? Decision.Taken : Decision.Refuse(RefusalCode.LimitReached, (ulong)_limits.IndexBytes);
+    }
 
     /// <summary>A message dies: it is to leave for the dead letters, or is gone where there are none. What it was counted as before is the caller's.</summary>
     private void Die(Queue queue, ulong tag, ref IndexEntry entry, DeathReason reason, ReadOnlySpan<byte> words, ulong block)
     {
         CountDeath(queue, reason, 1);
-        if (queue.DeadLetter.Length == 0 || (reason == DeathReason.Overflow && queue.Attributes.Overflow != Overflow.DeadLetter))
+        if (!queue.Attributes.HasDeadLetters || (reason == DeathReason.Overflow && queue.Attributes.Overflow != Overflow.DeadLetter))
         {
             Free(queue, tag, ref entry, block);
             return;
@@ -220,7 +261,7 @@ public sealed partial class QueueEngine
 
     private static bool TryFirstDying(Queue queue, out ulong tag)
     {
-        for (; queue.DyingTags.Count > 0 && queue.DeadLetter.Length > 0; queue.DyingTags.Pop())
+        for (; queue.DyingTags.Count > 0 && queue.Attributes.HasDeadLetters; queue.DyingTags.Pop())
         {
             tag = queue.DyingTags.Top;
             ref IndexEntry entry = ref queue.Index.Find(tag);

@@ -37,6 +37,9 @@ internal sealed unsafe class PageAllocator(long budgetBytes) : IDisposable
     /// <summary>May a page be taken within the budget? Recovery and settlements take beyond it (DESIGN-REVIEW R49).</summary>
     public bool HasRoom => UsedBytes + PageBytes <= budgetBytes;
 
+    /// <summary>As above, for so many at once.</summary>
+    public bool HasRoomFor(int pages) => UsedBytes + (long)pages * PageBytes <= budgetBytes;
+
     /// <summary>Memory beside the pages that counts as theirs; negative: it was given back.</summary>
     public void Charge(long bytes) => UsedBytes += bytes;
 

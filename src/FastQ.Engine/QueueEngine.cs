@@ -51,6 +51,7 @@ public sealed partial class QueueEngine : IDisposable
     {
         _limits = limits;
         _pages = new PageAllocator(limits.IndexBytes);
+        _shared = new SharedRecords(_pages);
     }
 
     /// <summary>Interval time of the last batch.</summary>
@@ -93,7 +94,9 @@ public sealed partial class QueueEngine : IDisposable
             RecordKind.LeaseEnded or RecordKind.NumberRefused or RecordKind.QueueDeclared or RecordKind.QueueDeleted or RecordKind.QueuePurged or RecordKind.PurgeSlice
                 or RecordKind.Subscribed or RecordKind.Unsubscribed or RecordKind.ProducerOpened or RecordKind.ProducerForgotten or RecordKind.RefusalFloor
                 or RecordKind.MessageDamaged or RecordKind.SubscriptionResumed or RecordKind.CommandDone or RecordKind.MessagesDue or RecordKind.MessagesExpired or RecordKind.DeathStopped or RecordKind.MessagesDropped or RecordKind.QueueChanged or RecordKind.QueuePaused or RecordKind.MessageDeleted or RecordKind.MessageChanged
-                or RecordKind.SweepStarted or RecordKind.SweepEnded => FactRecord.SizeBytes,
+                or RecordKind.SweepStarted or RecordKind.SweepEnded
+                or RecordKind.ExchangeDeclared or RecordKind.ExchangeDeleted or RecordKind.BindingChanged or RecordKind.MessageUnrouted => FactRecord.SizeBytes,
+            RecordKind.RoutedMessage => StoredMessage.OffsetOf(1) + MessageHeader.SizeBytes,
             _ => 0,
         };
         if (least == 0)
@@ -112,6 +115,7 @@ public sealed partial class QueueEngine : IDisposable
             RecordKind.MovedMessage => ApplyMoved(record, place, block),
             RecordKind.DeadLetter => ApplyDeadLetter(record, place, block),
             RecordKind.MessageTransferred => ApplyTransferred(record, place, block),
+            RecordKind.RoutedMessage => ApplyRouted(record, place, block),
             RecordKind.Settle => ApplySettle(MemoryMarshal.Read<SettleRecord>(record), record[SettleRecord.SizeBytes..], block),
             RecordKind.Extend => ApplyExtend(MemoryMarshal.Read<SettleRecord>(record)),
             RecordKind.Source => ApplySource(MemoryMarshal.Read<SourceRecord>(record)),
@@ -147,7 +151,7 @@ public sealed partial class QueueEngine : IDisposable
         return SourceRecord.SizeBytes;
     }
 
-    /// <summary>Judges a message whose copy stands in the open block, completes it with tag and time, and applies it.</summary>
+    /// <summary>Judges a message whose copy stands in the open block, completes it with tag and time, and applies it. One for an exchange is to be routed (<see cref="Route"/>): nothing has happened then.</summary>
     /// <param name="record">The whole record; its lengths were judged: header and properties fit. What the properties say is judged here.</param>
     /// <param name="place">Where the copy lies.</param>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -163,7 +167,7 @@ public sealed partial class QueueEngine : IDisposable
         Queue? queue = _lastQueue?.Id == header.Queue ? _lastQueue : FindQueue(header.Queue);
         if (queue is null)
         {
-            return Decision.Refuse(header.Queue != 0 && header.Queue < _nextQueue ? RefusalCode.QueueDeleted : RefusalCode.UnknownQueue);
+            return _exchanges.ContainsKey(header.Queue) ? new Decision(DecisionKind.ForExchange) : Unknown(header.Queue);
         }
 
         if (header.BodyBytes > _limits.MaxMessageBytes)
@@ -304,11 +308,14 @@ public sealed partial class QueueEngine : IDisposable
     }
 
     /// <summary>The producer's session has ended: its retention begins.</summary>
-    public void DetachProducer(ulong producer)
+    /// <param name="producer">Its id.</param>
+    /// <param name="mayReturn">At a stop: queues that go with its session stay for now.</param>
+    public void DetachProducer(ulong producer, bool mayReturn = false)
     {
         if (_producers.TryGetValue(producer, out Producer? known))
         {
             known.IsAttached = false;
+            AbandonQueuesOf(producer, mayReturn);
         }
     }
 
@@ -338,6 +345,7 @@ public sealed partial class QueueEngine : IDisposable
             queue.Dispose();
         }
 
+        _shared.Dispose();
         foreach (Subscription subscription in _subscriptions.Values)
         {
             subscription.Dispose();

@@ -49,11 +49,25 @@ internal struct IndexEntry
 
     [FieldOffset(0)] public uint Slot;
     [FieldOffset(4)] private uint _offsetAndState;
-    [FieldOffset(8)] public uint LengthBytes;
+    [FieldOffset(8)] private uint _length; // Lengths are below 2^25.
     [FieldOffset(12)] public ushort Deliveries;
 
     /// <summary>Of a message that came back, or is delayed: the queue's purge generation then; an older one is purged by the newest purge. Of one that is dying: why, with <see cref="Stopped"/>.</summary>
     [FieldOffset(14)] public ushort Generation;
+
+    private const uint SharedBit = 1u << 31;
+
+    /// <summary>Of the record: header, properties and body.</summary>
+    public uint LengthBytes
+    {
+        readonly get => _length & ~SharedBit;
+        set => _length = value;
+    }
+
+    /// <summary>Other queues may have the same record (Shared.cs).</summary>
+    public readonly bool IsShared => (_length & SharedBit) != 0;
+
+    public void Share() => _length |= SharedBit;
 
     /// <summary>Added to the reason of a death: it went in a circle, and stays.</summary>
     public const ushort Stopped = 0x8000;

@@ -10,11 +10,11 @@ namespace FastQ.Engine;
 // The persistent state as bytes, and back. A snapshot is as hostile as any file: every count, link and length is checked, and what can
 // be counted again is counted again.
 //
-//   | version, clocks, next ids | producers | queues: attributes, counts, entries, times of the delayed, expiries, words of the dying, traits, sweep, deduplication ids, unique keys | subscriptions: open deliveries | slots | end mark |
+//   | version, clocks, next ids | producers | queues: attributes, counts, entries, times of the delayed, expiries, words of the dying, traits, sweep, deduplication ids, unique keys | subscriptions: open deliveries | slots | exchanges, with what they discarded | bindings | end mark |
 
 public sealed partial class QueueEngine
 {
-    private const ulong SnapshotVersion = 5;
+    private const ulong SnapshotVersion = 6;
     private const ulong EndMark = 0x444E452051455441;
 
     /// <summary>Tags, delivery numbers and tokens never come near: sums of them must not overflow.</summary>
@@ -56,6 +56,7 @@ public sealed partial class QueueEngine
             Number(to, slot.LastLeftBlock);
         }
 
+        SaveExchanges(to);
         Number(to, EndMark);
     }
 
@@ -80,7 +81,7 @@ public sealed partial class QueueEngine
         }
 
         (_nextQueue, _nextSubscription) = ((uint)nextQueue, (uint)nextSubscription);
-        return LoadProducers(loader) && LoadQueues(loader) && LoadSubscriptions(loader) && LoadSlots(loader) && loader.Number() == EndMark && TryRecount();
+        return LoadProducers(loader) && LoadQueues(loader) && LoadSubscriptions(loader) && LoadSlots(loader) && LoadExchanges(loader) && loader.Number() == EndMark && TryRecount();
     }
 
     /// <summary>After a recovery: what the records told of references and ends concerns nobody any more; owners may come back.</summary>
@@ -109,11 +110,11 @@ public sealed partial class QueueEngine
 
         foreach (Queue q in _queues.Values.OrderBy(q => q.Id))
         {
-            to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"queue {q.Id} {Encoding.UTF8.GetString(q.Name)} {q.Attributes} next {q.Index.NextTag} cursor {q.Cursor} ready {q.Ready} inflight {q.InFlight} delayed {q.Delayed} damaged {q.Damaged} dying {q.Dying} bytes {q.WaitingBytes}+{q.HeldBytes} published {q.Published} accepted {q.Accepted} rejected {q.Rejected} exhausted {q.Exhausted} expired {q.Expired} overflowed {q.Overflowed} deadlettered {q.DeadLettered} purged {q.Purged} moved {q.Moved} sweep {q.Sweep?.View} redelivered {q.Redelivered} paused {q.Paused} purge {q.PurgeGeneration}: {q.PurgeNext}..{q.PurgeEnd} deleted {q.IsDeleted}"));
+            to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"queue {q.Id} {Encoding.UTF8.GetString(q.Name)} owner {q.Owner} {q.Attributes} next {q.Index.NextTag} cursor {q.Cursor} ready {q.Ready} inflight {q.InFlight} delayed {q.Delayed} damaged {q.Damaged} dying {q.Dying} bytes {q.WaitingBytes}+{q.HeldBytes} published {q.Published} accepted {q.Accepted} rejected {q.Rejected} exhausted {q.Exhausted} expired {q.Expired} overflowed {q.Overflowed} deadlettered {q.DeadLettered} purged {q.Purged} moved {q.Moved} sweep {q.Sweep?.View} redelivered {q.Redelivered} paused {q.Paused} purge {q.PurgeGeneration}: {q.PurgeNext}..{q.PurgeEnd} deleted {q.IsDeleted}"));
             for (ulong tag = q.Index.Next(0, q.Index.NextTag); tag < q.Index.NextTag; tag = q.Index.Next(tag + 1, q.Index.NextTag))
             {
                 IndexEntry e = q.Index.Find(tag);
-                to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"  {tag} {e.State} at {e.Slot}:{e.Offset} length {e.LengthBytes} deliveries {e.Deliveries} generation {e.Generation}{(q.Due.TryFind(tag, out long due) ? $" due {due}" : "")}{(q.Expiry.TryFind(tag, out long expiry) ? $" expires {expiry}" : "")}{(q.Words is not null && q.Words.TryGetValue(tag, out byte[]? words) ? $" words {Convert.ToHexString(words)}" : "")}{(q.Order is not null && q.Order.TryFind(tag, out Traits traits) ? $" {traits}" : "")}{(q.Unique is not null && q.Unique.TryFind(tag, out UInt128 unique, out bool untilStarted) ? $" unique {unique:x} {untilStarted}" : "")}"));
+                to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"  {tag} {e.State} at {e.Slot}:{e.Offset} length {e.LengthBytes}{(e.IsShared ? " shared" : "")} deliveries {e.Deliveries} generation {e.Generation}{(q.Due.TryFind(tag, out long due) ? $" due {due}" : "")}{(q.Expiry.TryFind(tag, out long expiry) ? $" expires {expiry}" : "")}{(q.Words is not null && q.Words.TryGetValue(tag, out byte[]? words) ? $" words {Convert.ToHexString(words)}" : "")}{(q.Order is not null && q.Order.TryFind(tag, out Traits traits) ? $" {traits}" : "")}{(q.Unique is not null && q.Unique.TryFind(tag, out UInt128 unique, out bool untilStarted) ? $" unique {unique:x} {untilStarted}" : "")}"));
             }
 
             foreach ((UInt128 key, ulong tag, long until) in (q.Ledger?.Rows(IntervalMicros) ?? []).Order())
@@ -131,6 +132,7 @@ public sealed partial class QueueEngine
             }
         }
 
+        DumpExchanges(to);
         foreach (SlotState slot in _slots.Values.OrderBy(s => s.Id))
         {
             to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"slot {slot.Id} live {slot.Live} bytes {slot.LiveBytes} left {slot.LastLeftBlock}"));
@@ -163,6 +165,7 @@ public sealed partial class QueueEngine
     private void SaveQueue(IBufferWriter<byte> to, Queue queue)
     {
         Number(to, queue.Id);
+        Number(to, queue.Owner);
         Number(to, (ulong)queue.Name.Length);
         to.Write(queue.Name);
         SaveAttributes(to, queue.Attributes);
@@ -397,6 +400,7 @@ public sealed partial class QueueEngine
         for (ulong i = 0; i < count && !loader.HasFailed; i++)
         {
             uint id = (uint)loader.Number();
+            ulong owner = loader.Number();
             ulong nameBytes = loader.Number();
             if (id == 0 || id >= _nextQueue || nameBytes > Limits.MaxNameBytes)
             {
@@ -414,7 +418,7 @@ public sealed partial class QueueEngine
             byte[] fields = new byte[attributeBytes];
             loader.Bytes(fields);
             string text = Encoding.UTF8.GetString(name);
-            Queue queue = new(id, name, QueueAttributes.From(fields).For(text), _pages, _warm);
+            Queue queue = new(id, name, QueueAttributes.From(fields).For(text), _pages, _warm, owner);
             if (!Names.IsValid(name) || queue.Attributes.Fault(text).Length > 0 || !_queues.TryAdd(id, queue) || !LoadQueue(loader, queue))
             {
                 return false;
@@ -719,7 +723,15 @@ public sealed partial class QueueEngine
                     return false;
                 }
 
-                Arrive(entry.Slot, entry.LengthBytes);
+                if (!entry.IsShared)
+                {
+                    Arrive(entry.Slot, entry.LengthBytes);
+                }
+                else if (!TryArriveShared(new Place(entry.Slot, entry.Offset), entry.LengthBytes))
+                {
+                    return false;
+                }
+
                 if (queue.IsDeleted || queue.IsVoid(tag, entry))
                 {
                     continue;

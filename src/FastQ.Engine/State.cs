@@ -6,11 +6,14 @@ namespace FastQ.Engine;
 // What stands below it is ephemeral: rebuilt or zero after a recovery, never looked at by apply.
 
 /// <summary>A queue.</summary>
-internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, PageAllocator pages, WarmTails warm) : IDisposable
+internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, PageAllocator pages, WarmTails warm, ulong owner = 0) : IDisposable
 {
     public uint Id => id;
 
     public byte[] Name => name;
+
+    /// <summary>The producer whose session it goes with; 0: it stays until it is deleted.</summary>
+    public ulong Owner => owner;
 
     /// <summary>Of which messages and subscriptions that come make use; those that are there keep what they have.</summary>
     public QueueAttributes Attributes { get; private set; } = attributes;
@@ -207,6 +210,9 @@ internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, Pa
     /// <summary>The block in which a message of it died last, or one that is dying was moved.</summary>
     public ulong DiedInBlock { get; set; }
 
+    /// <summary>Its dead letters could not leave, for the exchange gave them to nobody.</summary>
+    public bool IsUnroutable { get; set; }
+
     /// <summary>Its dead letters could not leave: not before then.</summary>
     public long DeadLettersFromMicros { get; set; }
 
@@ -221,6 +227,9 @@ internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, Pa
     public Subscription? Active { get; set; }
 
     public bool IsListed { get; set; }
+
+    /// <summary>The last search for the queues of a message that found it.</summary>
+    public ulong ReachedBy { get; set; }
 
     /// <summary>Nothing of it falls due before.</summary>
     public long LookAtMicros { get; set; } = long.MaxValue;
@@ -378,6 +387,11 @@ public sealed record EngineLimits
 
     public int MaxSubscriptions { get; init; } = 100_000;
 
+    public int MaxExchanges { get; init; } = 100_000;
+
+    /// <summary>Of all exchanges together. Their memory counts towards <see cref="IndexBytes"/>.</summary>
+    public int MaxBindings { get; init; } = 1_000_000;
+
     /// <summary>Memory for the indexes of all queues, in bytes.</summary>
     public long IndexBytes { get; init; } = 4L * 1024 * 1024 * 1024;
 
@@ -411,6 +425,9 @@ public enum DecisionKind
 
     /// <summary>Its number is above the next one.</summary>
     OutOfOrder,
+
+    /// <summary>It is for an exchange, and was not judged yet.</summary>
+    ForExchange,
 }
 
 /// <summary>A decision; for a refusal its code and the limit's value and name, where one is meant.</summary>
@@ -436,7 +453,7 @@ public readonly record struct EndedSubscription(uint Subscription, RefusalCode C
 public readonly record struct DispatchedRun(uint Subscription, uint Queue, ulong FirstDelivery, ulong FirstTag, ulong FirstToken, int Count, long LeaseEndMicros);
 
 /// <summary>A queue as shown to people.</summary>
-public readonly record struct QueueView(uint Id, string Name, QueueAttributes Attributes, PausedWays Paused, long Ready, long InFlight, long Delayed, long Damaged, long Dying, long Bytes, int Consumers, ulong Published, ulong Accepted, ulong Rejected, ulong Exhausted, ulong Expired, ulong Overflowed, ulong DeadLettered, ulong Redelivered, ulong Purged, ulong Moved)
+public readonly record struct QueueView(uint Id, string Name, QueueAttributes Attributes, PausedWays Paused, long Ready, long InFlight, long Delayed, long Damaged, long Dying, long Bytes, int Consumers, ulong Published, ulong Accepted, ulong Rejected, ulong Exhausted, ulong Expired, ulong Overflowed, ulong DeadLettered, ulong Redelivered, ulong Purged, ulong Moved, bool IsTemporary)
 {
     public long Messages => Ready + InFlight + Delayed + Damaged + Dying;
 }

@@ -38,9 +38,10 @@ public sealed partial class QueueEngine
                 return IntervalMicros;
             }
 
+            long abandoned = _abandoned.Count > 0 ? Math.Max(IntervalMicros, GraceUntilMicros) : long.MaxValue;
             long lease = _walked != 0 ? IntervalMicros : _leases.TryPeek(out _, out long end) ? end : long.MaxValue;
             long due = _queueTimers.TryPeek(out _, out long first) ? first : long.MaxValue;
-            return Math.Min(Math.Min(Math.Max(lease, GraceUntilMicros), due), _nextForgetMicros == 0 ? long.MaxValue : _nextForgetMicros);
+            return Math.Min(Math.Min(Math.Min(Math.Max(lease, GraceUntilMicros), due), abandoned), _nextForgetMicros == 0 ? long.MaxValue : _nextForgetMicros);
         }
     }
 
@@ -63,7 +64,8 @@ public sealed partial class QueueEngine
             return written;
         }
 
-        written = RunLeases(room, block);
+        written = DeleteAbandoned(room, block);
+        written = written > 0 ? written : RunLeases(room, block);
         return written > 0 ? written : ForgetProducers(room, block);
     }
 
@@ -137,6 +139,8 @@ public sealed partial class QueueEngine
             NoteQueueTimer(queue, NextDate(queue));
             LookIfOver(queue);
         }
+
+        StartOwners();
     }
 
     private int RunLeases(Span<byte> room, ulong block)

@@ -32,7 +32,7 @@ public sealed partial class QueueEngine
     {
         Queue q = _queues[queue];
         int consumers = q.Subscriptions.Count(subscription => subscription.IsAttached);
-        return new QueueView(q.Id, Encoding.UTF8.GetString(q.Name), q.Attributes, q.Paused, q.Ready, q.InFlight, q.Delayed, q.Damaged, q.Dying, q.WaitingBytes + q.HeldBytes, consumers, q.Published, q.Accepted, q.Rejected, q.Exhausted, q.Expired, q.Overflowed, q.DeadLettered, q.Redelivered, q.Purged, q.Moved);
+        return new QueueView(q.Id, Encoding.UTF8.GetString(q.Name), q.Attributes, q.Paused, q.Ready, q.InFlight, q.Delayed, q.Damaged, q.Dying, q.WaitingBytes + q.HeldBytes, consumers, q.Published, q.Accepted, q.Rejected, q.Exhausted, q.Expired, q.Overflowed, q.DeadLettered, q.Redelivered, q.Purged, q.Moved, q.Owner != 0);
     }
 
     public bool IsSubscription(uint subscription) => _subscriptions.ContainsKey(subscription);
@@ -70,6 +70,7 @@ public sealed partial class QueueEngine
     public void CheckConservation()
     {
         Dictionary<uint, (long Live, long Bytes)> slots = [];
+        Dictionary<Place, uint> shared = [];
         foreach (Queue queue in _queues.Values)
         {
             (long ready, long inFlight, long delayed, long damaged, long dying, long bytes) = (0, 0, 0, 0, 0, 0);
@@ -77,8 +78,17 @@ public sealed partial class QueueEngine
             for (ulong tag = queue.Index.Next(0, end); tag < end; tag = queue.Index.Next(tag + 1, end))
             {
                 ref IndexEntry entry = ref queue.Index.Find(tag);
-                (long live, long slotBytes) = slots.GetValueOrDefault(entry.Slot);
-                slots[entry.Slot] = (live + 1, slotBytes + entry.LengthBytes);
+                if (!entry.IsShared || shared.TryAdd(new Place(entry.Slot, entry.Offset), 0))
+                {
+                    (long live, long slotBytes) = slots.GetValueOrDefault(entry.Slot);
+                    slots[entry.Slot] = (live + 1, slotBytes + entry.LengthBytes);
+                }
+
+                if (entry.IsShared)
+                {
+                    shared[new Place(entry.Slot, entry.Offset)]++;
+                }
+
                 if (queue.IsVoid(tag, entry))
                 {
                     continue;
@@ -101,6 +111,8 @@ public sealed partial class QueueEngine
             }
         }
 
+        Invariant.Holds(shared.Count == _shared.Count && shared.All(pair => _shared.QueuesAt(pair.Key) == pair.Value));
+        CheckBindings();
         foreach (SlotState slot in _slots.Values)
         {
             (long live, long bytes) = slots.GetValueOrDefault(slot.Id);

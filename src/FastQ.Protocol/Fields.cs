@@ -121,6 +121,19 @@ public enum FieldTag : ushort
     // More of queues.
     Require = 100,
     Lz4FromBytes = 101,
+
+    // Exchanges.
+    Exchange = 102,
+    ExchangeType = 103,
+    Alternate = 104,
+    RoutingKey = 105,
+    Arguments = 106,
+    Match = 107,
+    Discarded = 108,
+    Bindings = 109,
+    DeadLetterExchange = 110,
+    Temporary = 111,
+    ExchangeId = 112,
 }
 
 /// <summary>Writes fields into room that the caller owns. Never writes beyond it: <see cref="Overflowed"/> tells.</summary>

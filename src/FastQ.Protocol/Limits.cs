@@ -59,6 +59,12 @@ public static class Limits
     /// <summary>Longest name of a queue or namespace, in bytes of UTF-8.</summary>
     public const int MaxNameBytes = 255;
 
+    /// <summary>Queues that one message may reach: its record and the work of one step stay small (DESIGN-REVIEW R44).</summary>
+    public const int MaxFanout = 4096;
+
+    /// <summary>Headers that a binding names, as properties, in bytes: they stand in one record with two names.</summary>
+    public const int MaxArgumentBytes = 512;
+
     /// <summary>Longest delay, in milliseconds: a thousand years, so that sums of times never overflow.</summary>
     public const long MaxDelayMilliseconds = 1000L * 365 * 24 * 3600 * 1000;
 

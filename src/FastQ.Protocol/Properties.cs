@@ -56,6 +56,12 @@ public enum PropertyTag : byte
     /// <summary>How long <see cref="UniqueKey"/> is held (Int64): see <see cref="Protocol.UniqueUntil"/>; when it is not there, until the message is settled.</summary>
     UniqueUntil = 40,
 
+    /// <summary>Name of the exchange that a message was sent to (Text). Written by the sender, judged by the broker.</summary>
+    Exchange = 41,
+
+    /// <summary>What an exchange chooses queues by (Text, at most 255 bytes).</summary>
+    RoutingKey = 42,
+
     // From 64 on: what the broker alone writes.
 
     /// <summary>A death (Bytes): fields. The latest stands first.</summary>

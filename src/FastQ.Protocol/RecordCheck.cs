@@ -30,10 +30,15 @@ public static class RecordCheck
     }
 
     /// <summary>As above, and is it the message that is meant? A disk that put a write in the wrong place holds whole messages where others belong.</summary>
-    public static bool Holds(ReadOnlySpan<byte> record, uint queue, ulong tag)
+    /// <param name="record">As many bytes as the record is said to have.</param>
+    /// <param name="queue">Whose it is to be.</param>
+    /// <param name="tag">Its place there.</param>
+    /// <param name="place">Where it is said to lie: of a message that several queues share, this is what its header says of it.</param>
+    public static bool Holds(ReadOnlySpan<byte> record, uint queue, ulong tag, Place place)
     {
         MessageHeader header = record.Length < MessageHeader.SizeBytes ? default : MemoryMarshal.Read<MessageHeader>(record);
-        return header.Queue == queue && header.Tag == tag && Holds(record);
+        bool isMeant = header.Kind == RecordKind.SharedMessage ? header.Tag == StoredMessage.NumberOf(place) : header.Queue == queue && header.Tag == tag;
+        return isMeant && Holds(record);
     }
 
     private static uint Continue(uint crc, ReadOnlySpan<byte> bytes)

@@ -72,16 +72,24 @@ public enum RecordKind : byte
     MessageChanged = 154,
     SweepStarted = 155,
     SweepEnded = 156,
+
+    // A message that several queues have, and what gives it to them.
+    RoutedMessage = 157,
+    SharedMessage = 158,
+    ExchangeDeclared = 159,
+    ExchangeDeleted = 160,
+    BindingChanged = 161,
+    MessageUnrouted = 162,
 }
 
 /// <summary>What kinds have in common.</summary>
 public static class RecordKinds
 {
-    /// <summary>Is this, in a block, a message with header, properties and body?</summary>
-    public static bool IsStoredMessage(this RecordKind kind) => kind is RecordKind.Message or RecordKind.MovedMessage or RecordKind.DeadLetter or RecordKind.MessageTransferred;
+    /// <summary>Is this a message with header, properties and body, where an entry of an index says that one lies?</summary>
+    public static bool IsStoredMessage(this RecordKind kind) => kind is RecordKind.Message or RecordKind.MovedMessage or RecordKind.DeadLetter or RecordKind.MessageTransferred or RecordKind.SharedMessage;
 
     /// <summary>May it stand in a block?</summary>
-    public static bool IsJournaled(this RecordKind kind) => kind is RecordKind.Message or RecordKind.Settle or RecordKind.Extend or (>= RecordKind.Source and <= RecordKind.SweepEnded);
+    public static bool IsJournaled(this RecordKind kind) => kind is RecordKind.Message or RecordKind.Settle or RecordKind.Extend or (>= RecordKind.Source and <= RecordKind.SweepEnded) or (>= RecordKind.RoutedMessage and <= RecordKind.MessageUnrouted);
 }
 
 /// <summary>The first 8 bytes of every record.</summary>
@@ -105,6 +113,9 @@ public struct MessageHeader
     /// <summary>Bits 0 and 1 of <see cref="Flags"/>: the <see cref="ConfirmLevel"/> that the sender waits for.</summary>
     public const byte ConfirmMask = 0b11;
 
+    /// <summary>In <see cref="Flags"/> of a message to an exchange: that it reaches no queue is fine.</summary>
+    public const byte Optional = 0b100;
+
     [FieldOffset(0)] public uint LengthBytes;
     [FieldOffset(4)] public RecordKind Kind;
     [FieldOffset(5)] public byte Flags;
@@ -113,13 +124,13 @@ public struct MessageHeader
     /// <summary>In the ring: the submission's number. In the journal the broker replaces it by the wall clock at its acceptance, microseconds since 1970 (the number follows from the <see cref="SourceRecord"/> before it).</summary>
     [FieldOffset(8)] public ulong NumberOrTimeMicros;
 
-    /// <summary>Id of the queue.</summary>
+    /// <summary>Id of the queue; of the exchange, in the ring and of a shared message.</summary>
     [FieldOffset(16)] public uint Queue;
 
     /// <summary>CRC-32C over properties and body (<see cref="RecordCheck"/>), by the sender.</summary>
     [FieldOffset(20)] public uint Check;
 
-    /// <summary>In the ring: 0. In the journal: the message's place number in its queue, the same for life.</summary>
+    /// <summary>In the ring: 0. In the journal: the message's place number in its queue, the same for life; of a shared message <see cref="StoredMessage.NumberOf"/>.</summary>
     [FieldOffset(24)] public ulong Tag;
 
     /// <summary>Bytes of the body.</summary>
@@ -216,6 +227,24 @@ public enum CommandKind : ushort
 
     /// <summary>Ends a queue's sweep; what it has done stays done.</summary>
     CancelSweep = 19,
+
+    /// <summary>Makes an exchange.</summary>
+    DeclareExchange = 20,
+
+    /// <summary>Deletes an exchange with its bindings.</summary>
+    DeleteExchange = 21,
+
+    /// <summary>Tells of one exchange and its bindings.</summary>
+    ShowExchange = 22,
+
+    /// <summary>Tells of all exchanges.</summary>
+    ListExchanges = 23,
+
+    /// <summary>Has an exchange give messages to a queue, or to another exchange.</summary>
+    Bind = 24,
+
+    /// <summary>Ends that.</summary>
+    Unbind = 25,
 }
 
 /// <summary>What a sweep does with the messages that match.</summary>
@@ -279,6 +308,9 @@ public enum DeathReason : byte
 
     /// <summary>Its queue was full, and it was the oldest.</summary>
     Overflow = 4,
+
+    /// <summary>Of one that died already and is still here: the exchange for dead letters gives it to no queue, for now.</summary>
+    Unroutable = 5,
 }
 
 /// <summary>How long the unique key of a message is held.</summary>

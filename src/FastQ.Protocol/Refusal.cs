@@ -35,6 +35,8 @@ public enum RefusalCode : ushort
     Paused = 28,
     MissingProperty = 29,
     Duplicate = 30,
+    Unroutable = 31,
+    UnknownExchange = 32,
 }
 
 /// <summary>One row of the table of refusals: the code as scripts see it, what it means, and what to do.</summary>
@@ -49,7 +51,7 @@ public readonly record struct Refusal(RefusalCode Code, string Name, string Caus
     [
         new(RefusalCode.None, "none", "Nothing was refused.", "Nothing to do."),
         new(RefusalCode.UnknownQueue, "unknown-queue", "No queue has this name or number.", "Create it first: fastq queue create NAME."),
-        new(RefusalCode.QueueExists, "queue-exists", "A queue of this name exists with other attributes.", "Use the existing attributes, or delete the queue first."),
+        new(RefusalCode.QueueExists, "queue-exists", "A queue, or an exchange, of this name exists with other attributes.", "Use the existing attributes, or delete it first."),
         new(RefusalCode.QueueDeleted, "queue-deleted", "The queue was deleted while it was in use.", "Create it again if it is still wanted; one made anew is another queue."),
         new(RefusalCode.BadName, "bad-name", "A name is 1 to 255 bytes of UTF-8 without control characters and does not begin with 'fastq.'.", "Choose another name."),
         new(RefusalCode.BadArgument, "bad-argument", "An argument is outside its range.", "See the text of the refusal for the argument and its range."),
@@ -78,6 +80,8 @@ public readonly record struct Refusal(RefusalCode Code, string Name, string Caus
         new(RefusalCode.Paused, "paused", "The queue is paused and takes no new messages.", "Wait, or let it go on: fastq queue resume NAME."),
         new(RefusalCode.MissingProperty, "missing-property", "The message lacks a property that its queue demands.", "Set it; fastq queue show NAME lists what is demanded."),
         new(RefusalCode.Duplicate, "duplicate", "The message was taken before: the first one counts.", "Nothing to do; the value is the first one's place in its queue."),
+        new(RefusalCode.Unroutable, "unroutable", "The exchange gives this message to no queue.", "Bind a queue: fastq bind EXCHANGE QUEUE --key KEY; or send it as optional."),
+        new(RefusalCode.UnknownExchange, "unknown-exchange", "No exchange has this name.", "Create it first: fastq exchange create NAME."),
     ];
 
     /// <summary>All rows, ordered by code; the code is the index.</summary>

@@ -68,7 +68,17 @@ internal static class BenchCommand
             ThrowUnlessNew(session, settings.Queue);
         }
 
-        session.DeclareQueue(settings.Queue, settings.Scenario.Queue);
+        foreach (string queue in QueuesOf(settings))
+        {
+            session.DeclareQueue(queue, settings.Scenario.Queue);
+        }
+
+        if (settings.Scenario.Copies > 1)
+        {
+            session.DeclareExchange(settings.Queue, ExchangeType.Fanout);
+            QueuesOf(settings).ForEach(queue => session.Bind(settings.Queue, queue));
+        }
+
         return settings.Scenario.Name == "latency" ? Latency(settings, own, session, socket) : Throughput(settings, own, session, socket);
     }
 
@@ -81,6 +91,9 @@ internal static class BenchCommand
         }
     }
 
+    /// <summary>The queues that have to get each message.</summary>
+    private static List<string> QueuesOf(Settings settings) => [settings.Queue, .. Enumerable.Range(2, settings.Scenario.Copies - 1).Select(number => $"{settings.Queue}-{Text(number)}")];
+
     private static string DeadLettersOf(string queue) => queue + ".dead";
 
     private static int Throughput(Settings settings, BrokerProcess? own, Session session, string socket)
@@ -89,7 +102,9 @@ internal static class BenchCommand
         using JsonDocument idle = JsonDocument.Parse(session.GetStatistics());
         int broker = idle.RootElement.GetProperty("pid").GetInt32();
         List<Process> producers = [.. Enumerable.Range(0, settings.Producers).Select(id => Worker.Start(["bench-producer", "--socket", socket, "--queue", settings.Queue, "--size", Text(settings.Size), "--count", Text(Share(settings.Count, settings.Producers, id)), "--confirm", settings.Confirm, "--id", Text(id), "--scenario", scenario.Name]))];
-        List<Process> consumers = [.. Enumerable.Range(0, settings.Consumers).Select(_ => Worker.Start(["bench-consumer", "--socket", socket, "--queue", settings.Queue, "--size", Text(settings.Size), "--count", "0", "--scenario", scenario.Name]))];
+        List<string> queues = QueuesOf(settings);
+        int consuming = Math.Max(settings.Consumers, queues.Count); // None is left without one.
+        List<Process> consumers = [.. Enumerable.Range(0, consuming).Select(number => Worker.Start(["bench-consumer", "--socket", socket, "--queue", queues[number % queues.Count], "--size", Text(settings.Size), "--count", "0", "--scenario", scenario.Name]))];
         producers.Concat(consumers).ToList().ForEach(process => Expect(process, "ready"));
         double brokerCpu = CpuOf(broker);
         if (!scenario.IsBacklog)
@@ -118,10 +133,13 @@ internal static class BenchCommand
 
         // Until all has been accepted; then the consumers are told that nothing more comes.
         ProgressBar progress = new("consuming", settings.Count);
-        for (QueueInfo queue = session.GetQueue(settings.Queue); queue.Messages > 0; queue = session.GetQueue(settings.Queue))
+        foreach (string name in queues)
         {
-            progress.Report((long)queue.Accepted);
-            Thread.Sleep(5);
+            for (QueueInfo queue = session.GetQueue(name); queue.Messages > 0; queue = session.GetQueue(name))
+            {
+                progress.Report((long)queue.Accepted);
+                Thread.Sleep(5);
+            }
         }
 
         double emptyAt = Clock.MonotonicNanoseconds();
@@ -179,6 +197,12 @@ internal static class BenchCommand
                 json.WriteNumber("deadLetters", deadLetters);
             }
 
+            if (scenario.Copies > 1)
+            {
+                json.WriteNumber("deliveriesPerSecond", Math.Round(settings.Count * scenario.Copies / seconds));
+                json.WriteNumber("journalBytesPerMessage", Math.Round((JournalBytes(after) - JournalBytes(idle)) / (double)settings.Count, 1));
+            }
+
             if (scenario.RepeatsEach > 0)
             {
                 json.WriteNumber("duplicates", produced.Sum(Duplicates));
@@ -214,12 +238,20 @@ internal static class BenchCommand
             return;
         }
 
-        session.DeleteQueue(settings.Queue);
+        QueuesOf(settings).ForEach(session.DeleteQueue);
+        if (settings.Scenario.Copies > 1)
+        {
+            session.DeleteExchange(settings.Queue);
+        }
+
         if (settings.Scenario.RejectsEach > 0)
         {
             session.DeleteQueue(DeadLettersOf(settings.Queue));
         }
     }
+
+    /// <summary>Written to the journal's files by the broker.</summary>
+    private static long JournalBytes(JsonDocument statistics) => statistics.RootElement.GetProperty("journal").GetProperty("bytesWritten").GetInt64();
 
     private sealed record Verdict(string Problem, long Redelivered, Latencies Latencies);
 
@@ -238,11 +270,11 @@ internal static class BenchCommand
 
         problem = deadLetters != rejected ? $"{deadLetters} are among the dead letters, {rejected} were rejected" : problem;
         problem = produced.Sum(Duplicates) is var told && told != repeated ? $"{told} were told to be duplicates, {repeated} were sent twice" : problem;
-        problem = Sum(consumed, "total") is var total && total != settings.Count ? $"{total} came, {settings.Count} were sent" : problem;
+        problem = Sum(consumed, "total") is var total && total != settings.Count * settings.Scenario.Copies ? $"{total} came, {settings.Count} were sent" : problem;
         for (int id = 0; id < settings.Producers && settings.Size >= 8; id++)
         {
             long sent = Share(settings.Count, settings.Producers, id);
-            ulong expected = (ulong)sent * (ulong)Math.Max(0, sent - 1) / 2;
+            ulong expected = (ulong)sent * (ulong)Math.Max(0, sent - 1) / 2 * (ulong)settings.Scenario.Copies;
             ulong sum = 0;
             long count = 0;
             foreach (JsonElement result in consumed)
@@ -251,7 +283,7 @@ internal static class BenchCommand
                 count += result.GetProperty("counts")[id].GetInt64();
             }
 
-            problem = count != sent || sum != expected ? $"Of producer {id}, {count} of {sent} came, or others than were sent" : problem;
+            problem = count != sent * settings.Scenario.Copies || sum != expected ? $"Of producer {id}, {count} of {sent} came, or others than were sent" : problem;
         }
 
         foreach (JsonElement result in consumed)

@@ -31,12 +31,16 @@ internal sealed record BenchScenario(string Name, long Count, string Says)
         new("dead-letter", 1_000_000, "each tenth is rejected, and has to be in QUEUE.dead") { Queue = new QueueOptions(), RejectsEach = 10 },
         new("fair", 1_000_000, "100 tenants, half of all messages are the first one's; publish all, drain in turns") { Queue = new QueueOptions { Fair = true }, IsBacklog = true, Kinds = Tenants, HalfAreOfFirstKind = true, WriteKind = (ref writer, kind) => Key(ref writer, PropertyTag.Tenant, kind) },
         new("dedup", 1_000_000, "each has a deduplication id, each tenth is sent twice and has to come once") { Queue = new QueueOptions(), RepeatsEach = 10, HasIds = true },
+        new("fan-out", 200_000, "to an exchange, from there to 10 queues with a consumer each; journal bytes a message show that it is stored once") { Queue = new QueueOptions(), Copies = 10 },
     ];
 
     public delegate void WriteProperties(ref PropertyWriter writer, int kind);
 
     /// <summary>Of the queue, which has to be a new one. Null: any queue will do, and it is left as it is.</summary>
     public QueueOptions? Queue { get; init; }
+
+    /// <summary>So many queues get each message, by an exchange of the queue's name, and have a consumer each. 1: it is sent to the queue itself.</summary>
+    public int Copies { get; init; } = 1;
 
     /// <summary>Consumer processes, when nobody says otherwise.</summary>
     public int Consumers { get; init; } = 1;

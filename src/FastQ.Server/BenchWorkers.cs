@@ -112,7 +112,7 @@ internal static class BenchWorkers
     private static int Produce(BenchScenario scenario, string socket, string queue, int size, long count, ConfirmLevel level, int id)
     {
         using Session session = Session.Connect(new SessionOptions { Path = socket, ClientName = $"bench producer {id}" });
-        QueueHandle to = session.OpenQueue(queue);
+        QueueHandle to = scenario.Copies > 1 ? new QueueHandle(session.OpenExchange(queue).Id, queue) : session.OpenQueue(queue);
         byte[] filling = new byte[Math.Max(size, MarkBytes)];
         for (int i = 0; i < filling.Length; i++)
         {

@@ -106,7 +106,7 @@ internal static class BrowseCommand
 
     private static string Explain(BrowsedMessage message, QueueInfo queue, long readyBefore)
     {
-        string what = string.Create(CultureInfo.InvariantCulture, $"Message {message.MessageId ?? $"at place {message.Tag}"} of queue {queue.Name}");
+        string what = string.Create(CultureInfo.InvariantCulture, $"Message {message.MessageId ?? $"at place {message.Tag}"} of queue {queue.Name}{Route(message)}");
         string times = message.Deliveries switch { 0 => "was never delivered", 1 => "was delivered once", _ => string.Create(CultureInfo.InvariantCulture, $"was delivered {message.Deliveries} times") };
         string before = readyBefore switch { 0 => "no other comes before it", 1 => "one that is ready comes before it", _ => string.Create(CultureInfo.InvariantCulture, $"{readyBefore} that are ready come before it") };
         string standing = message.State switch
@@ -115,7 +115,8 @@ internal static class BrowseCommand
             MessageState.InFlight => string.Create(CultureInfo.InvariantCulture, $"{what} is with a consumer that is away; its lease runs for another {message.LeaseLeft!.Value.TotalSeconds:0.#} s, then it goes to somebody else; it {times}."),
             MessageState.Delayed => string.Create(CultureInfo.InvariantCulture, $"{what} is delayed until {message.Due!.Value.UtcDateTime:yyyy-MM-ddTHH:mm:ss.fffZ}; it {times}."),
             MessageState.DeadLettering when message.IsStopped => $"{what} has gone in a circle of dead-letter queues, and stays: {Cause(message.Reason)}; it {times}.",
-            MessageState.DeadLettering => $"{what} is on its way to queue {queue.DeadLetter}: {Cause(message.Reason)}; it {times}.",
+            MessageState.DeadLettering when message.Reason == DeathReason.Unroutable => $"{what} has died, and exchange {queue.DeadLetterExchange} gives it to no queue: it stays until it does; it {times}.",
+            MessageState.DeadLettering => $"{what} is on its way to {(queue.DeadLetterExchange.Length > 0 ? $"exchange {queue.DeadLetterExchange}" : $"queue {queue.DeadLetter}")}: {Cause(message.Reason)}; it {times}.",
             MessageState.Damaged => $"{what} has rotted on the disk: it is kept, and never delivered.",
             _ when (queue.Paused & PausedWays.Out) != 0 => $"{what} is ready, but the queue is paused; {before}; it {times}.{Story(message.Deaths)}",
             _ when message.IsBehind => $"{what} is ready, but another of its group comes first: that is with a consumer, waits for its retry, or is older; it {times}.",
@@ -124,6 +125,9 @@ internal static class BrowseCommand
         };
         return standing + Story(message.Deaths);
     }
+
+    /// <summary>Of a message that came through an exchange: which, and by which key. Else nothing.</summary>
+    private static string Route(BrowsedMessage message) => message.Exchange is string exchange ? $" (sent to exchange {OnOneLine(exchange)} with key '{OnOneLine(message.RoutingKey ?? "")}')" : "";
 
     /// <summary>Of a dead letter: why it came to its queue. Else nothing.</summary>
     private static string Story(IReadOnlyList<Death> deaths)
@@ -145,6 +149,7 @@ internal static class BrowseCommand
         DeathReason.Rejected => "a consumer rejected it",
         DeathReason.Expired => "its time to live was over",
         DeathReason.Overflow => "its queue was full, and it was the oldest",
+        DeathReason.Unroutable => "the exchange for dead letters gives it to no queue",
         _ => "this program does not know the reason",
     };
 

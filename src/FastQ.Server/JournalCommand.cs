@@ -234,6 +234,10 @@ internal sealed class JournalDump(TextWriter output, bool json)
             case RecordKind.Message or RecordKind.MovedMessage or RecordKind.DeadLetter or RecordKind.MessageTransferred when record.Length >= MessageHeader.SizeBytes:
                 MessageHeader message = MemoryMarshal.Read<MessageHeader>(record);
                 return [("queue", message.Queue), ("tag", message.Tag), ("propertyBytes", message.PropertyBytes), ("bodyBytes", message.BodyBytes)];
+            case RecordKind.RoutedMessage when StoredMessage.TryReadRouted(record, out RoutedHeader routed, out ReadOnlySpan<RoutedTarget> targets, out ReadOnlySpan<byte> shared):
+                MessageHeader inner = MemoryMarshal.Read<MessageHeader>(shared);
+                string queues = string.Join(' ', targets.ToArray().Select(target => string.Create(CultureInfo.InvariantCulture, $"{target.Queue}:{target.Tag}")));
+                return [("exchange", routed.Exchange), ("queues", queues), ("propertyBytes", inner.PropertyBytes), ("bodyBytes", inner.BodyBytes)];
             case RecordKind.Settle or RecordKind.Extend when record.Length >= SettleRecord.SizeBytes:
                 SettleRecord settle = MemoryMarshal.Read<SettleRecord>(record);
                 return [("subscription", settle.Subscription), ("firstDelivery", settle.FirstDelivery), ("count", settle.Count), ("outcome", settle.Outcome.ToString())];

@@ -77,6 +77,11 @@ internal sealed class JournalExamination : IDisposable
     public static RecordVerdict Judge(ReadOnlySpan<byte> record)
     {
         RecordKind kind = (RecordKind)record[4];
+        if (kind == RecordKind.RoutedMessage)
+        {
+            return StoredMessage.TryReadRouted(record, out _, out _, out ReadOnlySpan<byte> message) && RecordCheck.Holds(message) ? RecordVerdict.Sound : RecordVerdict.Unsound;
+        }
+
         if (kind.IsStoredMessage())
         {
             if (record.Length < MessageHeader.SizeBytes)
@@ -90,6 +95,26 @@ internal sealed class JournalExamination : IDisposable
         return kind.IsJournaled() ? RecordVerdict.Unchecked : RecordVerdict.NoRecord;
     }
 
+    /// <summary>The queues that have the message of a record, and its places there; none where it is no message, or cannot be read.</summary>
+    private static List<(uint Queue, ulong Tag)> MessagesIn(ReadOnlySpan<byte> record)
+    {
+        List<(uint, ulong)> messages = [];
+        if (StoredMessage.TryReadRouted(record, out _, out ReadOnlySpan<RoutedTarget> targets, out _))
+        {
+            foreach (RoutedTarget target in targets)
+            {
+                messages.Add((target.Queue, target.Tag));
+            }
+        }
+        else if (((RecordKind)record[4]).IsStoredMessage())
+        {
+            MessageHeader header = MemoryMarshal.Read<MessageHeader>(record);
+            messages.Add((header.Queue, header.Tag));
+        }
+
+        return messages;
+    }
+
     /// <summary>All damage with the queues and messages that it touches, and messages that are not what the state says.</summary>
     public IReadOnlyList<Problem> FindProblems()
     {
@@ -101,13 +126,12 @@ internal sealed class JournalExamination : IDisposable
             {
                 Inspection.Walk(block, Judge, (_, record, verdict) =>
                 {
-                    if (((RecordKind)record[4]).IsStoredMessage())
+                    foreach ((uint queue, ulong tag) in MessagesIn(record))
                     {
-                        MessageHeader header = MemoryMarshal.Read<MessageHeader>(record);
-                        queues[damage].Add(header.Queue);
+                        queues[damage].Add(queue);
                         if (verdict == RecordVerdict.Unsound)
                         {
-                            touched[damage].Add((header.Queue, header.Tag));
+                            touched[damage].Add((queue, tag));
                         }
                     }
                 });
@@ -221,8 +245,7 @@ internal sealed class JournalExamination : IDisposable
             return false;
         }
 
-        MessageHeader header = MemoryMarshal.Read<MessageHeader>(record);
-        return header.LengthBytes == message.LengthBytes && header.Queue == message.Queue && header.Tag == message.Tag && Judge(record) == RecordVerdict.Sound;
+        return RecordCheck.Holds(record, message.Queue, message.Tag, message.Place) && ((RecordKind)record[4]).IsStoredMessage();
     }
 
     private JournalDamage PlaceOf(KnownMessage message, IEnumerable<JournalDamage> known)

@@ -88,7 +88,7 @@ internal static class MessageJson
     }
 
     /// <summary>So that its type is seen: a double has a point or an exponent, a moment is text as in ISO 8601, bytes and what JSON cannot say are objects.</summary>
-    private static void WriteValue(Utf8JsonWriter json, HeaderValue value)
+    public static void WriteValue(Utf8JsonWriter json, HeaderValue value)
     {
         switch (value)
         {

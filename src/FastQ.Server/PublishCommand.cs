@@ -13,7 +13,7 @@ internal static class PublishCommand
 {
     public static Command Create()
     {
-        Argument<string> queue = Shared.Queue();
+        Argument<string?> queue = new("QUEUE") { Description = "Name of the queue; none with --exchange.", Arity = ArgumentArity.ZeroOrOne };
         Argument<string?> input = new("INPUT") { Description = "'-': standard input, a message a line.", Arity = ArgumentArity.ZeroOrOne };
         Option<string?> body = new("--body") { Description = "The body, as text.", HelpName = "TEXT" };
         Option<string?> file = new("--file") { Description = "A file: a message a line.", HelpName = "PATH" };
@@ -25,7 +25,10 @@ internal static class PublishCommand
         Option<string?> correlation = new("--correlation-id") { Description = "What it answers to.", HelpName = "C" };
         Option<string?> replyTo = new("--reply-to") { Description = "The queue where an answer is awaited.", HelpName = "Q" };
         Option<string?> contentType = new("--content-type") { Description = "Media type of the body, as application/json.", HelpName = "M" };
-        Option<string?> key = new("--key") { Description = "What the message is about.", HelpName = "K" };
+        Option<string?> key = new("--key") { Description = "What the message is about; with --exchange the routing key, by which that chooses queues.", HelpName = "K" };
+        Option<string?> exchange = new("--exchange") { Description = "Send it to this exchange, in place of a queue: to all queues that it leads to, or to none.", HelpName = "NAME" };
+        Option<bool> mandatory = new("--mandatory") { Description = "With --exchange: refuse what reaches no queue. So it is by default." };
+        Option<bool> optional = new("--optional") { Description = "With --exchange: what reaches no queue is gone, and counts as published." };
         Option<string?> schema = new("--schema-version") { Description = "Version of the form that the body has.", HelpName = "V" };
         Option<TimeSpan?> delay = Shared.OptionalDuration("--delay", "Nobody gets it before so long; 0s: at once, whatever the queue's delay.");
         Option<TimeSpan?> life = Shared.OptionalDuration("--ttl", "It expires so long after it may first be delivered, and goes to the dead letters (as the queue has it).");
@@ -36,13 +39,15 @@ internal static class PublishCommand
         Option<string?> unique = new("--unique") { Description = "While a message with this key is in the queue, or with a consumer, another one is not taken, and counts as published.", HelpName = "KEY" };
         Option<DateTimeOffset?> at = new("--at") { Description = "Nobody gets it before this moment, as 2030-01-31T08:00:00Z; without a zone it is local time.", HelpName = "TIME", CustomParser = ParseMoment };
         (Option<string> socket, Option<TimeSpan> patience, Option<bool> json) = (Shared.Socket(), Shared.Patience(), Shared.Json());
-        Command command = new("publish", "Publish messages and wait until all are confirmed; rides out restarts of the broker.\n\nExamples:\n  fastq publish work --body hello\n  fastq publish work --file lines.txt --confirm written\n  fastq publish work --body hello --type greeting --header colour=blue --header count:int=7\n  tail -f app.log | fastq publish logs -")
+        Command command = new("publish", "Publish messages and wait until all are confirmed; rides out restarts of the broker.\n\nExamples:\n  fastq publish work --body hello\n  fastq publish work --file lines.txt --confirm written\n  fastq publish work --body hello --type greeting --header colour=blue --header count:int=7\n  tail -f app.log | fastq publish logs -\n  fastq publish --exchange events --key order.created --body hello")
         {
-            queue, input, body, file, count, confirm, header, id, type, correlation, replyTo, contentType, key, schema, priority, group, tenant, dedup, unique, delay, life, at, socket, patience, json,
+            queue, input, body, file, count, confirm, header, id, type, correlation, replyTo, contentType, key, exchange, mandatory, optional, schema, priority, group, tenant, dedup, unique, delay, life, at, socket, patience, json,
         };
         command.Validators.Add(result =>
         {
-            int ways = (result.GetValue(body) is null ? 0 : 1) + (result.GetValue(file) is null ? 0 : 1) + (result.GetValue(input) is null ? 0 : 1);
+            bool isForExchange = result.GetValue(exchange) is not null;
+            string? from = isForExchange ? result.GetValue(queue) : result.GetValue(input);
+            int ways = (result.GetValue(body) is null ? 0 : 1) + (result.GetValue(file) is null ? 0 : 1) + (from is null ? 0 : 1);
             if (ways != 1)
             {
                 result.AddError("Give exactly one of --body TEXT, --file PATH or '-'.");
@@ -53,9 +58,14 @@ internal static class PublishCommand
                 result.AddError("Give --delay or --at, not both.");
             }
 
-            if (result.GetValue(input) is not (null or "-"))
+            if (isForExchange ? result.GetValue(input) is not null || (result.GetValue(mandatory) && result.GetValue(optional)) : result.GetValue(queue) is null || result.GetValue(mandatory) || result.GetValue(optional))
             {
-                result.AddError($"'{result.GetValue(input)}' is no input; '-' is standard input, --file PATH a file.");
+                result.AddError("Give a queue, or --exchange NAME and perhaps one of --mandatory and --optional.");
+            }
+
+            if (from is not (null or "-"))
+            {
+                result.AddError($"'{from}' is no input; '-' is standard input, --file PATH a file.");
             }
         });
         command.SetAction(parsed =>
@@ -75,16 +85,33 @@ internal static class PublishCommand
                 DeliverAt = parsed.GetValue(at),
                 TimeToLive = parsed.GetValue(life),
                 ContentType = parsed.GetValue(contentType),
-                Key = parsed.GetValue(key),
+                Key = parsed.GetValue(exchange) is null ? parsed.GetValue(key) : null,
+                Exchange = parsed.GetValue(exchange),
+                RoutingKey = parsed.GetValue(exchange) is null ? null : parsed.GetValue(key) ?? "",
                 SchemaVersion = parsed.GetValue(schema),
                 Headers = parsed.GetRequiredValue(header).ToDictionary(one => one.Key, one => one.Value),
             };
             byte[] properties = options.ToBytes();
             using Session session = Shared.Connect(parsed.GetRequiredValue(socket), parsed.GetValue(patience), "fastq publish");
-            Publishing publishing = new(session, session.OpenQueue(parsed.GetRequiredValue(queue)), LevelOf(parsed.GetRequiredValue(confirm)), properties);
+            ConfirmLevel level = LevelOf(parsed.GetRequiredValue(confirm));
+            Publishing publishing = new(session, SenderTo(session, parsed.GetValue(queue), parsed.GetValue(exchange), level, properties, !parsed.GetValue(optional)), level);
             return publishing.Run(parsed.GetValue(body), parsed.GetValue(file), parsed.GetValue(count), parsed.GetValue(json));
         });
         return command;
+    }
+
+    private delegate void Sender(ReadOnlySpan<byte> body);
+
+    private static Sender SenderTo(Session session, string? queue, string? exchange, ConfirmLevel level, byte[] properties, bool isMandatory)
+    {
+        if (exchange is null)
+        {
+            QueueHandle to = session.OpenQueue(queue!);
+            return body => session.Publish(to, body, level, properties);
+        }
+
+        ExchangeHandle through = session.OpenExchange(exchange);
+        return body => session.Publish(through, body, level, properties, isMandatory);
     }
 
     private static byte? ParsePriority(ArgumentResult argument)
@@ -119,7 +146,7 @@ internal static class PublishCommand
 
     public static ConfirmLevel LevelOf(string text) => Enum.Parse<ConfirmLevel>(text, ignoreCase: true);
 
-    private sealed class Publishing(Session session, QueueHandle queue, ConfirmLevel level, byte[] properties)
+    private sealed class Publishing(Session session, Sender send, ConfirmLevel level)
     {
         private readonly ProgressBar _progress = new("publishing", 0);
         private long _sent;
@@ -203,7 +230,7 @@ internal static class PublishCommand
                 session.Refused = OnRefused;
             }
 
-            session.Publish(queue, body, level, properties);
+            send(body);
             _sent++;
             if (_sent % 256 == 0)
             {

@@ -62,6 +62,7 @@ internal static class QueueCommand
         private readonly Option<int?> _deliveries = new("--max-deliveries") { Description = "A message that was delivered so often and not accepted goes to the dead letters; 0: no limit (20; where there are no dead letters, no limit).", HelpName = "N", CustomParser = ParseDeliveries };
         private readonly Option<Backoff?> _backoff = new("--backoff") { Description = "How long a message waits after a delivery that failed: the first wait, by what each next one is multiplied, the longest. Like 1s,2,5m (not at all).", HelpName = "FIRST,FACTOR,MAX", CustomParser = ParseBackoff };
         private readonly Option<string?> _dead = new("--dead-letter") { Description = "The queue for messages that were delivered too often, rejected, expired or pushed out; it is made when needed. '': they are gone (QUEUE.dead).", HelpName = "NAME" };
+        private readonly Option<string?> _deadExchange = new("--dead-letter-exchange") { Description = "The exchange for them, in place of --dead-letter: it gives them on by their own routing keys. '': none (none).", HelpName = "NAME" };
         private readonly Option<long?> _length = new("--max-length") { Description = "So many messages may wait (no limit).", HelpName = "N", CustomParser = ParseCount };
         private readonly Option<long?> _bytes = Shared.OptionalSize("--max-bytes", "So many bytes of properties and bodies may wait (no limit).");
         private readonly Option<string?> _overflow = new("--overflow") { Description = "What happens then: the next message is refused, the oldest is dropped, or the oldest goes to the dead letters (reject).", HelpName = "drop-head|reject|dead-letter" };
@@ -83,7 +84,7 @@ internal static class QueueCommand
         public Attributes(Command command)
         {
             _overflow.AcceptOnlyFromAmong("reject", "drop-head", "dead-letter");
-            foreach (Option option in (Option[])[_lease, _delay, _life, _deliveries, _backoff, _dead, _length, _bytes, _overflow, _size, _require, _lz4, _priority, _share, _fifo, _fair, _weights, _dedup, _byGroup, _single])
+            foreach (Option option in (Option[])[_lease, _delay, _life, _deliveries, _backoff, _dead, _deadExchange, _length, _bytes, _overflow, _size, _require, _lz4, _priority, _share, _fifo, _fair, _weights, _dedup, _byGroup, _single])
             {
                 command.Options.Add(option);
             }
@@ -97,6 +98,7 @@ internal static class QueueCommand
             MaxDeliveries = parsed.GetValue(_deliveries),
             Backoff = parsed.GetValue(_backoff),
             DeadLetter = parsed.GetValue(_dead),
+            DeadLetterExchange = parsed.GetValue(_deadExchange),
             MaxLength = parsed.GetValue(_length),
             MaxBytes = parsed.GetValue(_bytes),
             Overflow = parsed.GetValue(_overflow) switch { "drop-head" => Overflow.DropHead, "dead-letter" => Overflow.DeadLetter, "reject" => Overflow.Reject, _ => null },
@@ -339,7 +341,7 @@ internal static class QueueCommand
         table.AddRow("time to live", queue.TimeToLive == TimeSpan.Zero ? "for ever" : Seconds(queue.TimeToLive));
         table.AddRow("max deliveries", queue.MaxDeliveries == 0 ? "no limit" : Number(queue.MaxDeliveries));
         table.AddRow("back-off", queue.Backoff is Backoff backoff ? string.Create(CultureInfo.InvariantCulture, $"{Seconds(backoff.First)}, times {backoff.Factor:0.###}, up to {Seconds(backoff.Most)}") : "none");
-        table.AddRow("dead letters go to", queue.DeadLetter.Length == 0 ? "nowhere" : Markup.Escape(queue.DeadLetter));
+        table.AddRow("dead letters go to", queue.DeadLetterExchange.Length > 0 ? $"exchange {Markup.Escape(queue.DeadLetterExchange)}" : queue.DeadLetter.Length == 0 ? "nowhere" : Markup.Escape(queue.DeadLetter));
         table.AddRow("paused", queue.Paused == PausedWays.None ? "no" : string.Join(" and ", WaysOf(queue.Paused)));
         table.AddRow("max length", queue.MaxLength == 0 ? "no limit" : Number(queue.MaxLength));
         table.AddRow("max bytes", queue.MaxBytes == 0 ? "no limit" : Number(queue.MaxBytes));
@@ -408,6 +410,8 @@ internal static class QueueCommand
         writer.WriteNumber("maxDeliveries", queue.MaxDeliveries);
         WriteBackoff(writer, queue.Backoff);
         writer.WriteString("deadLetter", queue.DeadLetter);
+        writer.WriteString("deadLetterExchange", queue.DeadLetterExchange);
+        writer.WriteBoolean("temporary", queue.IsTemporary);
         writer.WriteStartArray("paused");
         foreach (string way in WaysOf(queue.Paused))
         {

@@ -625,6 +625,7 @@ public class CommandLineTests
     [InlineData("dead-letter", "20000", "deadLetters")]
     [InlineData("fair", "20000", "publishMessagesPerSecond")]
     [InlineData("dedup", "20000", "duplicates")]
+    [InlineData("fan-out", "5000", "journalBytesPerMessage")]
     public void A_benchmark_of_a_kind_of_queue_checks_what_that_queue_promises(string scenario, string count, string figure)
     {
         Ran ran = Fastq.Run(null, "bench", "--scenario", scenario, "--count", count, "--json");
@@ -643,7 +644,7 @@ public class CommandLineTests
         Ran ran = broker.Run("bench", "--scenario", "all", "--count", "5000", "--producers", "2", "--consumers", "2", "--json");
         Assert.True(ran.ExitCode == 0, ran.Error);
         string[] lines = ran.Output.Split('\n', StringSplitOptions.RemoveEmptyEntries);
-        Assert.Equal(["work-queue", "fifo", "priority", "delayed", "dead-letter", "fair", "dedup"], lines.Select(line => JsonDocument.Parse(line).RootElement.GetProperty("scenario").GetString()));
+        Assert.Equal(["work-queue", "fifo", "priority", "delayed", "dead-letter", "fair", "dedup", "fan-out"], lines.Select(line => JsonDocument.Parse(line).RootElement.GetProperty("scenario").GetString()));
         Assert.Equal(0, JsonDocument.Parse(broker.Run("stats", "--json").Output).RootElement.GetProperty("queues").GetInt32());
     }
 
@@ -680,5 +681,46 @@ public class CommandLineTests
         Assert.Equal(1, bench.ExitCode);
         Assert.Contains("99999 of 100000 came", error, StringComparison.Ordinal);
         Assert.False(JsonDocument.Parse(await output).RootElement.GetProperty("verified").GetBoolean());
+    }
+
+    [Fact]
+    public void Messages_go_through_exchanges_over_a_kill_and_tell_by_which_they_came()
+    {
+        using TestBroker broker = new();
+        broker.Run("exchange", "create", "events", "--type", "topic", "--alternate", "rest");
+        broker.Run("exchange", "create", "rest", "--type", "fanout");
+        foreach (string queue in new[] { "audit", "mail", "left" })
+        {
+            broker.Run("queue", "create", queue);
+        }
+
+        Assert.Equal(0, broker.Run("bind", "events", "audit", "--key", "#").ExitCode);
+        Assert.Equal(0, broker.Run("bind", "events", "mail", "--key", "order.*").ExitCode);
+        Assert.Equal(0, broker.Run("publish", "--exchange", "events", "--key", "order.created", "--body", "one").ExitCode);
+        broker.Kill();
+        broker.Start();
+        Assert.Equal(0, broker.Run("publish", "--exchange", "events", "--key", "user.created", "--body", "two").ExitCode);
+        JsonElement shown = broker.Run("exchange", "show", "events", "--json").Json;
+        Assert.Equal(("topic", "rest", 2), (shown.GetProperty("type").GetString(), shown.GetProperty("alternate").GetString(), shown.GetProperty("to").GetArrayLength()));
+        JsonElement browsed = JsonDocument.Parse(broker.Run("browse", "mail", "--json").Output.Split('\n')[0]).RootElement;
+        Assert.Equal(("events", "order.created"), (browsed.GetProperty("properties").GetProperty("exchange").GetString(), browsed.GetProperty("properties").GetProperty("routingKey").GetString()));
+        Assert.Contains("(sent to exchange events with key 'order.created') is ready", broker.Run("why", "mail", "1").Output, StringComparison.Ordinal);
+        Assert.Equal("one\ntwo\n", broker.Run("consume", "audit").Output);
+        Assert.Equal("one\n", broker.Run("consume", "mail").Output);
+        broker.Run("unbind", "events", "audit", "--key", "#");
+        Ran nobody = broker.Run("publish", "--exchange", "events", "--key", "user.created", "--body", "three");
+        Assert.Equal(1, nobody.ExitCode);
+        Assert.Contains("unroutable", nobody.Error, StringComparison.Ordinal);
+        Assert.Equal(0, broker.Run("publish", "--exchange", "events", "--key", "user.created", "--body", "three", "--optional").ExitCode);
+        broker.Run("bind", "rest", "left");
+        Assert.Equal(0, broker.Run("publish", "--exchange", "events", "--key", "user.created", "--body", "four", "--mandatory").ExitCode);
+        Assert.Equal("four\n", broker.Run("consume", "left").Output);
+        Assert.Equal(1, broker.Run("exchange", "list", "--json").Json[0].GetProperty("discarded").GetInt32());
+        Assert.Equal(2, broker.Run("publish", "left", "--exchange", "events", "--body", "x").ExitCode);
+        Assert.Equal(2, broker.Run("bind", "events").ExitCode);
+        Assert.Equal(0, broker.Run("exchange", "delete", "events").ExitCode);
+        Assert.Equal(1, broker.Run("exchange", "show", "events").ExitCode);
+        broker.Kill();
+        Assert.Equal(0, Fastq.Run(null, "journal", "verify", broker.Data).ExitCode);
     }
 }

@@ -18,6 +18,12 @@ public sealed class SampleTests : IDisposable
     }
 
     [Fact]
+    public void Events_reach_whoever_is_bound_or_listens_and_what_nobody_wants_is_refused()
+    {
+        Assert.Equal(["nobody wants stock.empty", "screen: order.1.created", "screen: order.1.paid", "screen: order.2.created", "billing: order.1.paid", "0 left"], Run("PublishSubscribe"));
+    }
+
+    [Fact]
     public void The_retries_end_with_success_or_with_the_dead_letters()
     {
         string[] said = Run("Retry");

@@ -84,7 +84,7 @@ public sealed class SnapshotTests
         Dictionary<string, int> places = PlacesOf(saved);
         (string Where, ulong[] Beyond)[] table =
         [
-            ("state version", [4, 6]),
+            ("state version", [5, 7]),
             ("state interval", [Negative, Latest + 1]),
             ("state next queue", [0, MoreThanUint]),
             ("state next subscription", [0, MoreThanUint]),
@@ -142,6 +142,15 @@ public sealed class SnapshotTests
             ("open tag", [0, 77]),
             ("open lease end", [Negative, Latest + 1]),
             ("slot id", [MoreThanUint]),
+            ("exchange id", [0, 1, Most]),
+            ("exchange type", [4, Negative]),
+            ("exchange name bytes", [0, Limits.MaxNameBytes + 1]),
+            ("exchange alternate bytes", [Limits.MaxNameBytes + 1]),
+            ("binding from", [0, 77, Most]),
+            ("binding target", [0, 77, Most]),
+            ("binding match", [2, Negative]),
+            ("binding key bytes", [Limits.MaxNameBytes + 1]),
+            ("binding arguments bytes", [Limits.MaxArgumentBytes + 1]),
             ("end mark", [0]),
         ];
         Assert.True(IsTaken(saved));
@@ -179,7 +188,7 @@ public sealed class SnapshotTests
 
         for (ulong left = Next("queues"); left > 0; left--)
         {
-            Next("queue id");
+            All("queue", "id", "owner");
             int nameBytes = (int)Next("queue name bytes");
             at += nameBytes;
             int attributeBytes = (int)Next("queue attribute bytes");
@@ -251,6 +260,24 @@ public sealed class SnapshotTests
         for (ulong left = Next("slots"); left > 0; left--)
         {
             All("slot", "id", "left");
+        }
+
+        for (ulong left = Next("exchanges"); left > 0; left--)
+        {
+            All("exchange", "id", "type", "discarded");
+            int nameBytes = (int)Next("exchange name bytes");
+            at += nameBytes;
+            int alternateBytes = (int)Next("exchange alternate bytes");
+            at += alternateBytes;
+        }
+
+        for (ulong left = Next("bindings"); left > 0; left--)
+        {
+            All("binding", "from", "target", "match");
+            int keyBytes = (int)Next("binding key bytes");
+            at += keyBytes;
+            int argumentBytes = (int)Next("binding arguments bytes");
+            at += argumentBytes;
         }
 
         Next("end mark");

@@ -14,7 +14,7 @@ public sealed class TimerTests
         using World world = new();
         const int Renewed = (int)QueueEngine.SliceTags, Left = 100;
         ulong[] producers = [.. Enumerable.Range(0, Renewed + Left).Select(_ => world.Open())];
-        Array.ForEach(producers, world.Engine.DetachProducer);
+        Array.ForEach(producers, producer => world.Engine.DetachProducer(producer));
         Assert.Equal(0, world.Advance(6 * Day));
         Assert.Equal(world.IntervalMicros, world.Engine.NextTimerMicros);
         Assert.Equal(0, world.Advance(0));

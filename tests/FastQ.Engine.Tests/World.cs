@@ -19,7 +19,7 @@ internal readonly record struct Delivered(uint Subscription, uint Queue, ulong D
 /// <summary>A record as the journal holds it.</summary>
 internal readonly record struct Logged(byte[] Record, Place Place, ulong Block);
 
-internal sealed class World : IDisposable
+internal sealed partial class World : IDisposable
 {
     private const uint SlotBytes = 64 * 1024;
     private readonly byte[] _room = new byte[QueueEngine.MaxFactBytes];
@@ -89,6 +89,7 @@ internal sealed class World : IDisposable
         world.Publish(producer, same, properties: Same(dedupId: "d", uniqueKey: "u"));
         world.Publish(producer, same, properties: Same(dedupId: "e"));
         Assert.True(world.StartSweep(b, new SweepView(SweepAction.Move, 0, 0, "a", "type=x", 7, default, 0, 0)).IsTaken);
+        world.AddRoutes(producer);
         world.Engine.Hold(sub, false);
         return world;
     }

@@ -67,8 +67,13 @@ public sealed class VectorTests
             byte[] payload = bytes[Page.Structs.Single(row => row.Name == structName).Bytes..(int)prefix.LengthBytes];
             switch (kind)
             {
-                case RecordKind.Message or RecordKind.MovedMessage or RecordKind.DeadLetter or RecordKind.MessageTransferred:
+                case RecordKind.Message or RecordKind.MovedMessage or RecordKind.DeadLetter or RecordKind.MessageTransferred or RecordKind.SharedMessage:
                     AssertMessage(bytes.AsSpan(0, (int)prefix.LengthBytes));
+                    break;
+                case RecordKind.RoutedMessage:
+                    Assert.True(StoredMessage.TryReadRouted(bytes.AsSpan(0, (int)prefix.LengthBytes), out RoutedHeader header, out ReadOnlySpan<RoutedTarget> targets, out ReadOnlySpan<byte> message));
+                    Assert.Equal((int)header.Count, targets.Length);
+                    AssertMessage(message.ToArray());
                     break;
                 case RecordKind.DeliveryCopy:
                     Assert.Equal((int)MemoryMarshal.Read<DeliveryEntry>(payload).LengthBytes, payload.Length - DeliveryEntry.SizeBytes);
@@ -81,7 +86,7 @@ public sealed class VectorTests
                     Assert.Equal(MemoryMarshal.Read<DeliveredRecord>(bytes).Runs * TagRun.SizeBytes, payload.Length);
                     Assert.Equal(MemoryMarshal.Read<DeliveredRecord>(bytes).Count, (uint)MemoryMarshal.Cast<byte, TagRun>(payload).ToArray().Sum(run => (long)run.Count));
                     break;
-                case RecordKind.Command or RecordKind.Answer or RecordKind.QueueDeclared or RecordKind.QueueChanged or RecordKind.SweepStarted:
+                case RecordKind.Command or RecordKind.Answer or RecordKind.QueueDeclared or RecordKind.QueueChanged or RecordKind.SweepStarted or RecordKind.ExchangeDeclared or RecordKind.BindingChanged:
                     Assert.NotEmpty(TagsOf(payload));
                     break;
                 case RecordKind.Refused:

@@ -107,6 +107,16 @@ internal static class Vectors
         (RecordKind.MovedMessage, Message(new Vector("MovedMessage: as Message in a slot, copied to a new place."), RecordKind.MovedMessage, (ulong)Micros, Tag, ConfirmLevel.Durable).Padding()),
         (RecordKind.DeadLetter, Message(new Vector("DeadLetter: a message with one death, in the queue for them."), RecordKind.DeadLetter, (ulong)Micros, Tag, ConfirmLevel.Durable, Story()).Padding()),
         (RecordKind.MessageTransferred, Message(new Vector("MessageTransferred: a message that was moved, in its new queue."), RecordKind.MessageTransferred, (ulong)Micros, Tag, ConfirmLevel.Durable, Origin()).Padding()),
+        (RecordKind.RoutedMessage, Message(
+            new Vector("RoutedMessage: a message that two queues share, with their tags of it.")
+                .Struct(new RoutedHeader { LengthBytes = (uint)(StoredMessage.OffsetOf(2) + MessageHeader.SizeBytes + TwoProperties().Length + s_body.Length), Kind = RecordKind.RoutedMessage, Exchange = Queue + 2, Count = 2 })
+                .Struct(new RoutedTarget { Queue = Queue, Tag = Tag })
+                .Struct(new RoutedTarget { Queue = Queue + 1, Tag = 1 }),
+            RecordKind.SharedMessage,
+            (ulong)Micros,
+            StoredMessage.NumberOf(new Place(Slot, (uint)(4096 + StoredMessage.OffsetOf(2)))),
+            ConfirmLevel.None).Padding()),
+        (RecordKind.SharedMessage, Message(new Vector("SharedMessage: as Message in a slot, within a RoutedMessage; it says where it lies."), RecordKind.SharedMessage, (ulong)Micros, StoredMessage.NumberOf(new Place(Slot, 4096)), ConfirmLevel.Durable).Padding()),
     ];
 
     private static IEnumerable<(RecordKind Kind, Vector Vector)> FactRecords
@@ -122,6 +132,14 @@ internal static class Vectors
             FieldWriter sweep = new(new byte[60]);
             sweep.Text(FieldTag.Target, "orders");
             sweep.Text(FieldTag.Filter, "reason=rejected");
+            FieldWriter exchange = new(new byte[60]);
+            exchange.Text(FieldTag.Name, "events");
+            exchange.Number(FieldTag.ExchangeType, (ulong)ExchangeType.Topic);
+            exchange.Text(FieldTag.Alternate, "rest");
+            FieldWriter binding = new(new byte[60]);
+            binding.Text(FieldTag.RoutingKey, "order.*");
+            binding.Bytes(FieldTag.Arguments, default);
+            binding.Number(FieldTag.Match, (ulong)HeaderMatch.All);
             return
             [
                 Fact(RecordKind.LeaseEnded, "7 deliveries go back.", new FactRecord { Subject = Subscription, Count = 7, First = Delivery }),
@@ -147,6 +165,10 @@ internal static class Vectors
                 Fact(RecordKind.MessageChanged, "the message of this tag has priority 9; its time is as it was.", new FactRecord { Subject = Queue, First = Tag, Second = FactRecord.Unchanged, Third = 9 }),
                 Fact(RecordKind.SweepStarted, "what matches goes to another queue, 100 a second.", new FactRecord { Subject = Queue, Count = 100, First = 1, Second = Tag }, sweep.Written.ToArray()),
                 Fact(RecordKind.SweepEnded, "it was cancelled, and 2 could not go.", new FactRecord { Small = (ushort)SweepState.Cancelled, Subject = Queue, First = 2 }),
+                Fact(RecordKind.ExchangeDeclared, "a topic exchange with an alternate.", new FactRecord { Subject = Queue + 1 }, exchange.Written.ToArray()),
+                Fact(RecordKind.ExchangeDeleted, "an exchange is gone.", new FactRecord { Subject = Queue + 1 }),
+                Fact(RecordKind.BindingChanged, "it gives to a queue what its key says.", new FactRecord { Small = 1, Subject = Queue + 1, Count = Queue }, binding.Written.ToArray()),
+                Fact(RecordKind.MessageUnrouted, "this submission reached no queue.", new FactRecord { Subject = Queue + 1, First = Number }),
                 Fact(RecordKind.DeathStopped, "the message of this tag has gone in a circle.", new FactRecord { Subject = Queue, First = Tag }),
             ];
         }

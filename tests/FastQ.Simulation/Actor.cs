@@ -34,6 +34,9 @@ internal sealed class Actor
 
     public Dictionary<string, QueueHandle> Queues { get; } = [];
 
+    /// <summary>Gives to all queues: known to be on the disk, with its bindings. Null: not known to be.</summary>
+    public ExchangeHandle? Exchange { get; set; }
+
     public List<Subscription> Subscriptions { get; } = [];
 
     public List<Held> InHand { get; } = [];
@@ -91,6 +94,24 @@ internal sealed class Actor
         _model.Publish(message); // Before: it may die in the middle.
         message.Number = Session.Publish(queue, message.Body, level, properties);
         _unconfirmed.Add(message);
+    }
+
+    /// <summary>Sends one message to all queues, through the exchange.</summary>
+    public void PublishToAll(int bytes, ConfirmLevel level, Dice dice)
+    {
+        PropertyWriter writer = new(new byte[64]);
+        writer.Text(PropertyTag.RoutingKey, $"k{dice.Below(3)}");
+        byte[] properties = writer.Written.ToArray();
+        int sequence = ++_sequence;
+        byte[] body = Model.BodyOf(_producer, sequence, bytes, dice);
+        Sent[] copies = [.. Queues.Values.Select(queue => new Sent(_producer, sequence, queue.Id, body, properties))];
+        _model.Publish(copies); // Before: it may die in the middle.
+        ulong number = Session.Publish(Exchange!.Value, body, level, properties);
+        foreach (Sent copy in copies)
+        {
+            copy.Number = number;
+            _unconfirmed.Add(copy);
+        }
     }
 
     /// <summary>Takes one delivery, waiting at most so long. Null: none came.</summary>

@@ -100,7 +100,10 @@ internal sealed record Setting
     /// <summary>Messages have deduplication ids, and some are sent twice.</summary>
     public bool HasDuplicates { get; init; }
 
-    public override string ToString() => $"{Clients} clients, {Queues} queues, slots of {SlotBytes}, blocks of {BlockBytes}, bodies up to {MostBodyBytes}, credit {Credit}, lease {LeaseMilliseconds} ms{(WantsCopies ? ", copies" : "")}{(IsDiskOutOfOrder ? ", disk out of order" : "")}{(IsDiskLying ? ", lying disk" : "")}{(IsDoubting ? ", doubting clients" : "")}{(IsLarge ? ", large bodies" : "")}{(HasDelays ? ", delays" : "")}{(Mortality is null ? "" : $", {Mortality}")}{(IsOrdered ? ", groups and priorities" : "")}{(HasDuplicates ? ", duplicates" : "")}";
+    /// <summary>An exchange gives messages to all queues, and none of these is deleted.</summary>
+    public bool HasRouting { get; init; }
+
+    public override string ToString() => $"{Clients} clients, {Queues} queues, slots of {SlotBytes}, blocks of {BlockBytes}, bodies up to {MostBodyBytes}, credit {Credit}, lease {LeaseMilliseconds} ms{(WantsCopies ? ", copies" : "")}{(IsDiskOutOfOrder ? ", disk out of order" : "")}{(IsDiskLying ? ", lying disk" : "")}{(IsDoubting ? ", doubting clients" : "")}{(IsLarge ? ", large bodies" : "")}{(HasDelays ? ", delays" : "")}{(Mortality is null ? "" : $", {Mortality}")}{(IsOrdered ? ", groups and priorities" : "")}{(HasDuplicates ? ", duplicates" : "")}{(HasRouting ? ", an exchange" : "")}";
 }
 
 /// <summary>One history.</summary>
@@ -196,6 +199,12 @@ internal sealed record History(ulong Seed, Setting Setting, IReadOnlyList<Act> A
         }
 
         setting = setting with { HasDuplicates = history.Seed % 32 is 22 or 24 && !isLying };
+        if (history.Seed % 97 is 0 or 3 or 5 or 6 or 8 or 9 or 10 or 11 or 12 or 14 && !isLying && mortality is null && !setting.IsOrdered && !setting.HasDuplicates)
+        {
+            acts.RemoveAll(act => act.Kind == ActKind.Delete);
+            setting = setting with { HasRouting = true, Queues = 3 };
+        }
+
         return history with { Setting = history.Seed % 16 == 9 ? setting with { IsLarge = true, SlotBytes = 512 * 1024, MostBodyBytes = 150_000 } : setting, Acts = acts };
     }
 

@@ -132,6 +132,7 @@ internal sealed class Model(Trace trace)
 {
     private const int StampBytes = 16;
     private readonly Dictionary<(int Producer, int Sequence), Sent> _sent = [];
+    private readonly Dictionary<(int Producer, int Sequence, uint Queue), Sent> _copies = []; // Of what an exchange gives to several queues, those of all but the first.
     private readonly Dictionary<(uint Queue, ulong Tag), Sent> _byTag = [];
     private readonly Dictionary<(uint Queue, int Producer), SortedDictionary<int, Sent>> _order = [];
     private readonly HashSet<uint> _deletedQueues = [];
@@ -148,7 +149,7 @@ internal sealed class Model(Trace trace)
 
     public bool HasDeletions => _deletedQueues.Count > 0;
 
-    public IEnumerable<Sent> All => _sent.Values;
+    public IEnumerable<Sent> All => _copies.Count == 0 ? _sent.Values : _sent.Values.Concat(_copies.Values);
 
     public long Deliveries { get; private set; }
 
@@ -167,6 +168,16 @@ internal sealed class Model(Trace trace)
     }
 
     public void Publish(Sent message) => _sent.Add((message.Producer, message.Sequence), message);
+
+    /// <summary>One message for several queues: what is promised of it is promised in each.</summary>
+    public void Publish(IReadOnlyList<Sent> copies)
+    {
+        Publish(copies[0]);
+        foreach (Sent copy in copies.Skip(1))
+        {
+            _copies.Add((copy.Producer, copy.Sequence, copy.Queue), copy);
+        }
+    }
 
     public static void Confirm(Sent message, ConfirmLevel level)
     {
@@ -202,7 +213,7 @@ internal sealed class Model(Trace trace)
     public void DeleteQueue(uint queue)
     {
         _deletedQueues.Add(queue);
-        foreach (Sent message in _sent.Values.Where(message => IsDeadLetter(message, queue)))
+        foreach (Sent message in All.Where(message => IsDeadLetter(message, queue)))
         {
             message.MayBeGone = true;
         }
@@ -213,7 +224,7 @@ internal sealed class Model(Trace trace)
     /// <summary>What is ready goes; what that was, the one who purges cannot know.</summary>
     public void Purge(uint queue)
     {
-        foreach (Sent message in _sent.Values.Where(message => message.Queue == queue || IsDeadLetter(message, queue)))
+        foreach (Sent message in All.Where(message => message.Queue == queue || IsDeadLetter(message, queue)))
         {
             message.MayBeGone = true;
         }
@@ -235,7 +246,7 @@ internal sealed class Model(Trace trace)
         Deliveries++;
         ReadOnlySpan<byte> body = delivery.Body;
         (int, int) key = body.Length < StampBytes ? (-1, -1) : ((int)BinaryPrimitives.ReadUInt64LittleEndian(body), (int)BinaryPrimitives.ReadUInt64LittleEndian(body[8..]));
-        Must(_sent.TryGetValue(key, out Sent? message), $"a message that nobody sent came from queue {queue}, tag {delivery.Tag}");
+        Must(_copies.TryGetValue((key.Item1, key.Item2, queue), out Sent? message) || _sent.TryGetValue(key, out message), $"a message that nobody sent came from queue {queue}, tag {delivery.Tag}");
         bool isDead = IsDeadLetter(message!, queue);
         Must(message!.Queue == queue || isDead, $"{message} came from queue {queue}");
         Must(body.SequenceEqual(message.Body), $"{message} came with another body");
@@ -317,7 +328,7 @@ internal sealed class Model(Trace trace)
     /// <summary>Nobody holds another of its group, and of its producer's none that is older is still to come.</summary>
     private void CheckGroup(Sent message, Actor who)
     {
-        foreach (Sent other in _sent.Values.Where(other => other != message && other.Queue == message.Queue && other.Turn.Group == message.Turn.Group))
+        foreach (Sent other in All.Where(other => other != message && other.Queue == message.Queue && other.Turn.Group == message.Turn.Group))
         {
             bool isHeld = other.Claim is Held { IsSettled: false } claim && !claim.IsOver(trace.NowNanoseconds);
             Must(!isHeld, $"{message} came to {who.Name} while {other.Claim?.Owner.Name} holds {other} of the same group");
@@ -428,7 +439,7 @@ internal sealed class Model(Trace trace)
     public void Crash(Crash kind)
     {
         ConfirmLevel covered = kind == Simulation.Crash.Power ? ConfirmLevel.Durable : ConfirmLevel.Written;
-        foreach (Sent message in _sent.Values)
+        foreach (Sent message in All)
         {
             if (message.Gone is ConfirmLevel gone && gone < covered)
             {
@@ -470,7 +481,7 @@ internal sealed class Model(Trace trace)
     public void MustHaveCome(IReadOnlySet<Sent> came, IReadOnlyDictionary<uint, long>? damaged = null)
     {
         Dictionary<uint, long> left = damaged is null ? [] : new(damaged);
-        foreach (Sent message in _sent.Values)
+        foreach (Sent message in All)
         {
             bool isWanted = message.Confirmed > ConfirmLevel.None && message.Gone is null && !message.MayBeGone && !message.IsRefused && !_deletedQueues.Contains(message.Grave?.Queue ?? message.Queue);
             if (isWanted && !came.Contains(message))

@@ -282,6 +282,26 @@ internal sealed class World : IDisposable
         {
             Declare(actor, QueueName(i));
         }
+
+        if (_history.Setting.HasRouting)
+        {
+            BindAll(actor);
+        }
+    }
+
+    /// <summary>A broker that dies before this is on the disk may forget it: only then the exchange is used.</summary>
+    private static void BindAll(Actor actor)
+    {
+        const string Exchange = "x";
+        actor.Session.DeclareExchange(Exchange, ExchangeType.Topic);
+        foreach (string queue in actor.Queues.Keys)
+        {
+            actor.Session.Bind(Exchange, queue, new BindingOptions { Key = "#" });
+        }
+
+        ExchangeHandle exchange = actor.Session.OpenExchange(Exchange);
+        actor.Session.Flush();
+        actor.Exchange = exchange;
     }
 
     private void Declare(Actor actor, string queue)
@@ -302,6 +322,12 @@ internal sealed class World : IDisposable
         for (int i = 0; i < count; i++)
         {
             int most = _history.Setting.IsLarge && !_dice.OnceIn(6) ? 3000 : _history.Setting.MostBodyBytes;
+            if (actor.Exchange is not null && _dice.OnceIn(2))
+            {
+                actor.PublishToAll(_dice.Between(0, most), level, _dice);
+                continue;
+            }
+
             long delay = _history.Setting.HasDelays && _dice.OnceIn(3) ? _dice.Of(1, 50, 2000, 20_000) : 0;
             long ttl = _history.Setting.Mortality is not null && _dice.OnceIn(4) ? _dice.Of(5, 100, 2000, 30_000) : 0;
             actor.Publish(handle, _dice.Between(0, most), level, _dice, delay, ttl, _history.Setting.IsOrdered ? Turn.Of(_dice) : default);
