@@ -179,6 +179,10 @@ public sealed class Connection : IAsyncDisposable
     public ValueTask<Published> PublishAsync(string queue, ReadOnlyMemory<byte> body, PublishOptions? options = null, CancellationToken cancellation = default) =>
         Telemetry.HearsPublishes || Activity.Current is not null ? PublishTracedAsync(queue, body, options, cancellation) : SendAsync(queue, body, options, cancellation);
 
+    /// <summary>Begins a transaction: messages and settlements that take effect together, when it is committed, or not at all. Any number of them at once.</summary>
+    /// <param name="within">It is rolled back when it is not committed within this time. Null: <see cref="Session.DefaultTransactionTime"/>.</param>
+    public Transaction BeginTransaction(TimeSpan? within = null) => new(this, within ?? Session.DefaultTransactionTime, new Deadline(_options.Surroundings, within ?? Session.DefaultTransactionTime));
+
     /// <summary>Subscribes to a queue. The subscriber is to be disposed before the connection, or with it.</summary>
     public Task<Subscriber> SubscribeAsync(string queue, SubscribeOptions? options = null, CancellationToken cancellation = default) => AskAsync(
         session =>
@@ -276,6 +280,20 @@ public sealed class Connection : IAsyncDisposable
     }
 
     internal async ValueTask SubmitAsync(Func<Session, ulong> send, ConfirmLevel level, CancellationToken cancellation) => await DoAsync(new Submission(send, level, cancellation), cancellation).ConfigureAwait(false);
+
+    /// <summary>Has the session's thread gather a transaction and send it.</summary>
+    internal async ValueTask CommitAsync(Action<SessionTransaction, Func<string, QueueHandle>> gather, ConfirmLevel level, CancellationToken cancellation)
+    {
+        SessionTransaction? gathered = null;
+        ulong Send(Session session)
+        {
+            gathered = session.BeginTransaction(Timeout.InfiniteTimeSpan); // The caller's time was looked at; from here on it only waits.
+            gather(gathered, queue => Find(session, queue));
+            return gathered.Send(level);
+        }
+
+        await DoAsync(new Submission(Send, level, cancellation) { Confirmed = () => gathered!.TakeOutOfHand() }, cancellation).ConfigureAwait(false);
+    }
 
     private async ValueTask<Submission> DoAsync(Submission submission, CancellationToken cancellation)
     {

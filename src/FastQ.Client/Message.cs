@@ -120,6 +120,8 @@ public sealed class Message
     /// <summary>In a dead-letter queue: where and why it died, the latest first. Elsewhere empty. Made anew at each call.</summary>
     public IReadOnlyList<Death> Deaths => Death.ReadAll(_properties);
 
+    internal Subscriber Subscriber => _subscriber;
+
     /// <summary>Delivery number, in the subscription's <see cref="Life"/>.</summary>
     internal ulong Handle { get; }
 

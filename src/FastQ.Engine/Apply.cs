@@ -392,6 +392,8 @@ public sealed partial class QueueEngine
         {
             case RecordKind.NumberRefused:
                 return ApplyRefused(fact);
+            case RecordKind.TransactionRefused:
+                return ApplyTransactionRefused(fact);
             case RecordKind.CommandDone:
                 CountNumber();
                 return fact.First == (_source?.Last ?? 0) || IsLenient;
@@ -854,8 +856,7 @@ public sealed partial class QueueEngine
 
     private void AddLate(Subscription subscription, ulong delivery)
     {
-        bool lost = subscription.Lost.Remove(delivery) || delivery < subscription.RecoveredBelow;
-        RefusalCode code = lost ? RefusalCode.LeaseLost : RefusalCode.AlreadySettled;
+        RefusalCode code = subscription.WhyLate(delivery);
         if (_late.Count > 0 && _late[^1] is { } last && last.Code == code && last.First + last.Count == delivery)
         {
             _late[^1] = last with { Count = last.Count + 1 };

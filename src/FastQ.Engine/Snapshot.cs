@@ -14,7 +14,7 @@ namespace FastQ.Engine;
 
 public sealed partial class QueueEngine
 {
-    private const ulong SnapshotVersion = 5;
+    private const ulong SnapshotVersion = 6;
     private const ulong EndMark = 0x444E452051455441;
 
     /// <summary>Tags, delivery numbers and tokens never come near: sums of them must not overflow.</summary>
@@ -104,7 +104,7 @@ public sealed partial class QueueEngine
         to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"time {IntervalMicros} {WallMicros} next {_nextQueue} {_nextSubscription} {_nextProducer} {_nextToken}"));
         foreach (Producer p in _producers.Values.OrderBy(p => p.Id))
         {
-            to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"producer {p.Id} last {p.Last} epoch {p.Epoch} instance {p.InstanceLow:x} {p.InstanceHigh:x} seen {p.LastSeenMicros} subscriptions {p.Subscriptions} floor {p.RefusalFloor} refused {string.Join(',', p.Refusals.Select(r => $"{r.Number}:{r.Code}"))}"));
+            to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"producer {p.Id} last {p.Last} epoch {p.Epoch} instance {p.InstanceLow:x} {p.InstanceHigh:x} seen {p.LastSeenMicros} subscriptions {p.Subscriptions} floor {p.RefusalFloor} refused {string.Join(',', p.Refusals.Select(r => $"{r.Number}:{r.Code}:{r.Count}:{r.Operation}"))}"));
         }
 
         foreach (Queue q in _queues.Values.OrderBy(q => q.Id))
@@ -157,6 +157,7 @@ public sealed partial class QueueEngine
         {
             Number(to, refusal.Number);
             Number(to, (ulong)refusal.Code);
+            Number(to, refusal.Count | ((ulong)refusal.Operation << 32));
         }
     }
 
@@ -378,8 +379,9 @@ public sealed partial class QueueEngine
 
             for (ulong r = 0; r < refusals && !loader.HasFailed; r++)
             {
-                KeptRefusal refusal = new(loader.Number(), (RefusalCode)loader.Number());
-                if (refusal.Number <= producer.RefusalFloor || refusal.Number > producer.Last)
+                (ulong number, ulong code, ulong which) = (loader.Number(), loader.Number(), loader.Number());
+                KeptRefusal refusal = new(number, (RefusalCode)code, (uint)which, (uint)(which >> 32));
+                if (number <= producer.RefusalFloor || number > producer.Last || refusal.Count == 0 || refusal.Count > producer.Last - number + 1)
                 {
                     return false;
                 }

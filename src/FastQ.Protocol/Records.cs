@@ -22,6 +22,9 @@ public enum RecordKind : byte
     Extend = 3,
     Command = 4,
 
+    /// <summary>Messages and settlements that take effect together, or not at all.</summary>
+    Transaction = 5,
+
     // Control submissions: no number, no confirm, never journaled as they are.
     Credit = 32,
     Done = 33,
@@ -72,6 +75,12 @@ public enum RecordKind : byte
     MessageChanged = 154,
     SweepStarted = 155,
     SweepEnded = 156,
+
+    /// <summary>A message of a transaction that its queue had already: only its number counts.</summary>
+    PassedOver = 163,
+
+    /// <summary>A transaction was refused: all its numbers.</summary>
+    TransactionRefused = 164,
 }
 
 /// <summary>What kinds have in common.</summary>
@@ -81,7 +90,7 @@ public static class RecordKinds
     public static bool IsStoredMessage(this RecordKind kind) => kind is RecordKind.Message or RecordKind.MovedMessage or RecordKind.DeadLetter or RecordKind.MessageTransferred;
 
     /// <summary>May it stand in a block?</summary>
-    public static bool IsJournaled(this RecordKind kind) => kind is RecordKind.Message or RecordKind.Settle or RecordKind.Extend or (>= RecordKind.Source and <= RecordKind.SweepEnded);
+    public static bool IsJournaled(this RecordKind kind) => kind is RecordKind.Message or RecordKind.Settle or RecordKind.Extend or (>= RecordKind.Source and <= RecordKind.SweepEnded) or RecordKind.PassedOver or RecordKind.TransactionRefused;
 }
 
 /// <summary>The first 8 bytes of every record.</summary>
@@ -403,7 +412,7 @@ public struct NoticeRecord
     /// <summary>The submission's number.</summary>
     [FieldOffset(8)] public ulong Number;
 
-    /// <summary>Subscription, slot or ring.</summary>
+    /// <summary>Subscription, slot or ring. Refused, of a transaction: which of its records, from 1 on; else 0.</summary>
     [FieldOffset(16)] public uint Subject;
 
     /// <summary>LateSettle: how many deliveries. Refused: how many submissions from <see cref="Number"/> on.</summary>

@@ -70,6 +70,13 @@ public sealed class VectorTests
                 case RecordKind.Message or RecordKind.MovedMessage or RecordKind.DeadLetter or RecordKind.MessageTransferred:
                     AssertMessage(bytes.AsSpan(0, (int)prefix.LengthBytes));
                     break;
+                case RecordKind.Transaction:
+                    TransactionHeader header = MemoryMarshal.Read<TransactionHeader>(bytes);
+                    Assert.Equal("", TransactionReader.Fault(payload, header.Number, header.Count));
+                    break;
+                case RecordKind.PassedOver:
+                    Assert.NotEmpty(payload);
+                    break;
                 case RecordKind.DeliveryCopy:
                     Assert.Equal((int)MemoryMarshal.Read<DeliveryEntry>(payload).LengthBytes, payload.Length - DeliveryEntry.SizeBytes);
                     AssertMessage(payload.AsSpan(DeliveryEntry.SizeBytes));

@@ -46,6 +46,7 @@ internal static class Vectors
             Milliseconds = 45_000,
         })),
         (RecordKind.Command, Command()),
+        (RecordKind.Transaction, Transaction()),
     ];
 
     private static IEnumerable<(RecordKind Kind, Vector Vector)> ControlRecords =>
@@ -147,6 +148,8 @@ internal static class Vectors
                 Fact(RecordKind.MessageChanged, "the message of this tag has priority 9; its time is as it was.", new FactRecord { Subject = Queue, First = Tag, Second = FactRecord.Unchanged, Third = 9 }),
                 Fact(RecordKind.SweepStarted, "what matches goes to another queue, 100 a second.", new FactRecord { Subject = Queue, Count = 100, First = 1, Second = Tag }, sweep.Written.ToArray()),
                 Fact(RecordKind.SweepEnded, "it was cancelled, and 2 could not go.", new FactRecord { Small = (ushort)SweepState.Cancelled, Subject = Queue, First = 2 }),
+                (RecordKind.PassedOver, Message(new Vector("PassedOver: a message of a transaction that its queue had already."), RecordKind.PassedOver, Number, 0, ConfirmLevel.None).Padding()),
+                Fact(RecordKind.TransactionRefused, "7 numbers were refused, for the third of them.", new FactRecord { Small = (ushort)RefusalCode.LeaseLost, Subject = 3, Count = 7, First = Number }),
                 Fact(RecordKind.DeathStopped, "the message of this tag has gone in a circle.", new FactRecord { Subject = Queue, First = Tag }),
             ];
         }
@@ -206,6 +209,15 @@ internal static class Vectors
             ended.Text(FieldTag.Text, Refusal.Of(RefusalCode.ShuttingDown).Cause);
             yield return Socket(HandshakeKind.Ended, "the broker stops.", ended.Written);
         }
+    }
+
+    private static Vector Transaction()
+    {
+        int message = Message(new Vector(""), RecordKind.Message, Number, 0, ConfirmLevel.None).Padding().Bytes.Length;
+        Vector vector = new Vector("Transaction: a message and the settlement of 7 deliveries, together or not at all. It waits for Durable.")
+            .Struct(new TransactionHeader { LengthBytes = (uint)(TransactionHeader.SizeBytes + message + SettleRecord.SizeBytes), Kind = RecordKind.Transaction, Flags = (byte)ConfirmLevel.Durable, Number = Number, Count = 2 });
+        return Message(vector, RecordKind.Message, Number, 0, ConfirmLevel.None).Padding()
+            .Struct(new SettleRecord { LengthBytes = SettleRecord.SizeBytes, Kind = RecordKind.Settle, Number = Number + 1, Subscription = Subscription, Count = 7, FirstDelivery = Delivery });
     }
 
     private static Vector Message(Vector vector, RecordKind kind, ulong numberOrTime, ulong tag, ConfirmLevel level, byte[]? story = null)
