@@ -289,7 +289,7 @@ public sealed class Connection : IAsyncDisposable
         {
             gathered = session.BeginTransaction(Timeout.InfiniteTimeSpan); // The caller's time was looked at; from here on it only waits.
             gather(gathered, queue => Find(session, queue));
-            return gathered.Send(level);
+            return gathered.Submit(level);
         }
 
         await DoAsync(new Submission(Send, level, cancellation) { Confirmed = () => gathered!.TakeOutOfHand() }, cancellation).ConfigureAwait(false);

@@ -10,6 +10,7 @@ namespace FastQ.Client;
 /// <summary>Messages and settlements that take effect together, or not at all, on a <see cref="Session"/>. For the session's thread. What it was to settle stays in hand until it is committed.</summary>
 public sealed class SessionTransaction : IDisposable
 {
+    private const int LeastBytes = 4096;
     private readonly Session _session;
     private readonly TimeSpan _within;
     private readonly Deadline _deadline;
@@ -65,6 +66,17 @@ public sealed class SessionTransaction : IDisposable
     public void Reject(in Delivery delivery, string? reason = null, string? details = null) =>
         Settle(delivery.Subscription, delivery.Number, delivery.Life, Outcome.Reject, words: RejectWords.ToBytes(reason, details));
 
+    /// <summary>Sends it, and does not wait. What it was to settle is out of hand at once: were it refused, that would come again when its lease has ended.</summary>
+    /// <param name="level">What the session's counters are to reach.</param>
+    /// <returns>The number whose confirm, or refusal, is that of the whole: see <see cref="Session.WaitConfirmed"/> and <see cref="Session.Flush"/>.</returns>
+    /// <exception cref="FastQException">It was begun too long ago, and is rolled back.</exception>
+    public ulong Send(ConfirmLevel level = ConfirmLevel.Durable)
+    {
+        ulong number = Submit(level);
+        TakeOutOfHand();
+        return number;
+    }
+
     /// <summary>Sends it, and waits until it is confirmed. An empty one is committed at once.</summary>
     /// <param name="level">What to wait for; <see cref="ConfirmLevel.None"/> counts as <see cref="ConfirmLevel.Accepted"/>.</param>
     /// <exception cref="FastQException">
@@ -74,12 +86,16 @@ public sealed class SessionTransaction : IDisposable
     public void Commit(ConfirmLevel level = ConfirmLevel.Durable)
     {
         level = level == ConfirmLevel.None ? ConfirmLevel.Accepted : level;
-        _session.WaitConfirmed(Send(level), level);
+        _session.WaitConfirmed(Submit(level), level);
         TakeOutOfHand();
     }
 
     /// <summary>Forgets it, if it was not committed.</summary>
-    public void Dispose() => IsOver = true;
+    public void Dispose()
+    {
+        IsOver = true;
+        LetGo();
+    }
 
     internal void Settle(Subscription subscription, ulong number, uint life, Outcome outcome, long milliseconds = 0, bool isCounted = true, ReadOnlySpan<byte> words = default)
     {
@@ -107,11 +123,13 @@ public sealed class SessionTransaction : IDisposable
     }
 
     /// <summary>Hands it to the broker. Gives the number whose confirm is that of the whole.</summary>
-    internal ulong Send(ConfirmLevel level)
+    internal ulong Submit(ConfirmLevel level)
     {
         ThrowIfOver();
         IsOver = true;
-        return _count == 0 ? _session.LastNumber : _session.SendTransaction(this, level);
+        ulong number = _count == 0 ? _session.LastNumber : _session.SendTransaction(this, level);
+        LetGo();
+        return number;
     }
 
     /// <summary>The broker has taken it: what it settled is not in hand any more.</summary>
@@ -192,7 +210,10 @@ public sealed class SessionTransaction : IDisposable
 
         if (_bytes + aligned > _records.Length)
         {
-            Array.Resize(ref _records, (int)System.Numerics.BitOperations.RoundUpToPowerOf2((uint)Math.Max(4096, _bytes + aligned)));
+            byte[] larger = ArrayPool<byte>.Shared.Rent(Math.Max(LeastBytes, Math.Max(2 * _records.Length, _bytes + aligned)));
+            _records.AsSpan(0, _bytes).CopyTo(larger);
+            ArrayPool<byte>.Shared.Return(_records);
+            _records = larger;
         }
 
         Span<byte> room = _records.AsSpan(_bytes, length);
@@ -200,6 +221,12 @@ public sealed class SessionTransaction : IDisposable
         _bytes += aligned;
         _count++;
         return room;
+    }
+
+    private void LetGo()
+    {
+        ArrayPool<byte>.Shared.Return(_records);
+        _records = [];
     }
 
     private void ThrowIfOver()

@@ -206,7 +206,7 @@ public sealed class TransactionTests : IDisposable
         using SessionTransaction transaction = session.BeginTransaction();
         transaction.Publish(queue, [1]);
         transaction.Publish(queue, [2]);
-        ulong last = transaction.Send(ConfirmLevel.Durable); // Nobody is there to take it.
+        ulong last = transaction.Send(); // Nobody is there to take it.
         _broker.Start();
         session.WaitConfirmed(last, ConfirmLevel.Durable);
         Assert.Equal((1, 1L), (session.Reconnects, session.Resent)); // One record of the ring.
