@@ -162,6 +162,14 @@ public sealed class Connection : IAsyncDisposable
         },
         cancellation);
 
+    /// <inheritdoc cref="Session.FindProcessed(string, string)"/>
+    public Task<ReadOnlyMemory<byte>?> FindProcessedAsync(string queue, string key, CancellationToken cancellation = default) => AskAsync(session => session.FindProcessed(queue, key), cancellation);
+
+    internal Task<ReadOnlyMemory<byte>?> FindProcessedAsync(uint queue, string key, CancellationToken cancellation) => AskAsync(session => session.FindProcessed(queue, key), cancellation);
+
+    internal Task<ProcessedInfo> AcceptProcessedAsync(Message message, string key, ReadOnlyMemory<byte> result, CancellationToken cancellation) =>
+        AskAsync(session => session.AcceptProcessed(message.Subscriber.Subscription, message.Handle, message.Life, key, result), cancellation);
+
     /// <summary>The broker's statistics, as JSON.</summary>
     public Task<string> GetStatisticsAsync(CancellationToken cancellation = default) => AskAsync(session => session.GetStatistics(), cancellation);
 

@@ -394,6 +394,8 @@ public sealed partial class QueueEngine
                 return ApplyRefused(fact);
             case RecordKind.TransactionRefused:
                 return ApplyTransactionRefused(fact);
+            case RecordKind.MessageProcessed:
+                return ApplyProcessed(fact, payload, block);
             case RecordKind.CommandDone:
                 CountNumber();
                 return fact.First == (_source?.Last ?? 0) || IsLenient;
@@ -543,6 +545,7 @@ public sealed partial class QueueEngine
         queue.Expiry.Dispose();
         queue.Order?.Dispose();
         queue.Ledger?.Dispose();
+        queue.Processed?.Dispose();
         queue.Unique?.Dispose();
         queue.DyingTags.Dispose();
         ForgetAllWords(queue);

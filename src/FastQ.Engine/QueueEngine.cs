@@ -95,7 +95,7 @@ public sealed partial class QueueEngine : IDisposable
                 or RecordKind.Subscribed or RecordKind.Unsubscribed or RecordKind.ProducerOpened or RecordKind.ProducerForgotten or RecordKind.RefusalFloor
                 or RecordKind.MessageDamaged or RecordKind.SubscriptionResumed or RecordKind.CommandDone or RecordKind.MessagesDue or RecordKind.MessagesExpired or RecordKind.DeathStopped or RecordKind.MessagesDropped or RecordKind.QueueChanged or RecordKind.QueuePaused or RecordKind.MessageDeleted or RecordKind.MessageChanged
                 or RecordKind.SweepStarted or RecordKind.SweepEnded
-                or RecordKind.TransactionRefused => FactRecord.SizeBytes,
+                or RecordKind.TransactionRefused or RecordKind.MessageProcessed => FactRecord.SizeBytes,
             _ => 0,
         };
         if (least == 0)

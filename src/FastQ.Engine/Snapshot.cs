@@ -10,7 +10,7 @@ namespace FastQ.Engine;
 // The persistent state as bytes, and back. A snapshot is as hostile as any file: every count, link and length is checked, and what can
 // be counted again is counted again.
 //
-//   | version, clocks, next ids | producers | queues: attributes, counts, entries, times of the delayed, expiries, words of the dying, traits, sweep, deduplication ids, unique keys | subscriptions: open deliveries | slots | end mark |
+//   | version, clocks, next ids | producers | queues: attributes, counts, entries, times of the delayed, expiries, words of the dying, traits, sweep, deduplication ids, unique keys, what was processed | subscriptions: open deliveries | slots | end mark |
 
 public sealed partial class QueueEngine
 {
@@ -120,6 +120,11 @@ public sealed partial class QueueEngine
             {
                 to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"  id {key:x} of {tag} until {until}"));
             }
+
+            foreach ((UInt128 key, long until, byte[] result) in q.Processed?.Rows(IntervalMicros) ?? [])
+            {
+                to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"  processed {key:x} until {until} result {Convert.ToHexString(result)}"));
+            }
         }
 
         foreach (Subscription s in _subscriptions.Values.OrderBy(s => s.Id))
@@ -196,6 +201,7 @@ public sealed partial class QueueEngine
         SaveTraits(to, queue);
         SaveSweep(to, queue);
         SaveKeys(to, queue);
+        SaveProcessed(to, queue);
     }
 
     /// <summary>| length | fields |</summary>
@@ -487,7 +493,7 @@ public sealed partial class QueueEngine
 
         // A deletion frees entries in their order: one that it has passed over would never be freed, nor its slot.
         queue.Index.SetNextTag(nextTag);
-        return !loader.HasFailed && !(queue.IsDeleted && queue.Index.Next(0, queue.PurgeNext) < queue.PurgeNext) && LoadTimes(loader, queue) && LoadExpiries(loader, queue) && LoadWords(loader, queue) && LoadTraits(loader, queue) && LoadSweep(loader, queue) && LoadKeys(loader, queue);
+        return !loader.HasFailed && !(queue.IsDeleted && queue.Index.Next(0, queue.PurgeNext) < queue.PurgeNext) && LoadTimes(loader, queue) && LoadExpiries(loader, queue) && LoadWords(loader, queue) && LoadTraits(loader, queue) && LoadSweep(loader, queue) && LoadKeys(loader, queue) && LoadProcessed(loader, queue);
     }
 
     /// <summary>Is it a state that there is, and of what is dying a reason that there is?</summary>

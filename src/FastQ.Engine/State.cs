@@ -31,6 +31,9 @@ internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, Pa
     /// <summary>Deduplication ids; null: none ever came.</summary>
     public Ledger? Ledger { get; private set; }
 
+    /// <summary>Keys that consumers have marked as processed; null: none ever was.</summary>
+    public ProcessedKeys? Processed { get; private set; }
+
     /// <summary>Messages of which it holds one a key; null: none ever came.</summary>
     public UniqueKeys? Unique { get; private set; }
 
@@ -158,6 +161,8 @@ internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, Pa
 
     public Ledger MakeLedger() => Ledger ??= new Ledger(pages);
 
+    public ProcessedKeys MakeProcessed() => Processed ??= new ProcessedKeys(pages);
+
     public UniqueKeys MakeUnique()
     {
         KeepsMore = true;
@@ -232,6 +237,7 @@ internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, Pa
         Expiry.Dispose();
         Order?.Dispose();
         Ledger?.Dispose();
+        Processed?.Dispose();
         Unique?.Dispose();
         Returned.Dispose();
         Lasts.Dispose();

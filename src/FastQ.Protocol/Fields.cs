@@ -121,6 +121,10 @@ public enum FieldTag : ushort
     // More of queues.
     Require = 100,
     Lz4FromBytes = 101,
+    ProcessedMilliseconds = 113,
+    ProcessedKey = 114,
+    ProcessedResult = 115,
+    Late = 116,
 }
 
 /// <summary>Writes fields into room that the caller owns. Never writes beyond it: <see cref="Overflowed"/> tells.</summary>

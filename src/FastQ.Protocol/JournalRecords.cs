@@ -68,10 +68,13 @@ public struct FactRecord
     /// <summary>Of MessageDeleted, in <see cref="Small"/>: a sweep did it.</summary>
     public const ushort Swept = 1;
 
+    /// <summary>Of MessageProcessed, in <see cref="Small"/>: the key was not marked before.</summary>
+    public const ushort Marked = 1;
+
     /// <summary>Of MessageChanged: this stays as it is.</summary>
     public const ulong Unchanged = ulong.MaxValue;
 
-    /// <summary>NumberRefused, TransactionRefused: the <see cref="RefusalCode"/>. LeaseEnded: 0, or <see cref="Uncounted"/>. QueuePaused: the <see cref="PausedWays"/> from now on. MessageDeleted: 0, or <see cref="Swept"/>. SweepStarted: the <see cref="SweepAction"/>. SweepEnded: the <see cref="SweepState"/>.</summary>
+    /// <summary>NumberRefused, TransactionRefused: the <see cref="RefusalCode"/>. LeaseEnded: 0, or <see cref="Uncounted"/>. QueuePaused: the <see cref="PausedWays"/> from now on. MessageDeleted: 0, or <see cref="Swept"/>. MessageProcessed: 0, or <see cref="Marked"/>. SweepStarted: the <see cref="SweepAction"/>. SweepEnded: the <see cref="SweepState"/>.</summary>
     [FieldOffset(6)] public ushort Small;
 
     /// <summary>Queue or subscription. TransactionRefused: which of its records, from 1 on.</summary>

@@ -81,6 +81,9 @@ public enum RecordKind : byte
 
     /// <summary>A transaction was refused: all its numbers.</summary>
     TransactionRefused = 164,
+
+    /// <summary>A consumer has marked a key as processed, and accepted a delivery with it.</summary>
+    MessageProcessed = 165,
 }
 
 /// <summary>What kinds have in common.</summary>
@@ -90,7 +93,7 @@ public static class RecordKinds
     public static bool IsStoredMessage(this RecordKind kind) => kind is RecordKind.Message or RecordKind.MovedMessage or RecordKind.DeadLetter or RecordKind.MessageTransferred;
 
     /// <summary>May it stand in a block?</summary>
-    public static bool IsJournaled(this RecordKind kind) => kind is RecordKind.Message or RecordKind.Settle or RecordKind.Extend or (>= RecordKind.Source and <= RecordKind.SweepEnded) or RecordKind.PassedOver or RecordKind.TransactionRefused;
+    public static bool IsJournaled(this RecordKind kind) => kind is RecordKind.Message or RecordKind.Settle or RecordKind.Extend or (>= RecordKind.Source and <= RecordKind.SweepEnded) or RecordKind.PassedOver or RecordKind.TransactionRefused or RecordKind.MessageProcessed;
 }
 
 /// <summary>The first 8 bytes of every record.</summary>
@@ -225,6 +228,12 @@ public enum CommandKind : ushort
 
     /// <summary>Ends a queue's sweep; what it has done stays done.</summary>
     CancelSweep = 19,
+
+    /// <summary>Accepts a delivery and marks a key as processed.</summary>
+    AcceptProcessed = 26,
+
+    /// <summary>Asks whether a key is marked as processed.</summary>
+    FindProcessed = 27,
 }
 
 /// <summary>What a sweep does with the messages that match.</summary>

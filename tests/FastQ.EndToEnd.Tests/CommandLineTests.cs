@@ -700,4 +700,26 @@ public class CommandLineTests
         Assert.Equal(0, Fastq.Run("g\nh\n", "publish", "work", "-", "--transaction", "--socket", broker.Socket).ExitCode);
         Assert.Equal(5, broker.Run("queue", "show", "work", "--json").Json.GetProperty("ready").GetInt32());
     }
+
+    [Fact]
+    public async Task What_was_processed_is_remembered_with_its_result_over_a_kill()
+    {
+        using TestBroker broker = new();
+        Assert.Equal(0, broker.Run("queue", "create", "work", "--processed-window", "7d").ExitCode);
+        Assert.Equal(7 * 24 * 3600, broker.Queue("work").GetProperty("processedWindowSeconds").GetInt32());
+        Assert.Equal(0, broker.Run("publish", "work", "--body", "hello", "--id", "order-17").ExitCode);
+        Assert.Equal((1, "not processed\n"), (broker.Run("message", "processed", "work", "order-17").ExitCode, broker.Run("message", "processed", "work", "order-17").Output));
+        await using (Connection connection = await Connection.ConnectAsync(new SessionOptions { Path = broker.Socket }, cancellation: TestContext.Current.CancellationToken))
+        await using (Subscriber subscriber = await connection.SubscribeAsync("work", cancellation: TestContext.Current.CancellationToken))
+        {
+            Message message = (await subscriber.ReceiveAsync(TimeSpan.FromSeconds(20), TestContext.Current.CancellationToken))!;
+            await message.AcceptProcessedAsync("paid"u8.ToArray(), cancellation: TestContext.Current.CancellationToken);
+            broker.Kill();
+        }
+
+        broker.Start();
+        Ran found = broker.Run("message", "processed", "work", "order-17");
+        Assert.Equal((0, "processed paid\n"), (found.ExitCode, found.Output));
+        Assert.Equal(0, broker.Queue("work").GetProperty("messages").GetInt32());
+    }
 }

@@ -97,6 +97,13 @@ public sealed class SampleTests : IDisposable
             said);
     }
 
+    [Fact]
+    public void The_idempotent_consumer_pays_once_what_was_sent_twice()
+    {
+        string[] said = Run("IdempotentConsumer");
+        Assert.Equal(["payment 1 is paid", "payment 2 is paid", "payment 3 is paid", "5 messages, 1 of them were paid before", "payment 2: receipt 2"], said);
+    }
+
     private string[] Run(string sample)
     {
         Ran ran = Fastq.RunSample(sample, _broker.Socket);

@@ -679,6 +679,21 @@ internal sealed class World : IDisposable
         return (decision, operation);
     }
 
+    public (Decision Decision, ProcessedMark Mark) AcceptProcessed(ulong producer, uint queue, uint subscription, ulong delivery, string key, byte[] result)
+    {
+        Begin(0);
+        Decision decision = Engine.AcceptProcessed(queue, producer, subscription, delivery, Encoding.UTF8.GetBytes(key), result, _room, Block, out int written, out ProcessedMark mark);
+        Keep(written);
+        return (decision, mark);
+    }
+
+    /// <summary>The result; null: not marked.</summary>
+    public byte[]? FindProcessed(uint queue, string key)
+    {
+        Assert.True(Engine.FindProcessed(queue, Encoding.UTF8.GetBytes(key), out bool isMarked, out ReadOnlyMemory<byte> result).IsTaken);
+        return isMarked ? result.ToArray() : null;
+    }
+
     /// <summary>A message as it stands in a transaction.</summary>
     public static byte[] MessageTo(uint queue, int bodyBytes = 100, byte[]? properties = null)
     {

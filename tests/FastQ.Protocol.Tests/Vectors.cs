@@ -150,6 +150,7 @@ internal static class Vectors
                 Fact(RecordKind.SweepEnded, "it was cancelled, and 2 could not go.", new FactRecord { Small = (ushort)SweepState.Cancelled, Subject = Queue, First = 2 }),
                 (RecordKind.PassedOver, Message(new Vector("PassedOver: a message of a transaction that its queue had already."), RecordKind.PassedOver, Number, 0, ConfirmLevel.None).Padding()),
                 Fact(RecordKind.TransactionRefused, "7 numbers were refused, for the third of them.", new FactRecord { Small = (ushort)RefusalCode.LeaseLost, Subject = 3, Count = 7, First = Number }),
+                Fact(RecordKind.MessageProcessed, "a delivery is accepted, and a key is marked as processed without a result.", new FactRecord { Small = FactRecord.Marked, Subject = Subscription, Count = Queue, First = Delivery, Second = 0xA1A2A3A4A5A6A7A8, Third = 0xB1B2B3B4B5B6B7B8 }),
                 Fact(RecordKind.DeathStopped, "the message of this tag has gone in a circle.", new FactRecord { Subject = Queue, First = Tag }),
             ];
         }
