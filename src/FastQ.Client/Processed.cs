@@ -46,5 +46,5 @@ public sealed unsafe partial class Session
         writer.Text(FieldTag.ProcessedKey, key);
     })[0]);
 
-    private static ReadOnlyMemory<byte>? ResultIn(byte[] answer) => FieldReader.TryBytes(answer, FieldTag.ProcessedResult, out ReadOnlySpan<byte> result) ? result.ToArray() : null;
+    private static ReadOnlyMemory<byte>? ResultIn(byte[] answer) => FieldReader.TryBytes(answer, FieldTag.ProcessedResult, out ReadOnlySpan<byte> result) ? result.ToArray() : (ReadOnlyMemory<byte>?)null;
 }
