@@ -145,6 +145,12 @@ public sealed partial class Broker
             case CommandKind.Bind or CommandKind.Unbind:
                 Bind(session, command, fields, ref facts);
                 break;
+            case CommandKind.AcceptProcessed:
+                AcceptProcessed(session, command, fields, ref facts);
+                break;
+            case CommandKind.FindProcessed:
+                FindProcessed(session, command, fields);
+                break;
             case CommandKind.Statistics:
                 AnswerJson(session, command, StatisticsJson());
                 break;

@@ -383,18 +383,18 @@ public sealed partial class Broker
         for (int first = 0, count; first < kept.Count && session.AnswerRoom >= 2 * NoticeBytes; first += count)
         {
             count = RunFrom(kept, first);
-            Notice(session, new NoticeRecord { Kind = RecordKind.Refused, Code = kept[first].Code, Number = kept[first].Number, Count = (uint)count }, "");
+            Notice(session, new NoticeRecord { Kind = RecordKind.Refused, Code = kept[first].Code, Number = kept[first].Number, Subject = kept[first].Operation, Count = kept[first].Operation != 0 ? kept[first].Count : (uint)count }, "");
         }
 
         session.RefusalHead = session.Rings.Deliveries.Head;
         Touch(session);
     }
 
-    /// <summary>How many refusals from <paramref name="first"/> on stand side by side and have one code: one notice tells them all.</summary>
+    /// <summary>How many refusals from <paramref name="first"/> on stand side by side and have one code: one notice tells them all. A transaction has one of its own.</summary>
     private static int RunFrom(IReadOnlyList<KeptRefusal> kept, int first)
     {
         int count = 1;
-        while (first + count < kept.Count && kept[first + count].Code == kept[first].Code && kept[first + count].Number == kept[first].Number + (ulong)count)
+        while (kept[first].Operation == 0 && first + count < kept.Count && kept[first + count].Operation == 0 && kept[first + count].Code == kept[first].Code && kept[first + count].Number == kept[first].Number + (ulong)count)
         {
             count++;
         }

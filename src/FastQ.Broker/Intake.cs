@@ -144,6 +144,7 @@ public sealed partial class Broker
         {
             RecordKind.Settle or RecordKind.Extend => TryTakeSettle(session, ring, prefix),
             RecordKind.Command => TryTakeCommand(session, ring, prefix),
+            RecordKind.Transaction => TryTakeTransaction(session, ring, prefix),
             _ => TryTakeControl(session, ring, prefix),
         };
         if (taken && !session.HasEnded)

@@ -87,12 +87,19 @@ internal sealed class Submission(Func<Session, ulong> send, ConfirmLevel level, 
     /// <summary>Once it was sent.</summary>
     public ulong Number { get; private set; }
 
+    /// <summary>Called when it is confirmed, on the connection's thread; null: nothing is to be done then.</summary>
+    public Action? Confirmed { get; init; }
+
     /// <summary>The queue had it already: the place of that one. Null: it was taken.</summary>
     public ulong? FirstTag { get; set; }
 
     public override void Run(Session session) => Number = send(session);
 
-    public void Complete() => _over.TrySetResult();
+    public void Complete()
+    {
+        Confirmed?.Invoke();
+        _over.TrySetResult();
+    }
 
     public override void Fail(Exception exception) => _over.TrySetException(exception);
 

@@ -197,6 +197,14 @@ public sealed class Connection : IAsyncDisposable
     /// <inheritdoc cref="Session.UnbindExchange"/>
     public Task UnbindExchangeAsync(string exchange, string target, BindingOptions? options = null, CancellationToken cancellation = default) => DoAsync(session => session.UnbindExchange(exchange, target, options), cancellation);
 
+    /// <inheritdoc cref="Session.FindProcessed(string, string)"/>
+    public Task<ReadOnlyMemory<byte>?> FindProcessedAsync(string queue, string key, CancellationToken cancellation = default) => AskAsync(session => session.FindProcessed(queue, key), cancellation);
+
+    internal Task<ReadOnlyMemory<byte>?> FindProcessedAsync(uint queue, string key, CancellationToken cancellation) => AskAsync(session => session.FindProcessed(queue, key), cancellation);
+
+    internal Task<ProcessedInfo> AcceptProcessedAsync(Message message, string key, ReadOnlyMemory<byte> result, CancellationToken cancellation) =>
+        AskAsync(session => session.AcceptProcessed(message.Subscriber.Subscription, message.Handle, message.Life, key, result), cancellation);
+
     /// <summary>The broker's statistics, as JSON.</summary>
     public Task<string> GetStatisticsAsync(CancellationToken cancellation = default) => AskAsync(session => session.GetStatistics(), cancellation);
 
@@ -227,6 +235,10 @@ public sealed class Connection : IAsyncDisposable
         options = (options ?? new PublishOptions()) with { Exchange = exchange, RoutingKey = key };
         return Telemetry.HearsPublishes || Activity.Current is not null ? PublishTracedAsync(exchange, isExchange: true, body, options, cancellation) : SendAsync(exchange, isExchange: true, body, options, cancellation);
     }
+
+    /// <summary>Begins a transaction: messages and settlements that take effect together, when it is committed, or not at all. Any number of them at once.</summary>
+    /// <param name="within">It is rolled back when it is not committed within this time. Null: <see cref="Session.DefaultTransactionTime"/>.</param>
+    public Transaction BeginTransaction(TimeSpan? within = null) => new(this, within ?? Session.DefaultTransactionTime, new Deadline(_options.Surroundings, within ?? Session.DefaultTransactionTime));
 
     /// <summary>Subscribes to a queue. The subscriber is to be disposed before the connection, or with it.</summary>
     public Task<Subscriber> SubscribeAsync(string queue, SubscribeOptions? options = null, CancellationToken cancellation = default) => AskAsync(
@@ -347,6 +359,20 @@ public sealed class Connection : IAsyncDisposable
     }
 
     internal async ValueTask SubmitAsync(Func<Session, ulong> send, ConfirmLevel level, CancellationToken cancellation) => await DoAsync(new Submission(send, level, cancellation), cancellation).ConfigureAwait(false);
+
+    /// <summary>Has the session's thread gather a transaction and send it.</summary>
+    internal async ValueTask CommitAsync(Action<SessionTransaction, Func<string, QueueHandle>> gather, ConfirmLevel level, CancellationToken cancellation)
+    {
+        SessionTransaction? gathered = null;
+        ulong Send(Session session)
+        {
+            gathered = session.BeginTransaction(Timeout.InfiniteTimeSpan); // The caller's time was looked at; from here on it only waits.
+            gather(gathered, queue => Find(session, queue));
+            return gathered.Submit(level);
+        }
+
+        await DoAsync(new Submission(Send, level, cancellation) { Confirmed = () => gathered!.TakeOutOfHand() }, cancellation).ConfigureAwait(false);
+    }
 
     private async ValueTask<Submission> DoAsync(Submission submission, CancellationToken cancellation)
     {

@@ -200,7 +200,10 @@ public sealed class Consumer : IAsyncDisposable
         Exception? failure = null;
         try
         {
-            await _handler(message, token).ConfigureAwait(false);
+            if (!_options.IsIdempotent || !await IsProcessedAsync(message, token).ConfigureAwait(false))
+            {
+                await _handler(message, token).ConfigureAwait(false);
+            }
         }
         catch (Exception thrown)
         {
@@ -211,6 +214,18 @@ public sealed class Consumer : IAsyncDisposable
         return failure;
     }
 
+    private async Task<bool> IsProcessedAsync(Message message, CancellationToken token)
+    {
+        if (await message.FindProcessedAsync(cancellation: token).ConfigureAwait(false) is not ReadOnlyMemory<byte> result)
+        {
+            return false;
+        }
+
+        message.Result = result;
+        Note(null, static health => health with { AlreadyProcessed = health.AlreadyProcessed + 1 });
+        return true;
+    }
+
     /// <param name="message">In hand, unless its lease is lost. It is extended no more.</param>
     /// <param name="lost">Why its lease is lost; null: it is not.</param>
     /// <param name="work">The handler's. It has ended, or is given up.</param>
@@ -219,6 +234,11 @@ public sealed class Consumer : IAsyncDisposable
         if (lost is not null)
         {
             await Task.WhenAny(work, _givenUp.Task).ConfigureAwait(false); // It counts as in hand as long as it runs.
+            if (_options.IsIdempotent && work.IsCompleted && await work.ConfigureAwait(false) is null)
+            {
+                await message.AcceptProcessedAsync(message.Result).ConfigureAwait(false); // Done is done: whoever has it now is to know.
+            }
+
             NoteLeaseLost(message, lost);
             return;
         }
@@ -241,8 +261,16 @@ public sealed class Consumer : IAsyncDisposable
 
     private async Task AcceptAsync(Message message)
     {
-        await ConfirmAsync("accept", message.AcceptAsync(_options.Confirm)).ConfigureAwait(false);
+        await ConfirmAsync("accept", _options.IsIdempotent ? MarkAsync(message) : message.AcceptAsync(_options.Confirm)).ConfigureAwait(false);
         Note(null, static health => health with { Accepted = health.Accepted + 1 });
+    }
+
+    private static async ValueTask MarkAsync(Message message)
+    {
+        if ((await message.AcceptProcessedAsync(message.Result).ConfigureAwait(false)).WasLate)
+        {
+            throw new FastQException(RefusalCode.LeaseLost, $"Message {message.Tag} of {message.Queue} is marked as processed all the same");
+        }
     }
 
     private async Task FailAsync(Message message, Exception failure)

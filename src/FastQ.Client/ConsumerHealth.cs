@@ -9,7 +9,11 @@ namespace FastQ.Client;
 /// <param name="Released">Messages given back for another attempt, or since the consumer stopped.</param>
 /// <param name="Rejected">Messages given to the dead letters.</param>
 /// <param name="LeasesLost">Messages that became somebody else's before they were settled.</param>
-public sealed record ConsumerHealth(ConsumerState State, int InHand, Exception? LastError, DateTimeOffset? LastErrorAt, long Accepted, long Released, long Rejected, long LeasesLost);
+public sealed record ConsumerHealth(ConsumerState State, int InHand, Exception? LastError, DateTimeOffset? LastErrorAt, long Accepted, long Released, long Rejected, long LeasesLost)
+{
+    /// <summary>Of the accepted ones those whose handlers were not called, as they had been processed already (<see cref="ConsumerOptions.IsIdempotent"/>).</summary>
+    public long AlreadyProcessed { get; init; }
+}
 
 /// <summary>Whether a consumer works.</summary>
 public enum ConsumerState

@@ -20,6 +20,10 @@ public sealed record ConsumerOptions
     /// <summary>What each settlement waits for before the next message is begun. By default a kill of the broker cannot undo it.</summary>
     public ConfirmLevel Confirm { get; init; } = ConfirmLevel.Written;
 
+    /// <summary>Each message is asked for before it is handled: one whose key was processed already is accepted, and its handler not called. One that was handled is marked, with <see cref="Message.Result"/>, in one step with its accept, also when its lease was lost meanwhile. The queue needs a <see cref="QueueOptions.ProcessedWindow"/>.</summary>
+    /// <remarks>Each, and not only those that were delivered before: the same may have been sent twice, or come back from the dead letters. It costs a round trip through shared memory, before and after the handler.</remarks>
+    public bool IsIdempotent { get; init; }
+
     /// <summary>Called after each message whose handling failed, once it is known what became of it. On a thread of the pool; must not throw: that ends the consumer.</summary>
     public Action<HandlingFailure>? Failed { get; init; }
 

@@ -125,6 +125,8 @@ public sealed class Message
     /// <summary>In a dead-letter queue: where and why it died, the latest first. Elsewhere empty. Made anew at each call.</summary>
     public IReadOnlyList<Death> Deaths => Death.ReadAll(_properties);
 
+    internal Subscriber Subscriber => _subscriber;
+
     /// <summary>Delivery number, in the subscription's <see cref="Life"/>.</summary>
     internal ulong Handle { get; }
 
@@ -138,6 +140,22 @@ public sealed class Message
     /// <param name="cancellation">Ends the waiting; the settlement may happen all the same, unless it had not been sent.</param>
     /// <exception cref="FastQException">Its lease had ended, or it was settled before: it is, or was, somebody else's.</exception>
     public ValueTask AcceptAsync(ConfirmLevel confirm = ConfirmLevel.Written, CancellationToken cancellation = default) => _subscriber.SettleAsync(this, Outcome.Accept, confirm, cancellation);
+
+    /// <summary>By which <see cref="AcceptProcessedAsync"/> marks it when nobody says otherwise: its deduplication id, else its message id, else its place.</summary>
+    public string ProcessedKey => DeduplicationId ?? MessageId ?? Tag.ToString(System.Globalization.CultureInfo.InvariantCulture);
+
+    /// <summary>What a handler of an idempotent <see cref="Consumer"/> leaves as the result: at most <see cref="Limits.MaxResultBytes"/>.</summary>
+    public ReadOnlyMemory<byte> Result { get; set; }
+
+    /// <summary>Done with it, and marked as processed, in one step: whoever gets it, or another of its key, again can know. The first mark of a key stays. Completes when a kill of the broker cannot undo it.</summary>
+    /// <param name="result">What is remembered, at most <see cref="Limits.MaxResultBytes"/>.</param>
+    /// <param name="key">Null: <see cref="ProcessedKey"/>. 1 to 255 bytes of UTF-8.</param>
+    /// <param name="cancellation">Ends the waiting; it may happen all the same, unless it had not been sent.</param>
+    /// <exception cref="FastQException">The queue remembers nothing (<see cref="QueueOptions.ProcessedWindow"/>), has no memory left for it, or key or result are too long: nothing has happened. A lease that has ended is none: see <see cref="ProcessedInfo.WasLate"/>.</exception>
+    public Task<ProcessedInfo> AcceptProcessedAsync(ReadOnlyMemory<byte> result = default, string? key = null, CancellationToken cancellation = default) => _subscriber.Connection.AcceptProcessedAsync(this, key ?? ProcessedKey, result, cancellation);
+
+    /// <summary>The result with which it was marked as processed; null: it was not, or longer ago than its queue remembers. A round trip to the broker.</summary>
+    public Task<ReadOnlyMemory<byte>?> FindProcessedAsync(string? key = null, CancellationToken cancellation = default) => _subscriber.Connection.FindProcessedAsync(_subscriber.Subscription.Queue, key ?? ProcessedKey, cancellation);
 
     /// <summary>Again, to anybody, at its place in the queue, after the queue's back-off if it has one.</summary>
     /// <inheritdoc cref="AcceptAsync"/>

@@ -65,6 +65,9 @@ public sealed record QueueOptions
     /// <summary>So long a <see cref="PublishOptions.DeduplicationId"/> is remembered, by time, also when its message is gone. Five minutes by default, up to thirty days; zero: not at all.</summary>
     public TimeSpan? DedupWindow { get; init; }
 
+    /// <summary>So long it is remembered, by time, what consumers have marked as processed (<see cref="Message.AcceptProcessedAsync"/>), up to thirty days. Zero, the default: not at all.</summary>
+    public TimeSpan? ProcessedWindow { get; init; }
+
     /// <summary>Ids are compared within a <see cref="PublishOptions.Group"/>, not within the queue. Off by default.</summary>
     public bool? DedupByGroup { get; init; }
 
@@ -113,6 +116,7 @@ public sealed record QueueOptions
         Write(ref to, FieldTag.SingleActive, SingleActive);
         Write(ref to, FieldTag.Lz4FromBytes, Lz4FromBytes, "lz4");
         Write(ref to, FieldTag.DedupMilliseconds, DedupWindow, "deduplication window");
+        Write(ref to, FieldTag.ProcessedMilliseconds, ProcessedWindow, "window of what was processed");
         Write(ref to, FieldTag.DedupByGroup, DedupByGroup);
         if (Require is RequiredProperties properties)
         {

@@ -350,6 +350,13 @@ public sealed unsafe partial class Session
         {
             case RecordKind.Refused:
                 string text = Encoding.UTF8.GetString(record[NoticeRecord.SizeBytes..]);
+                if (notice.Subject != 0)
+                {
+                    TakeTransactionRefused(notice, text);
+                    TellRefusals();
+                    break;
+                }
+
                 for (ulong number = notice.Number; number < notice.Number + notice.Count; number++)
                 {
                     if (number > _refusalsTaken && notice.Code == RefusalCode.Duplicate)

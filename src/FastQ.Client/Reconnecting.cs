@@ -139,7 +139,7 @@ public sealed unsafe partial class Session
 
     private bool TryResendOne(ReadOnlySpan<byte> record, RecordPrefix prefix)
     {
-        ulong number = MemoryMarshal.Read<ulong>(record[8..]);
+        ulong number = prefix.Kind == RecordKind.Transaction ? MemoryMarshal.Read<TransactionHeader>(record).LastNumber : MemoryMarshal.Read<ulong>(record[8..]);
         ConfirmLevel level = (ConfirmLevel)(prefix.Flags & MessageHeader.ConfirmMask);
         level = level == ConfirmLevel.None && prefix.Kind != RecordKind.Message ? ConfirmLevel.Written : level;
         const int LooksBetween = 256;

@@ -27,6 +27,8 @@ public sealed class Subscriber : IAsyncEnumerable<Message>, IAsyncDisposable
     /// <summary>How long a delivery is held before it goes to somebody else.</summary>
     public TimeSpan Lease => Subscription.Lease;
 
+    internal Connection Connection => _connection;
+
     /// <summary>For the connection's thread only.</summary>
     internal Subscription Subscription { get; }
 

@@ -277,6 +277,15 @@ public sealed class Subscription
         InHand++;
     }
 
+    /// <summary>A transaction has settled it.</summary>
+    internal void TakeOutOfHand(ulong number, uint life)
+    {
+        if (IsOpen(number, life))
+        {
+            Close(number);
+        }
+    }
+
     /// <summary>Does something in hand lie in this slot?</summary>
     internal bool Reads(uint slot)
     {

@@ -414,6 +414,10 @@ public sealed partial class QueueEngine
         {
             case RecordKind.NumberRefused:
                 return ApplyRefused(fact);
+            case RecordKind.TransactionRefused:
+                return ApplyTransactionRefused(fact);
+            case RecordKind.MessageProcessed:
+                return ApplyProcessed(fact, payload, block);
             case RecordKind.CommandDone:
                 CountNumber();
                 return fact.First == (_source?.Last ?? 0) || IsLenient;
@@ -572,6 +576,7 @@ public sealed partial class QueueEngine
         queue.Expiry.Dispose();
         queue.Order?.Dispose();
         queue.Ledger?.Dispose();
+        queue.Processed?.Dispose();
         queue.Unique?.Dispose();
         queue.DyingTags.Dispose();
         ForgetAllWords(queue);
@@ -885,8 +890,7 @@ public sealed partial class QueueEngine
 
     private void AddLate(Subscription subscription, ulong delivery)
     {
-        bool lost = subscription.Lost.Remove(delivery) || delivery < subscription.RecoveredBelow;
-        RefusalCode code = lost ? RefusalCode.LeaseLost : RefusalCode.AlreadySettled;
+        RefusalCode code = subscription.WhyLate(delivery);
         if (_late.Count > 0 && _late[^1] is { } last && last.Code == code && last.First + last.Count == delivery)
         {
             _late[^1] = last with { Count = last.Count + 1 };

@@ -86,6 +86,9 @@ public sealed record QueueAttributes
     /// <summary>Ids are compared within a message group, not within the queue.</summary>
     public bool DedupByGroup { get; init; }
 
+    /// <summary>So long it is remembered what consumers have marked as processed. 0: not at all.</summary>
+    public long ProcessedMilliseconds { get; init; }
+
     /// <summary>Properties that a message must have when it is sent.</summary>
     public RequiredProperties Require { get; init; }
 
@@ -128,6 +131,7 @@ public sealed record QueueAttributes
                 FieldTag.SingleActive => attributes with { SingleActive = NumberOf(reader) > 0 },
                 FieldTag.DedupMilliseconds => attributes with { DedupMilliseconds = NumberOf(reader) },
                 FieldTag.DedupByGroup => attributes with { DedupByGroup = NumberOf(reader) > 0 },
+                FieldTag.ProcessedMilliseconds => attributes with { ProcessedMilliseconds = NumberOf(reader) },
                 FieldTag.Lz4FromBytes => attributes with { Lz4FromBytes = NumberOf(reader) },
                 FieldTag.Require => attributes with { Require = Requirement.TryParse(reader.Text, out RequiredProperties wanted, out _) ? wanted : NoRequirement },
                 _ => attributes,
@@ -170,6 +174,7 @@ public sealed record QueueAttributes
         to.Number(FieldTag.DedupMilliseconds, (ulong)DedupMilliseconds);
         to.Number(FieldTag.DedupByGroup, DedupByGroup ? 1u : 0u);
         to.Number(FieldTag.Lz4FromBytes, (ulong)Lz4FromBytes);
+        to.Number(FieldTag.ProcessedMilliseconds, (ulong)ProcessedMilliseconds);
         to.Text(FieldTag.Require, Requirement.NamesOf(Require));
         if (DeadLetterExchange.Length > 0)
         {
@@ -188,6 +193,7 @@ public sealed record QueueAttributes
         return OutOf("lease", LeaseMilliseconds, Limits.MinLeaseMilliseconds, Limits.MaxLeaseMilliseconds)
             ?? OutOf("delay", DelayMilliseconds, 0, Limits.MaxDelayMilliseconds)
             ?? OutOf("the deduplication window", DedupMilliseconds, 0, Limits.MaxDedupMilliseconds)
+            ?? OutOf("the window of what was processed", ProcessedMilliseconds, 0, Limits.MaxProcessedMilliseconds)
             ?? OutOf("ttl", TtlMilliseconds, 0, Limits.MaxDelayMilliseconds)
             ?? OutOf("the back-off's first wait", BackoffFirstMilliseconds, 0, Limits.MaxDelayMilliseconds)
             ?? OutOf("the back-off's longest wait", BackoffMostMilliseconds, 1, Limits.MaxDelayMilliseconds)
@@ -215,6 +221,7 @@ public sealed record QueueAttributes
         Compare(differences, "max-length", MaxLength, other.MaxLength, "");
         Compare(differences, "max-bytes", MaxBytes, other.MaxBytes, "");
         Compare(differences, "max-message-size", MaxMessageSize, other.MaxMessageSize, "");
+        Compare(differences, "the window of what was processed", ProcessedMilliseconds, other.ProcessedMilliseconds, " ms");
         Compare(differences, "the deduplication window", DedupMilliseconds, other.DedupMilliseconds, " ms");
         Compare(differences, "deduplication by group", DedupByGroup, other.DedupByGroup);
         Compare(differences, "priority", Priority, other.Priority);

@@ -240,7 +240,8 @@ public sealed partial class QueueEngine
         long due = queue.Due.TryPeek(out TimedTag first) ? first.AtMicros : long.MaxValue;
         // Ids whose time is over are cleared away some at a time, and never more often than each second.
         long seen = queue.Ledger is { Count: > 0 } ledger ? Math.Max(ledger.Clear(0, 0), IntervalMicros + LedgerStepMicros) : long.MaxValue;
-        due = Math.Min(due, seen);
+        long processed = queue.Processed is { Count: > 0 } marks ? Math.Max(marks.Clear(0, 0), IntervalMicros + LedgerStepMicros) : long.MaxValue;
+        due = Math.Min(due, Math.Min(seen, processed));
         return TryPeekExpiry(queue, out TimedTag oldest) ? Math.Min(due, oldest.AtMicros) : due;
     }
 }

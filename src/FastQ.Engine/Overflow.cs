@@ -33,7 +33,10 @@ public sealed partial class QueueEngine
     }
 
     /// <summary>Is this message within what its queue takes, now?</summary>
-    private static Decision JudgeLimits(Queue queue, in MessageHeader header)
+    /// <param name="queue">Where it is to go.</param>
+    /// <param name="header">Its own.</param>
+    /// <param name="before">What goes there before it, and is not there yet.</param>
+    private static Decision JudgeLimits(Queue queue, in MessageHeader header, in Taking before = default)
     {
         QueueAttributes attributes = queue.Attributes;
         if ((queue.Paused & PausedWays.In) != 0)
@@ -52,12 +55,12 @@ public sealed partial class QueueEngine
             return Decision.Refuse(RefusalCode.TooLarge, (ulong)attributes.MaxBytes, "The queue's max-bytes");
         }
 
-        if (attributes.Overflow != Overflow.Reject || !queue.Exceeds(1, bytes))
+        if (attributes.Overflow != Overflow.Reject || !queue.Exceeds(1 + before.Messages, bytes + before.Bytes))
         {
             return Decision.Taken;
         }
 
-        return attributes.MaxLength != 0 && queue.Ready + queue.Delayed >= attributes.MaxLength
+        return attributes.MaxLength != 0 && queue.Ready + queue.Delayed + before.Messages >= attributes.MaxLength
             ? Decision.Refuse(RefusalCode.LimitReached, (ulong)attributes.MaxLength, "The queue's max-length")
             : Decision.Refuse(RefusalCode.LimitReached, (ulong)attributes.MaxBytes, "The queue's max-bytes");
     }

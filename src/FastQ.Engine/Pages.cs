@@ -35,7 +35,10 @@ internal sealed unsafe class PageAllocator(long budgetBytes) : IDisposable
     public long ReservedBytes => (long)_chunks.Count * ChunkBytes;
 
     /// <summary>May a page be taken within the budget? Recovery and settlements take beyond it (DESIGN-REVIEW R49).</summary>
-    public bool HasRoom => UsedBytes + PageBytes <= budgetBytes;
+    public bool HasRoom => HasRoomFor(0);
+
+    /// <summary>As <see cref="HasRoom"/>, where so many bytes more are to be taken.</summary>
+    public bool HasRoomFor(long bytes) => UsedBytes + PageBytes + bytes <= budgetBytes;
 
     /// <summary>As above, for so many at once.</summary>
     public bool HasRoomFor(int pages) => UsedBytes + (long)pages * PageBytes <= budgetBytes;

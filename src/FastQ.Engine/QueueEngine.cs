@@ -89,13 +89,15 @@ public sealed partial class QueueEngine : IDisposable
         {
             RecordKind.Message or RecordKind.MovedMessage or RecordKind.DeadLetter or RecordKind.MessageTransferred => MessageHeader.SizeBytes,
             RecordKind.Settle or RecordKind.Extend => SettleRecord.SizeBytes,
+            RecordKind.PassedOver => RecordPrefix.SizeBytes,
             RecordKind.Source => SourceRecord.SizeBytes,
             RecordKind.Delivered => DeliveredRecord.SizeBytes,
             RecordKind.LeaseEnded or RecordKind.NumberRefused or RecordKind.QueueDeclared or RecordKind.QueueDeleted or RecordKind.QueuePurged or RecordKind.PurgeSlice
                 or RecordKind.Subscribed or RecordKind.Unsubscribed or RecordKind.ProducerOpened or RecordKind.ProducerForgotten or RecordKind.RefusalFloor
                 or RecordKind.MessageDamaged or RecordKind.SubscriptionResumed or RecordKind.CommandDone or RecordKind.MessagesDue or RecordKind.MessagesExpired or RecordKind.DeathStopped or RecordKind.MessagesDropped or RecordKind.QueueChanged or RecordKind.QueuePaused or RecordKind.MessageDeleted or RecordKind.MessageChanged
                 or RecordKind.SweepStarted or RecordKind.SweepEnded
-                or RecordKind.ExchangeDeclared or RecordKind.ExchangeDeleted or RecordKind.BindingChanged or RecordKind.MessageUnrouted => FactRecord.SizeBytes,
+                or RecordKind.ExchangeDeclared or RecordKind.ExchangeDeleted or RecordKind.BindingChanged or RecordKind.MessageUnrouted
+                or RecordKind.TransactionRefused or RecordKind.MessageProcessed => FactRecord.SizeBytes,
             RecordKind.RoutedMessage => StoredMessage.OffsetOf(1) + MessageHeader.SizeBytes,
             _ => 0,
         };
@@ -120,6 +122,7 @@ public sealed partial class QueueEngine : IDisposable
             RecordKind.Extend => ApplyExtend(MemoryMarshal.Read<SettleRecord>(record)),
             RecordKind.Source => ApplySource(MemoryMarshal.Read<SourceRecord>(record)),
             RecordKind.Delivered => ApplyDelivered(record),
+            RecordKind.PassedOver => ApplyPassedOver(),
             _ => ApplyFact(MemoryMarshal.Read<FactRecord>(record), record[FactRecord.SizeBytes..], block),
         };
         if (!fits && IsLenient)

@@ -10,7 +10,7 @@ namespace FastQ.Engine;
 // The persistent state as bytes, and back. A snapshot is as hostile as any file: every count, link and length is checked, and what can
 // be counted again is counted again.
 //
-//   | version, clocks, next ids | producers | queues: attributes, counts, entries, times of the delayed, expiries, words of the dying, traits, sweep, deduplication ids, unique keys | subscriptions: open deliveries | slots | exchanges, with what they discarded | bindings | end mark |
+//   | version, clocks, next ids | producers | queues: attributes, counts, entries, times of the delayed, expiries, words of the dying, traits, sweep, deduplication ids, unique keys, what was processed | subscriptions: open deliveries | slots | exchanges, with what they discarded | bindings | end mark |
 
 public sealed partial class QueueEngine
 {
@@ -105,7 +105,7 @@ public sealed partial class QueueEngine
         to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"time {IntervalMicros} {WallMicros} next {_nextQueue} {_nextSubscription} {_nextProducer} {_nextToken}"));
         foreach (Producer p in _producers.Values.OrderBy(p => p.Id))
         {
-            to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"producer {p.Id} last {p.Last} epoch {p.Epoch} instance {p.InstanceLow:x} {p.InstanceHigh:x} seen {p.LastSeenMicros} subscriptions {p.Subscriptions} floor {p.RefusalFloor} refused {string.Join(',', p.Refusals.Select(r => $"{r.Number}:{r.Code}"))}"));
+            to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"producer {p.Id} last {p.Last} epoch {p.Epoch} instance {p.InstanceLow:x} {p.InstanceHigh:x} seen {p.LastSeenMicros} subscriptions {p.Subscriptions} floor {p.RefusalFloor} refused {string.Join(',', p.Refusals.Select(r => $"{r.Number}:{r.Code}:{r.Count}:{r.Operation}"))}"));
         }
 
         foreach (Queue q in _queues.Values.OrderBy(q => q.Id))
@@ -120,6 +120,11 @@ public sealed partial class QueueEngine
             foreach ((UInt128 key, ulong tag, long until) in (q.Ledger?.Rows(IntervalMicros) ?? []).Order())
             {
                 to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"  id {key:x} of {tag} until {until}"));
+            }
+
+            foreach ((UInt128 key, long until, byte[] result) in q.Processed?.Rows(IntervalMicros) ?? [])
+            {
+                to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"  processed {key:x} until {until} result {Convert.ToHexString(result)}"));
             }
         }
 
@@ -159,6 +164,7 @@ public sealed partial class QueueEngine
         {
             Number(to, refusal.Number);
             Number(to, (ulong)refusal.Code);
+            Number(to, refusal.Count | ((ulong)refusal.Operation << 32));
         }
     }
 
@@ -198,6 +204,7 @@ public sealed partial class QueueEngine
         SaveTraits(to, queue);
         SaveSweep(to, queue);
         SaveKeys(to, queue);
+        SaveProcessed(to, queue);
     }
 
     /// <summary>| length | fields |</summary>
@@ -381,8 +388,9 @@ public sealed partial class QueueEngine
 
             for (ulong r = 0; r < refusals && !loader.HasFailed; r++)
             {
-                KeptRefusal refusal = new(loader.Number(), (RefusalCode)loader.Number());
-                if (refusal.Number <= producer.RefusalFloor || refusal.Number > producer.Last)
+                (ulong number, ulong code, ulong which) = (loader.Number(), loader.Number(), loader.Number());
+                KeptRefusal refusal = new(number, (RefusalCode)code, (uint)which, (uint)(which >> 32));
+                if (number <= producer.RefusalFloor || number > producer.Last || refusal.Count == 0 || refusal.Count > producer.Last - number + 1)
                 {
                     return false;
                 }
@@ -489,7 +497,7 @@ public sealed partial class QueueEngine
 
         // A deletion frees entries in their order: one that it has passed over would never be freed, nor its slot.
         queue.Index.SetNextTag(nextTag);
-        return !loader.HasFailed && !(queue.IsDeleted && queue.Index.Next(0, queue.PurgeNext) < queue.PurgeNext) && LoadTimes(loader, queue) && LoadExpiries(loader, queue) && LoadWords(loader, queue) && LoadTraits(loader, queue) && LoadSweep(loader, queue) && LoadKeys(loader, queue);
+        return !loader.HasFailed && !(queue.IsDeleted && queue.Index.Next(0, queue.PurgeNext) < queue.PurgeNext) && LoadTimes(loader, queue) && LoadExpiries(loader, queue) && LoadWords(loader, queue) && LoadTraits(loader, queue) && LoadSweep(loader, queue) && LoadKeys(loader, queue) && LoadProcessed(loader, queue);
     }
 
     /// <summary>Is it a state that there is, and of what is dying a reason that there is?</summary>

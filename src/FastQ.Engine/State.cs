@@ -34,6 +34,9 @@ internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, Pa
     /// <summary>Deduplication ids; null: none ever came.</summary>
     public Ledger? Ledger { get; private set; }
 
+    /// <summary>Keys that consumers have marked as processed; null: none ever was.</summary>
+    public ProcessedKeys? Processed { get; private set; }
+
     /// <summary>Messages of which it holds one a key; null: none ever came.</summary>
     public UniqueKeys? Unique { get; private set; }
 
@@ -161,6 +164,8 @@ internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, Pa
 
     public Ledger MakeLedger() => Ledger ??= new Ledger(pages);
 
+    public ProcessedKeys MakeProcessed() => Processed ??= new ProcessedKeys(pages);
+
     public UniqueKeys MakeUnique()
     {
         KeepsMore = true;
@@ -241,6 +246,7 @@ internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, Pa
         Expiry.Dispose();
         Order?.Dispose();
         Ledger?.Dispose();
+        Processed?.Dispose();
         Unique?.Dispose();
         Returned.Dispose();
         Lasts.Dispose();
@@ -323,6 +329,9 @@ internal sealed class Subscription(uint id, Queue queue, ulong producer, long le
     /// <summary>Numbers whose lease ended and whose client has not said a word of them since.</summary>
     public HashSet<ulong> Lost { get; } = [];
 
+    /// <summary>Why a delivery is not open. Of one that was lost, this is the word of its client.</summary>
+    public RefusalCode WhyLate(ulong delivery) => Lost.Remove(delivery) || delivery < RecoveredBelow ? RefusalCode.LeaseLost : RefusalCode.AlreadySettled;
+
     /// <summary>What it holds, if anything, is a message at its last delivery: nothing comes beside it.</summary>
     public bool HoldsLast { get; set; }
 
@@ -331,8 +340,8 @@ internal sealed class Subscription(uint id, Queue queue, ulong producer, long le
     public void Dispose() => Window.Dispose();
 }
 
-/// <summary>A refused submission that its producer has not acknowledged.</summary>
-public readonly record struct KeptRefusal(ulong Number, RefusalCode Code);
+/// <summary>A refused submission that its producer has not acknowledged; or a refused transaction, which has so many numbers, for one of its records (from 1 on).</summary>
+public readonly record struct KeptRefusal(ulong Number, RefusalCode Code, uint Count = 1, uint Operation = 0);
 
 /// <summary>A source of submissions.</summary>
 internal sealed class Producer(ulong id)

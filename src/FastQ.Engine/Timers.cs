@@ -92,6 +92,7 @@ public sealed partial class QueueEngine
 
             queue.LookAtMicros = long.MaxValue;
             queue.Ledger?.Clear(IntervalMicros, (int)SliceTags);
+            queue.Processed?.Clear(IntervalMicros, (int)SliceTags);
             bool expires = TryPeekExpiry(queue, out TimedTag oldest) && oldest.AtMicros <= IntervalMicros;
             if (expires || (queue.Due.TryPeek(out TimedTag first) && first.AtMicros <= IntervalMicros))
             {

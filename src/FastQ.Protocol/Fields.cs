@@ -134,6 +134,10 @@ public enum FieldTag : ushort
     DeadLetterExchange = 110,
     Temporary = 111,
     ExchangeId = 112,
+    ProcessedMilliseconds = 113,
+    ProcessedKey = 114,
+    ProcessedResult = 115,
+    Late = 116,
 }
 
 /// <summary>Writes fields into room that the caller owns. Never writes beyond it: <see cref="Overflowed"/> tells.</summary>

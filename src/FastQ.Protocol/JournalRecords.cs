@@ -68,19 +68,22 @@ public struct FactRecord
     /// <summary>Of MessageDeleted, in <see cref="Small"/>: a sweep did it.</summary>
     public const ushort Swept = 1;
 
+    /// <summary>Of MessageProcessed, in <see cref="Small"/>: the key was not marked before.</summary>
+    public const ushort Marked = 1;
+
     /// <summary>Of MessageChanged: this stays as it is.</summary>
     public const ulong Unchanged = ulong.MaxValue;
 
-    /// <summary>NumberRefused: the <see cref="RefusalCode"/>. LeaseEnded: 0, or <see cref="Uncounted"/>. QueuePaused: the <see cref="PausedWays"/> from now on. MessageDeleted: 0, or <see cref="Swept"/>. SweepStarted: the <see cref="SweepAction"/>. SweepEnded: the <see cref="SweepState"/>.</summary>
+    /// <summary>NumberRefused, TransactionRefused: the <see cref="RefusalCode"/>. LeaseEnded: 0, or <see cref="Uncounted"/>. QueuePaused: the <see cref="PausedWays"/> from now on. MessageDeleted: 0, or <see cref="Swept"/>. MessageProcessed: 0, or <see cref="Marked"/>. SweepStarted: the <see cref="SweepAction"/>. SweepEnded: the <see cref="SweepState"/>.</summary>
     [FieldOffset(6)] public ushort Small;
 
-    /// <summary>Queue or subscription.</summary>
+    /// <summary>Queue or subscription. TransactionRefused: which of its records, from 1 on.</summary>
     [FieldOffset(8)] public uint Subject;
 
-    /// <summary>LeaseEnded, MessagesDropped: how many. PurgeSlice: how many entries. MessagesDue, MessagesExpired: how many at most. Subscribed: the queue. SweepStarted: most messages a second, 0: no bound.</summary>
+    /// <summary>LeaseEnded, MessagesDropped, TransactionRefused: how many. PurgeSlice: how many entries. MessagesDue, MessagesExpired: how many at most. Subscribed: the queue. SweepStarted: most messages a second, 0: no bound.</summary>
     [FieldOffset(12)] public uint Count;
 
-    /// <summary>QueueDeclared: the producer that it goes with; 0: none. LeaseEnded: first delivery. Unsubscribed, SubscriptionResumed: deliveries from here on were not taken. QueuePurged, PurgeSlice: first tag not purged. ProducerOpened, ProducerForgotten, Subscribed, RefusalFloor: the producer. MessageDamaged, DeathStopped: the tag. MessagesDropped, SweepStarted: the first tag. MessageDeleted, MessageChanged: the tag. SweepEnded: how many could not go. MessagesDue, MessagesExpired: the interval time up to which they are due.</summary>
+    /// <summary>QueueDeclared: the producer that it goes with; 0: none. LeaseEnded: first delivery. NumberRefused, TransactionRefused: first number. Unsubscribed, SubscriptionResumed: deliveries from here on were not taken. QueuePurged, PurgeSlice: first tag not purged. ProducerOpened, ProducerForgotten, Subscribed, RefusalFloor: the producer. MessageDamaged, DeathStopped: the tag. MessagesDropped, SweepStarted: the first tag. MessageDeleted, MessageChanged: the tag. SweepEnded: how many could not go. MessagesDue, MessagesExpired: the interval time up to which they are due.</summary>
     [FieldOffset(16)] public ulong First;
 
     /// <summary>ProducerOpened: first half of the client's instance. Subscribed: lease in milliseconds. RefusalFloor: number up to which refusals were taken. MessageChanged: interval time at which it is due. SweepStarted: the first tag that it does not look at.</summary>

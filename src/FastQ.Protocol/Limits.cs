@@ -47,6 +47,18 @@ public static class Limits
     /// <summary>The longest: thirty days.</summary>
     public const long MaxDedupMilliseconds = 30L * 24 * 3600 * 1000;
 
+    /// <summary>Most records in one transaction: bounds the work of a turn.</summary>
+    public const int MaxTransactionOperations = 64 * 1024;
+
+    /// <summary>Records of one transaction together, in bytes: as a message of the largest size, so that it fits in a ring and in a block.</summary>
+    public const int MaxTransactionBytes = MaxMessageBytes;
+
+    /// <summary>What a consumer may leave as the result of something that it has processed, in bytes.</summary>
+    public const int MaxResultBytes = 512;
+
+    /// <summary>The longest time for which a queue remembers what was processed: thirty days.</summary>
+    public const long MaxProcessedMilliseconds = 30L * 24 * 3600 * 1000;
+
     /// <summary>Deaths that a message's story tells of one by one, the latest ones.</summary>
     public const int MaxDeaths = 8;
 

@@ -22,6 +22,9 @@ public enum RecordKind : byte
     Extend = 3,
     Command = 4,
 
+    /// <summary>Messages and settlements that take effect together, or not at all.</summary>
+    Transaction = 5,
+
     // Control submissions: no number, no confirm, never journaled as they are.
     Credit = 32,
     Done = 33,
@@ -80,6 +83,15 @@ public enum RecordKind : byte
     ExchangeDeleted = 160,
     BindingChanged = 161,
     MessageUnrouted = 162,
+
+    /// <summary>A message of a transaction that its queue had already: only its number counts.</summary>
+    PassedOver = 163,
+
+    /// <summary>A transaction was refused: all its numbers.</summary>
+    TransactionRefused = 164,
+
+    /// <summary>A consumer has marked a key as processed, and accepted a delivery with it.</summary>
+    MessageProcessed = 165,
 }
 
 /// <summary>What kinds have in common.</summary>
@@ -89,7 +101,7 @@ public static class RecordKinds
     public static bool IsStoredMessage(this RecordKind kind) => kind is RecordKind.Message or RecordKind.MovedMessage or RecordKind.DeadLetter or RecordKind.MessageTransferred or RecordKind.SharedMessage;
 
     /// <summary>May it stand in a block?</summary>
-    public static bool IsJournaled(this RecordKind kind) => kind is RecordKind.Message or RecordKind.Settle or RecordKind.Extend or (>= RecordKind.Source and <= RecordKind.SweepEnded) or (>= RecordKind.RoutedMessage and <= RecordKind.MessageUnrouted);
+    public static bool IsJournaled(this RecordKind kind) => kind is RecordKind.Message or RecordKind.Settle or RecordKind.Extend or (>= RecordKind.Source and <= RecordKind.SweepEnded) or (>= RecordKind.RoutedMessage and <= RecordKind.MessageUnrouted) or RecordKind.PassedOver or RecordKind.TransactionRefused or RecordKind.MessageProcessed;
 }
 
 /// <summary>The first 8 bytes of every record.</summary>
@@ -245,6 +257,12 @@ public enum CommandKind : ushort
 
     /// <summary>Ends that.</summary>
     Unbind = 25,
+
+    /// <summary>Accepts a delivery and marks a key as processed.</summary>
+    AcceptProcessed = 26,
+
+    /// <summary>Asks whether a key is marked as processed.</summary>
+    FindProcessed = 27,
 }
 
 /// <summary>What a sweep does with the messages that match.</summary>
@@ -435,7 +453,7 @@ public struct NoticeRecord
     /// <summary>The submission's number.</summary>
     [FieldOffset(8)] public ulong Number;
 
-    /// <summary>Subscription, slot or ring.</summary>
+    /// <summary>Subscription, slot or ring. Refused, of a transaction: which of its records, from 1 on; else 0.</summary>
     [FieldOffset(16)] public uint Subject;
 
     /// <summary>LateSettle: how many deliveries. Refused: how many submissions from <see cref="Number"/> on.</summary>

@@ -32,6 +32,7 @@ internal sealed record BenchScenario(string Name, long Count, string Says)
         new("fair", 1_000_000, "100 tenants, half of all messages are the first one's; publish all, drain in turns") { Queue = new QueueOptions { Fair = true }, IsBacklog = true, Kinds = Tenants, HalfAreOfFirstKind = true, WriteKind = (ref writer, kind) => Key(ref writer, PropertyTag.Tenant, kind) },
         new("dedup", 1_000_000, "each has a deduplication id, each tenth is sent twice and has to come once") { Queue = new QueueOptions(), RepeatsEach = 10, HasIds = true },
         new("fan-out", 200_000, "to an exchange, from there to 10 queues with a consumer each; journal bytes a message show that it is stored once") { Queue = new QueueOptions(), Copies = 10 },
+        new("transactions", 1_000_000, "transactions of 10 messages each") { Queue = new QueueOptions(), TransactionOf = 10 },
     ];
 
     public delegate void WriteProperties(ref PropertyWriter writer, int kind);
@@ -74,6 +75,9 @@ internal sealed record BenchScenario(string Name, long Count, string Says)
 
     /// <summary>The first of so many messages is sent again behind the last of them. 0: none is.</summary>
     public int RepeatsEach { get; init; }
+
+    /// <summary>So many messages are published in one transaction. 0: each by itself.</summary>
+    public int TransactionOf { get; init; }
 
     /// <summary>From publish to delivery says something: it is not how long a backlog lay.</summary>
     public bool HasLatency => !IsBacklog || RestartsBroker;

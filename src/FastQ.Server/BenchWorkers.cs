@@ -22,7 +22,7 @@ internal static class BenchWorkers
 
     /// <summary>What is allocated before this message is the pools' filling, not a price of messages.</summary>
     private const long WarmMessages = 100_000;
-    private const int TimedEach = 64;
+    private const uint TimedEach = 64;
 
     /// <summary>A delay is counted by the broker's own clock, and looked at by the wall clock, which is slewed: by at most 1 ms in 2 s.</summary>
     private static readonly TimeSpan s_slew = TimeSpan.FromMilliseconds(5);
@@ -124,11 +124,17 @@ internal static class BenchWorkers
         TimeSpan cpu = Process.GetCurrentProcess().TotalProcessorTime;
         long allocated = GC.GetAllocatedBytesForCurrentThread();
         long start = Clock.MonotonicNanoseconds();
-        for (long i = 0; i < count; i++)
+        for (long i = 0; i < count; i += Math.Max(1, scenario.TransactionOf))
         {
             if (i == WarmMessages)
             {
                 allocated = GC.GetAllocatedBytesForCurrentThread();
+            }
+
+            if (scenario.TransactionOf > 0)
+            {
+                SendTransaction(session, to, filling.AsSpan(0, size), level, id, i, Math.Min(scenario.TransactionOf, count - i));
+                continue;
             }
 
             Send(scenario, kinds, session, to, filling.AsSpan(0, size), level, id, i);
@@ -168,19 +174,35 @@ internal static class BenchWorkers
         }
 
         Session.Reservation reservation = session.Reserve(to, filling.Length, properties);
-        Span<byte> body = reservation.Body;
-        filling.CopyTo(body);
-        if (filling.Length >= 8)
+        filling.CopyTo(reservation.Body);
+        Mark(reservation.Body, mark);
+        reservation.Commit(level);
+    }
+
+    private static void SendTransaction(Session session, in QueueHandle to, Span<byte> body, ConfirmLevel level, int producer, long first, long count)
+    {
+        using SessionTransaction transaction = session.BeginTransaction();
+        for (long sequence = first; sequence < first + count; sequence++)
+        {
+            Mark(body, ((ulong)producer << 48) | (ulong)sequence);
+            transaction.Publish(to, body);
+        }
+
+        _ = transaction.Send(level);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Mark(Span<byte> body, ulong mark)
+    {
+        if (body.Length >= 8)
         {
             BinaryPrimitives.WriteUInt64LittleEndian(body, mark);
         }
 
-        if (filling.Length >= MarkBytes)
+        if (body.Length >= MarkBytes)
         {
-            BinaryPrimitives.WriteInt64LittleEndian(body[8..], sequence % TimedEach == 0 ? Clock.MonotonicNanoseconds() : 0);
+            BinaryPrimitives.WriteInt64LittleEndian(body[8..], mark % TimedEach == 0 ? Clock.MonotonicNanoseconds() : 0); // The producer's bits are none of these.
         }
-
-        reservation.Commit(level);
     }
 
     private static int Consume(BenchScenario scenario, string socket, string queue, int size)

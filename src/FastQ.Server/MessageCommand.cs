@@ -7,7 +7,7 @@ namespace FastQ.Server;
 /// <summary>fastq message: delete, move or change single messages, by id, by place or by filter.</summary>
 internal static class MessageCommand
 {
-    public static Command Create() => new("message", "Delete, move or change single messages that are with nobody.") { Delete(), Move(), Change() };
+    public static Command Create() => new("message", "Delete, move or change single messages that are with nobody.") { Delete(), Move(), Change(), Processed() };
 
     private static Command Delete()
     {
@@ -59,6 +59,35 @@ internal static class MessageCommand
             session.ChangeMessage(queue, tag, (byte?)parsed.GetValue(priority), parsed.GetValue(delay));
             session.Flush();
             return 0;
+        });
+        return command;
+    }
+
+    private static Command Processed()
+    {
+        (Argument<string> name, Option<string> socket, Option<TimeSpan> patience, Option<bool> json) = (Shared.Queue(), Shared.Socket(), Shared.Patience(), Shared.Json());
+        Argument<string> key = new("key") { Description = "Its deduplication id, else its id, else its place; or the key that the consumer chose." };
+        Command command = new("processed", "Say whether a consumer has marked a message as processed, and print its result; ends with 1 if none has.\n\nExample:\n  fastq message processed work order-17") { name, key, socket, patience, json };
+        command.SetAction(parsed =>
+        {
+            using Session session = Shared.Connect(parsed.GetRequiredValue(socket), parsed.GetValue(patience), "fastq message");
+            ReadOnlyMemory<byte>? result = session.FindProcessed(parsed.GetRequiredValue(name), parsed.GetRequiredValue(key));
+            if (parsed.GetValue(json))
+            {
+                Shared.PrintJson(writer =>
+                {
+                    writer.WriteStartObject();
+                    writer.WriteBoolean("processed", result is not null);
+                    writer.WriteBase64String("result", result.GetValueOrDefault().Span);
+                    writer.WriteEndObject();
+                });
+            }
+            else
+            {
+                Console.WriteLine(result is ReadOnlyMemory<byte> bytes ? $"processed {System.Text.Encoding.UTF8.GetString(bytes.Span)}".TrimEnd() : "not processed");
+            }
+
+            return result is null ? 1 : 0;
         });
         return command;
     }

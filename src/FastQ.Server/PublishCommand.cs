@@ -38,10 +38,11 @@ internal static class PublishCommand
         Option<string?> dedup = new("--dedup-id") { Description = "A second message with this id is not taken within the queue's window (queue create --dedup-window), and counts as published.", HelpName = "ID" };
         Option<string?> unique = new("--unique") { Description = "While a message with this key is in the queue, or with a consumer, another one is not taken, and counts as published.", HelpName = "KEY" };
         Option<DateTimeOffset?> at = new("--at") { Description = "Nobody gets it before this moment, as 2030-01-31T08:00:00Z; without a zone it is local time.", HelpName = "TIME", CustomParser = ParseMoment };
+        Option<bool> transaction = new("--transaction") { Description = "All of it in one transaction: every message is taken, or none; at most 65,536 of together 16 MiB." };
         (Option<string> socket, Option<TimeSpan> patience, Option<bool> json) = (Shared.Socket(), Shared.Patience(), Shared.Json());
-        Command command = new("publish", "Publish messages and wait until all are confirmed; rides out restarts of the broker.\n\nExamples:\n  fastq publish work --body hello\n  fastq publish work --file lines.txt --confirm written\n  fastq publish work --body hello --type greeting --header colour=blue --header count:int=7\n  tail -f app.log | fastq publish logs -\n  fastq publish --exchange events --key order.created --body hello")
+        Command command = new("publish", "Publish messages and wait until all are confirmed; rides out restarts of the broker.\n\nExamples:\n  fastq publish work --body hello\n  fastq publish work --file lines.txt --confirm written\n  fastq publish work --body hello --type greeting --header colour=blue --header count:int=7\n  fastq publish work --file lines.txt --transaction\n  tail -f app.log | fastq publish logs -\n  fastq publish --exchange events --key order.created --body hello")
         {
-            queue, input, body, file, count, confirm, header, id, type, correlation, replyTo, contentType, key, exchange, mandatory, optional, schema, priority, group, tenant, dedup, unique, delay, life, at, socket, patience, json,
+            queue, input, body, file, count, confirm, header, id, type, correlation, replyTo, contentType, key, exchange, mandatory, optional, schema, priority, group, tenant, dedup, unique, delay, life, at, transaction, socket, patience, json,
         };
         command.Validators.Add(result =>
         {
@@ -95,6 +96,7 @@ internal static class PublishCommand
             using Session session = Shared.Connect(parsed.GetRequiredValue(socket), parsed.GetValue(patience), "fastq publish");
             ConfirmLevel level = LevelOf(parsed.GetRequiredValue(confirm));
             Publishing publishing = new(session, SenderTo(session, parsed.GetValue(queue), parsed.GetValue(exchange), level, properties, !parsed.GetValue(optional)), level);
+            publishing.IsTransaction = parsed.GetValue(transaction);
             return publishing.Run(parsed.GetValue(body), parsed.GetValue(file), parsed.GetValue(count), parsed.GetValue(json));
         });
         return command;
@@ -149,11 +151,17 @@ internal static class PublishCommand
     private sealed class Publishing(Session session, Sender send, ConfirmLevel level)
     {
         private readonly ProgressBar _progress = new("publishing", 0);
+        private SessionTransaction? _transaction;
         private long _sent;
+
+        /// <summary>All is taken, or none.</summary>
+        public bool IsTransaction { get; set; }
 
         public int Run(string? body, string? file, long count, bool json)
         {
             long start = Environment.TickCount64;
+            using SessionTransaction? transaction = IsTransaction ? session.BeginTransaction(Timeout.InfiniteTimeSpan) : null; // A slow input is nobody's fault.
+            _transaction = transaction;
             for (long round = 0; round < count && !_isStopped; round++)
             {
                 if (body is not null)
@@ -174,6 +182,7 @@ internal static class PublishCommand
             FastQException? refusal = null;
             try
             {
+                _transaction?.Commit(level);
                 session.Flush(level);
             }
             catch (FastQException first) when (first.Number != 0)
@@ -183,7 +192,7 @@ internal static class PublishCommand
 
             _progress.Clear();
             long refused = session.Refusals.Count + (refusal is null ? 0 : 1);
-            refused = Math.Max(refused, _refused);
+            refused = _transaction is null ? Math.Max(refused, _refused) : refusal is null ? 0 : _sent;
             double seconds = (Environment.TickCount64 - start) / 1000.0;
             if (json)
             {
@@ -230,7 +239,15 @@ internal static class PublishCommand
                 session.Refused = OnRefused;
             }
 
-            send(body);
+            sendif (_transaction is null)
+            {
+                session.Publish(body);
+            }
+            else
+            {
+                _transaction.Publish(queue, body, properties);
+            }
+
             _sent++;
             if (_sent % 256 == 0)
             {

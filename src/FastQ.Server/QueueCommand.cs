@@ -77,6 +77,7 @@ internal static class QueueCommand
         private readonly Option<bool?> _fifo = Switch("--fifo", "Messages of one group (publish --group) go one after the other, each when the one before is settled (off).");
         private readonly Option<bool?> _fair = Switch("--fair", "Tenants (publish --tenant) take turns (off).");
         private readonly Option<string?> _weights = new("--fair-weights") { Description = "How many messages a tenant gets in a round, where that is not one; '': one each.", HelpName = "T=N,...", CustomParser = ParseWeights };
+        private readonly Option<TimeSpan?> _processed = Shared.OptionalDuration("--processed-window", "So long it is remembered what consumers have marked as processed, up to 30d; 0s: not at all (0s).");
         private readonly Option<TimeSpan?> _dedup = Shared.OptionalDuration("--dedup-window", "So long a deduplication id (publish --dedup-id) is remembered, up to 30d; 0s: not at all (5m).");
         private readonly Option<bool?> _byGroup = Switch("--dedup-by-group", "Ids are compared within a group, not within the queue (off).");
         private readonly Option<bool?> _single = Switch("--single-active", "One consumer at a time gets messages; the next follows when it ends (off).");
@@ -84,7 +85,7 @@ internal static class QueueCommand
         public Attributes(Command command)
         {
             _overflow.AcceptOnlyFromAmong("reject", "drop-head", "dead-letter");
-            foreach (Option option in (Option[])[_lease, _delay, _life, _deliveries, _backoff, _dead, _deadExchange, _length, _bytes, _overflow, _size, _require, _lz4, _priority, _share, _fifo, _fair, _weights, _dedup, _byGroup, _single])
+            foreach (Option option in (Option[])[_lease, _delay, _life, _deliveries, _backoff, _dead, _deadExchange, _length, _bytes, _overflow, _size, _require, _lz4, _priority, _share, _fifo, _fair, _weights, _dedup, _byGroup, _single, _processed])
             {
                 command.Options.Add(option);
             }
@@ -111,6 +112,7 @@ internal static class QueueCommand
             SingleActive = parsed.GetValue(_single),
             DedupWindow = parsed.GetValue(_dedup),
             DedupByGroup = parsed.GetValue(_byGroup),
+            ProcessedWindow = parsed.GetValue(_processed),
             Require = parsed.GetValue(_require),
             Lz4FromBytes = parsed.GetValue(_lz4),
         };
@@ -349,6 +351,7 @@ internal static class QueueCommand
         table.AddRow("order", OrderOf(queue));
         table.AddRow("consumers served", queue.SingleActive ? "one at a time" : "all");
         table.AddRow("deduplication", queue.DedupWindow == TimeSpan.Zero ? "none" : $"{Seconds(queue.DedupWindow)}{(queue.DedupByGroup ? ", by group" : "")}");
+        table.AddRow("remembers what was processed", queue.ProcessedWindow == TimeSpan.Zero ? "no" : Seconds(queue.ProcessedWindow));
         table.AddRow("requires", queue.Require == RequiredProperties.None ? "nothing" : Requirement.NamesOf(queue.Require).Replace(',', '\n'));
         table.AddRow("compressed with lz4", queue.Lz4FromBytes == 0 ? "nothing" : $"from {Number(queue.Lz4FromBytes)} B");
         table.AddRow("published", Number((long)queue.Published));
@@ -429,6 +432,7 @@ internal static class QueueCommand
         writer.WriteBoolean("fair", queue.Fair);
         writer.WriteString("fairWeights", queue.FairWeights);
         writer.WriteBoolean("singleActive", queue.SingleActive);
+        writer.WriteNumber("processedWindowSeconds", queue.ProcessedWindow.TotalSeconds);
         writer.WriteNumber("dedupWindowSeconds", queue.DedupWindow.TotalSeconds);
         writer.WriteBoolean("dedupByGroup", queue.DedupByGroup);
         writer.WriteNumber("lz4FromBytes", queue.Lz4FromBytes);

@@ -626,6 +626,7 @@ public class CommandLineTests
     [InlineData("fair", "20000", "publishMessagesPerSecond")]
     [InlineData("dedup", "20000", "duplicates")]
     [InlineData("fan-out", "5000", "journalBytesPerMessage")]
+    [InlineData("transactions", "20003", "publishMessagesPerSecond")]
     public void A_benchmark_of_a_kind_of_queue_checks_what_that_queue_promises(string scenario, string count, string figure)
     {
         Ran ran = Fastq.Run(null, "bench", "--scenario", scenario, "--count", count, "--json");
@@ -644,7 +645,7 @@ public class CommandLineTests
         Ran ran = broker.Run("bench", "--scenario", "all", "--count", "5000", "--producers", "2", "--consumers", "2", "--json");
         Assert.True(ran.ExitCode == 0, ran.Error);
         string[] lines = ran.Output.Split('\n', StringSplitOptions.RemoveEmptyEntries);
-        Assert.Equal(["work-queue", "fifo", "priority", "delayed", "dead-letter", "fair", "dedup", "fan-out"], lines.Select(line => JsonDocument.Parse(line).RootElement.GetProperty("scenario").GetString()));
+        Assert.Equal(["work-queue", "fifo", "priority", "delayed", "dead-letter", "fair", "dedup", "fan-out", "transactions"], lines.Select(line => JsonDocument.Parse(line).RootElement.GetProperty("scenario").GetString()));
         Assert.Equal(0, JsonDocument.Parse(broker.Run("stats", "--json").Output).RootElement.GetProperty("queues").GetInt32());
     }
 
@@ -722,5 +723,45 @@ public class CommandLineTests
         Assert.Equal(1, broker.Run("exchange", "show", "events").ExitCode);
         broker.Kill();
         Assert.Equal(0, Fastq.Run(null, "journal", "verify", broker.Data).ExitCode);
+    }
+
+    [Fact]
+    public void All_lines_of_a_transaction_are_published_or_none_is_and_the_line_that_was_refused_is_named()
+    {
+        using TestBroker broker = new();
+        Assert.Equal(0, broker.Run("queue", "create", "work", "--max-length", "5").ExitCode);
+        Ran whole = Fastq.Run("a\nb\nc\n", "publish", "work", "-", "--transaction", "--json", "--socket", broker.Socket);
+        Assert.Equal((0, 3, 3), (whole.ExitCode, whole.Json.GetProperty("sent").GetInt32(), whole.Json.GetProperty("confirmed").GetInt32()));
+        broker.Kill();
+        broker.Start();
+        Ran none = Fastq.Run("d\ne\nf\n", "publish", "work", "-", "--transaction", "--socket", broker.Socket);
+        Assert.Equal(1, none.ExitCode);
+        Assert.Contains("limit-reached", none.Error, StringComparison.Ordinal);
+        Assert.Contains("Operation 3 of the transaction: nothing of it has happened. The queue's max-length", none.Error, StringComparison.Ordinal);
+        Assert.Contains("3 sent, 0 confirmed", none.Error, StringComparison.Ordinal);
+        Assert.Equal(0, Fastq.Run("g\nh\n", "publish", "work", "-", "--transaction", "--socket", broker.Socket).ExitCode);
+        Assert.Equal(5, broker.Run("queue", "show", "work", "--json").Json.GetProperty("ready").GetInt32());
+    }
+
+    [Fact]
+    public async Task What_was_processed_is_remembered_with_its_result_over_a_kill()
+    {
+        using TestBroker broker = new();
+        Assert.Equal(0, broker.Run("queue", "create", "work", "--processed-window", "7d").ExitCode);
+        Assert.Equal(7 * 24 * 3600, broker.Queue("work").GetProperty("processedWindowSeconds").GetInt32());
+        Assert.Equal(0, broker.Run("publish", "work", "--body", "hello", "--id", "order-17").ExitCode);
+        Assert.Equal((1, "not processed\n"), (broker.Run("message", "processed", "work", "order-17").ExitCode, broker.Run("message", "processed", "work", "order-17").Output));
+        await using (Connection connection = await Connection.ConnectAsync(new SessionOptions { Path = broker.Socket }, cancellation: TestContext.Current.CancellationToken))
+        await using (Subscriber subscriber = await connection.SubscribeAsync("work", cancellation: TestContext.Current.CancellationToken))
+        {
+            Message message = (await subscriber.ReceiveAsync(TimeSpan.FromSeconds(20), TestContext.Current.CancellationToken))!;
+            await message.AcceptProcessedAsync("paid"u8.ToArray(), cancellation: TestContext.Current.CancellationToken);
+            broker.Kill();
+        }
+
+        broker.Start();
+        Ran found = broker.Run("message", "processed", "work", "order-17");
+        Assert.Equal((0, "processed paid\n"), (found.ExitCode, found.Output));
+        Assert.Equal(0, broker.Queue("work").GetProperty("messages").GetInt32());
     }
 }

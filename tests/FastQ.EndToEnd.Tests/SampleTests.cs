@@ -85,6 +85,31 @@ public sealed class SampleTests : IDisposable
             said);
     }
 
+    [Fact]
+    public void The_pipeline_makes_one_invoice_of_each_order_though_a_worker_dies_before_its_commit()
+    {
+        string[] said = Run("ExactlyOncePipeline");
+        Assert.Equal(
+            [
+                "a worker that dies before its second commit: order 1 is priced",
+                "a worker that dies before its second commit: order 2 is priced, and nobody will ever know",
+                "the next worker: order 2 is priced",
+                "the next worker: order 3 is priced",
+                "the next worker: order 4 is priced",
+                "samples.invoices: order 1 costs 10, order 2 costs 20, order 3 costs 30, order 4 costs 40",
+                "samples.journal: priced 1, priced 2, priced 3, priced 4",
+                "orders left: 0",
+            ],
+            said);
+    }
+
+    [Fact]
+    public void The_idempotent_consumer_pays_once_what_was_sent_twice()
+    {
+        string[] said = Run("IdempotentConsumer");
+        Assert.Equal(["payment 1 is paid", "payment 2 is paid", "payment 3 is paid", "5 messages, 1 of them were paid before", "payment 2: receipt 2"], said);
+    }
+
     private string[] Run(string sample)
     {
         Ran ran = Fastq.RunSample(sample, _broker.Socket);

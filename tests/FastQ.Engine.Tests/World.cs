@@ -650,6 +650,71 @@ internal sealed partial class World : IDisposable
         return decision;
     }
 
+    /// <summary>Sends records as one transaction under the producer's next numbers; each is a message or a settlement whose number is set here. A refusal is journaled as the broker does.</summary>
+    /// <returns>What was decided, and which of them was refused, from 1 on.</returns>
+    public (Decision Decision, uint Operation) Transact(ulong producer, IReadOnlyList<byte[]> records, ulong first = 0)
+    {
+        Begin(producer);
+        first = first == 0 ? Engine.ViewProducer(producer).LastNumber + 1 : first;
+        byte[] all = new byte[records.Sum(record => Limits.Align(record.Length))];
+        for (int i = 0, at = 0; i < records.Count; at += Limits.Align(records[i++].Length))
+        {
+            MemoryMarshal.Write(records[i].AsSpan(8), first + (ulong)i);
+            records[i].CopyTo(all, at);
+        }
+
+        Assert.Equal("", TransactionReader.Fault(all, first, (uint)records.Count));
+        Place place = NextPlace(all.Length);
+        Decision decision = Engine.Transact(all, place, Block, out uint operation);
+        TransactionReader reader = new(all);
+        while (decision.IsTaken && IsLogging && reader.Next())
+        {
+            Log.Add(new Logged(reader.Record.ToArray(), place with { Offset = place.Offset + (uint)reader.Offset }, Block));
+        }
+
+        if (decision.Kind == DecisionKind.Refused)
+        {
+            Keep(Engine.RefuseTransaction(first, (uint)records.Count, operation, decision.Code, _room, Block));
+        }
+
+        return (decision, operation);
+    }
+
+    public (Decision Decision, ProcessedMark Mark) AcceptProcessed(ulong producer, uint queue, uint subscription, ulong delivery, string key, byte[] result)
+    {
+        Begin(0);
+        Decision decision = Engine.AcceptProcessed(queue, producer, subscription, delivery, Encoding.UTF8.GetBytes(key), result, _room, Block, out int written, out ProcessedMark mark);
+        Keep(written);
+        return (decision, mark);
+    }
+
+    /// <summary>The result; null: not marked.</summary>
+    public byte[]? FindProcessed(uint queue, string key)
+    {
+        Assert.True(Engine.FindProcessed(queue, Encoding.UTF8.GetBytes(key), out bool isMarked, out ReadOnlyMemory<byte> result).IsTaken);
+        return isMarked ? result.ToArray() : null;
+    }
+
+    /// <summary>A message as it stands in a transaction.</summary>
+    public static byte[] MessageTo(uint queue, int bodyBytes = 100, byte[]? properties = null)
+    {
+        properties ??= [];
+        byte[] record = new byte[MessageHeader.SizeBytes + properties.Length + bodyBytes];
+        properties.CopyTo(record, MessageHeader.SizeBytes);
+        MemoryMarshal.Write(record, new MessageHeader { LengthBytes = (uint)record.Length, Kind = RecordKind.Message, PropertyBytes = (ushort)properties.Length, Queue = queue, Check = RecordCheck.Of(record.AsSpan(MessageHeader.SizeBytes)) });
+        return record;
+    }
+
+    /// <summary>A settlement as it stands in a transaction.</summary>
+    public static byte[] SettleOf(uint subscription, ulong first, uint count = 1, Outcome outcome = Outcome.Accept, byte[]? words = null)
+    {
+        words ??= [];
+        byte[] record = new byte[SettleRecord.SizeBytes + words.Length];
+        words.CopyTo(record, SettleRecord.SizeBytes);
+        MemoryMarshal.Write(record, new SettleRecord { LengthBytes = (uint)record.Length, Kind = RecordKind.Settle, Flags = SettleRecord.FlagsOf(outcome, ConfirmLevel.None), Subscription = subscription, FirstDelivery = first, Count = count });
+        return record;
+    }
+
     private void KeepOrRefuse(Decision decision, ulong number, byte[] record, Place place)
     {
         if (decision.IsTaken && IsLogging)

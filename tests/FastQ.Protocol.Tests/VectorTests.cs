@@ -75,6 +75,13 @@ public sealed class VectorTests
                     Assert.Equal((int)header.Count, targets.Length);
                     AssertMessage(message.ToArray());
                     break;
+                case RecordKind.Transaction:
+                    TransactionHeader header = MemoryMarshal.Read<TransactionHeader>(bytes);
+                    Assert.Equal("", TransactionReader.Fault(payload, header.Number, header.Count));
+                    break;
+                case RecordKind.PassedOver:
+                    Assert.NotEmpty(payload);
+                    break;
                 case RecordKind.DeliveryCopy:
                     Assert.Equal((int)MemoryMarshal.Read<DeliveryEntry>(payload).LengthBytes, payload.Length - DeliveryEntry.SizeBytes);
                     AssertMessage(payload.AsSpan(DeliveryEntry.SizeBytes));

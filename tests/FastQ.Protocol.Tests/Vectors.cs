@@ -46,6 +46,7 @@ internal static class Vectors
             Milliseconds = 45_000,
         })),
         (RecordKind.Command, Command()),
+        (RecordKind.Transaction, Transaction()),
     ];
 
     private static IEnumerable<(RecordKind Kind, Vector Vector)> ControlRecords =>
@@ -169,6 +170,9 @@ internal static class Vectors
                 Fact(RecordKind.ExchangeDeleted, "an exchange is gone.", new FactRecord { Subject = Queue + 1 }),
                 Fact(RecordKind.BindingChanged, "it gives to a queue what its key says.", new FactRecord { Small = 1, Subject = Queue + 1, Count = Queue }, binding.Written.ToArray()),
                 Fact(RecordKind.MessageUnrouted, "this submission reached no queue.", new FactRecord { Subject = Queue + 1, First = Number }),
+                (RecordKind.PassedOver, Message(new Vector("PassedOver: a message of a transaction that its queue had already."), RecordKind.PassedOver, Number, 0, ConfirmLevel.None).Padding()),
+                Fact(RecordKind.TransactionRefused, "7 numbers were refused, for the third of them.", new FactRecord { Small = (ushort)RefusalCode.LeaseLost, Subject = 3, Count = 7, First = Number }),
+                Fact(RecordKind.MessageProcessed, "a delivery is accepted, and a key is marked as processed without a result.", new FactRecord { Small = FactRecord.Marked, Subject = Subscription, Count = Queue, First = Delivery, Second = 0xA1A2A3A4A5A6A7A8, Third = 0xB1B2B3B4B5B6B7B8 }),
                 Fact(RecordKind.DeathStopped, "the message of this tag has gone in a circle.", new FactRecord { Subject = Queue, First = Tag }),
             ];
         }
@@ -228,6 +232,15 @@ internal static class Vectors
             ended.Text(FieldTag.Text, Refusal.Of(RefusalCode.ShuttingDown).Cause);
             yield return Socket(HandshakeKind.Ended, "the broker stops.", ended.Written);
         }
+    }
+
+    private static Vector Transaction()
+    {
+        int message = Message(new Vector(""), RecordKind.Message, Number, 0, ConfirmLevel.None).Padding().Bytes.Length;
+        Vector vector = new Vector("Transaction: a message and the settlement of 7 deliveries, together or not at all. It waits for Durable.")
+            .Struct(new TransactionHeader { LengthBytes = (uint)(TransactionHeader.SizeBytes + message + SettleRecord.SizeBytes), Kind = RecordKind.Transaction, Flags = (byte)ConfirmLevel.Durable, Number = Number, Count = 2 });
+        return Message(vector, RecordKind.Message, Number, 0, ConfirmLevel.None).Padding()
+            .Struct(new SettleRecord { LengthBytes = SettleRecord.SizeBytes, Kind = RecordKind.Settle, Number = Number + 1, Subscription = Subscription, Count = 7, FirstDelivery = Delivery });
     }
 
     private static Vector Message(Vector vector, RecordKind kind, ulong numberOrTime, ulong tag, ConfirmLevel level, byte[]? story = null)

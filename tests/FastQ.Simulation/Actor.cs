@@ -114,6 +114,49 @@ internal sealed class Actor
         }
     }
 
+    /// <summary>Publishes and accepts together. That it is taken is known of all parts when it is known of one.</summary>
+    public void Transact(IReadOnlyList<(QueueHandle Queue, int Bytes, Turn Turn)> messages, IReadOnlyList<Held> several, ConfirmLevel level, Dice dice)
+    {
+        using SessionTransaction transaction = Session.BeginTransaction();
+        Together together = new();
+        foreach ((QueueHandle queue, int bytes, Turn turn) in messages)
+        {
+            PropertyWriter writer = new(new byte[256]);
+            turn.Write(ref writer);
+            int sequence = ++_sequence;
+            Sent message = new(_producer, sequence, queue.Id, Model.BodyOf(_producer, sequence, bytes, dice), writer.Written.ToArray()) { Turn = turn, Together = together };
+            transaction.Publish(queue, message.Body, message.Properties);
+            together.Parts.Add(message);
+        }
+
+        List<Held> settled = [.. several.Where(held => held.Subscription.Holds(held.Delivery))];
+        settled.ForEach(held => transaction.Accept(held.Delivery));
+        if (transaction.Count == 0)
+        {
+            return;
+        }
+
+        together.Parts.ForEach(_model.Publish); // Before: it may die in the middle.
+        ulong number = transaction.Send(level);
+        _machine.Say($"{Name} publishes {string.Join(' ', together.Parts.Select(message => $"{message.Producer}/{message.Sequence}"))} and accepts {string.Join(' ', settled.Select(held => $"{held.Message.Producer}/{held.Message.Sequence}"))} together, number {number}");
+        foreach (Sent message in together.Parts)
+        {
+            message.Number = number; // What becomes of it is told of the last one.
+            _unconfirmed.Add(message);
+        }
+
+        foreach (Held held in settled)
+        {
+            InHand.Remove(held);
+            held.IsSettled = true;
+            held.Message.Gone ??= ConfirmLevel.None;
+            Settling settling = new(number, held, Outcome.Accept, 0, null);
+            held.Message.LastRelease = null;
+            _settling.Add(settling);
+            together.Settled.Add(settling);
+        }
+    }
+
     /// <summary>Takes one delivery, waiting at most so long. Null: none came.</summary>
     public Held? Receive(Subscription subscription, TimeSpan wait)
     {
@@ -380,8 +423,8 @@ internal sealed class Actor
     {
         if (!IsGone && Session.Epoch == _machine.Epoch && !IsSentAway)
         {
-            // Whether one of an id that was sent before was taken, it cannot know.
-            _unconfirmed.Where(message => message is { Number: > 0, SameAs: null }).ToList().ForEach(message => Model.Confirm(message, ConfirmLevel.Accepted));
+            // Whether one of an id that was sent before was taken, or of a transaction that was refused, it cannot know.
+            _unconfirmed.Where(message => message is { Number: > 0, SameAs: null, Together: null }).ToList().ForEach(message => Model.Confirm(message, ConfirmLevel.Accepted));
         }
 
         Die();

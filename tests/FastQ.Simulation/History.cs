@@ -50,6 +50,7 @@ internal enum ActKind
     SwapRecords,
     CrashStarts,
     CrashWhere,
+    Transact,
 }
 
 /// <summary>One act. <paramref name="A"/>, <paramref name="B"/>: whom and what it concerns; <paramref name="Seed"/>: its dice.</summary>
@@ -103,7 +104,10 @@ internal sealed record Setting
     /// <summary>An exchange gives messages to all queues, and none of these is deleted.</summary>
     public bool HasRouting { get; init; }
 
-    public override string ToString() => $"{Clients} clients, {Queues} queues, slots of {SlotBytes}, blocks of {BlockBytes}, bodies up to {MostBodyBytes}, credit {Credit}, lease {LeaseMilliseconds} ms{(WantsCopies ? ", copies" : "")}{(IsDiskOutOfOrder ? ", disk out of order" : "")}{(IsDiskLying ? ", lying disk" : "")}{(IsDoubting ? ", doubting clients" : "")}{(IsLarge ? ", large bodies" : "")}{(HasDelays ? ", delays" : "")}{(Mortality is null ? "" : $", {Mortality}")}{(IsOrdered ? ", groups and priorities" : "")}{(HasDuplicates ? ", duplicates" : "")}{(HasRouting ? ", an exchange" : "")}";
+    /// <summary>Messages and settlements that take effect together.</summary>
+    public bool HasTransactions { get; init; }
+
+    public override string ToString() => $"{Clients} clients, {Queues} queues, slots of {SlotBytes}, blocks of {BlockBytes}, bodies up to {MostBodyBytes}, credit {Credit}, lease {LeaseMilliseconds} ms{(WantsCopies ? ", copies" : "")}{(IsDiskOutOfOrder ? ", disk out of order" : "")}{(IsDiskLying ? ", lying disk" : "")}{(IsDoubting ? ", doubting clients" : "")}{(IsLarge ? ", large bodies" : "")}{(HasDelays ? ", delays" : "")}{(Mortality is null ? "" : $", {Mortality}")}{(IsOrdered ? ", groups and priorities" : "")}{(HasDuplicates ? ", duplicates" : "")}{(HasRouting ? ", an exchange" : "")}{(HasTransactions ? ", transactions" : "")}";
 }
 
 /// <summary>One history.</summary>
@@ -196,6 +200,14 @@ internal sealed record History(ulong Seed, Setting Setting, IReadOnlyList<Act> A
         {
             Insert(acts, [ActKind.Publish, ActKind.Receive, ActKind.Receive, ActKind.Accept, ActKind.Release, ActKind.Subscribe], dice.Between(40, 120), dice);
             setting = setting with { IsOrdered = true };
+        }
+
+        if (history.Seed % 97 is 15 or 18 or (>= 20 and <= 27) && !isLying)
+        {
+            const ulong SaltOfTransactions = 131UL << 32;
+            Dice together = new(history.Seed ^ SaltOfTransactions);
+            Insert(acts, [ActKind.Transact, ActKind.Transact, ActKind.Receive, ActKind.Subscribe], together.Between(40, 120), together);
+            setting = setting with { HasTransactions = true };
         }
 
         setting = setting with { HasDuplicates = history.Seed % 32 is 22 or 24 && !isLying };

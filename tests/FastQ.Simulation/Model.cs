@@ -79,6 +79,9 @@ internal sealed class Sent(int producer, int sequence, uint queue, byte[] body, 
     /// <summary>An earlier one of its producer that has the same deduplication id; null: it has none, or it is the first.</summary>
     public Sent? SameAs { get; init; }
 
+    /// <summary>The transaction that it was sent in; null: none.</summary>
+    public Together? Together { get; init; }
+
     /// <summary>What it says of its turn.</summary>
     public Turn Turn { get; init; }
 
@@ -89,6 +92,25 @@ internal sealed class Sent(int producer, int sequence, uint queue, byte[] body, 
     public Settling? LastRelease { get; set; }
 
     public override string ToString() => string.Create(CultureInfo.InvariantCulture, $"message {sequence} of producer {producer} (queue {queue}, tag {Tag}, confirmed {Confirmed}{(Gone is ConfirmLevel gone ? $", gone {gone}" : "")}{(MayBeGone ? ", may be gone" : "")})");
+}
+
+/// <summary>What takes effect together.</summary>
+internal sealed class Together
+{
+    public List<Sent> Parts { get; } = [];
+
+    public List<Settling> Settled { get; } = [];
+
+    /// <summary>One part came: so all are there, or were; and what was settled with them is gone.</summary>
+    public void Take(Sent seen)
+    {
+        Model.Must(Parts.TrueForAll(part => !part.IsRefused), $"{seen} came, and another part of its transaction was refused");
+        Parts.ForEach(part => Model.Confirm(part, ConfirmLevel.Written));
+        foreach (Settling settling in Settled.Where(settling => settling.Held.Message.Gone is not null))
+        {
+            Model.ConfirmSettle(settling, ConfirmLevel.Written);
+        }
+    }
 }
 
 /// <summary>A delivery in a client's hands.</summary>
@@ -302,6 +324,7 @@ internal sealed class Model(Trace trace)
 
         (message.Token, message.Count) = (token, delivery.DeliveryCount);
         Confirm(message, ConfirmLevel.Written);
+        message.Together?.Take(message);
         message.Gone = null;
         return message;
     }

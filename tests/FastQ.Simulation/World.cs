@@ -250,6 +250,9 @@ internal sealed class World : IDisposable
                     static step => step is { Kind: Journal.StorageStepKind.Write, Offset: 0 } && step.Path.EndsWith(".slot", StringComparison.Ordinal));
                 _machine.CrashWhere(step => where(step) && skipped-- == 0, dice.OnceIn(2) ? Crash.Kill : Crash.Power);
                 break;
+            case ActKind.Transact when actor is not null:
+                Transact(actor);
+                break;
             case ActKind.ShiftWall:
                 ShiftWall(dice.Of(-3600, -1, 1, 60, 3600, 100_000) * Second);
                 break;
@@ -332,6 +335,23 @@ internal sealed class World : IDisposable
             long ttl = _history.Setting.Mortality is not null && _dice.OnceIn(4) ? _dice.Of(5, 100, 2000, 30_000) : 0;
             actor.Publish(handle, _dice.Between(0, most), level, _dice, delay, ttl, _history.Setting.IsOrdered ? Turn.Of(_dice) : default);
         }
+    }
+
+    /// <summary>Some messages to any queues, and some of what is in hand, together.</summary>
+    private void Transact(Actor actor)
+    {
+        const int MostBytes = 2000; // Of one: all of them are to be within what a transaction may have.
+        List<(QueueHandle Queue, int Bytes, Turn Turn)> messages = [];
+        for (int left = _dice.Between(1, 8); left > 0; left--)
+        {
+            if (actor.Queues.TryGetValue(QueueName(_dice.Below(1000)), out QueueHandle queue))
+            {
+                messages.Add((queue, _dice.Between(0, Math.Min(MostBytes, _history.Setting.MostBodyBytes)), _history.Setting.IsOrdered ? Turn.Of(_dice) : default));
+            }
+        }
+
+        Held[] several = [.. actor.InHand.Skip(_dice.Below(actor.InHand.Count + 1)).Take(_dice.Between(0, 10))];
+        actor.Transact(messages, several, _dice.Of(ConfirmLevel.Accepted, ConfirmLevel.Written, ConfirmLevel.Durable), _dice);
     }
 
     private void Receive(Actor actor, Subscription subscription, int most, TimeSpan wait)
