@@ -347,6 +347,7 @@ public sealed partial class Broker
             json.WriteNumber("residentBytes", ThisProcess.ResidentBytes());
             json.WriteNumber("allocatedBytes", GC.GetTotalAllocatedBytes());
             json.WriteNumber("sessions", _sessions.Count);
+            json.WriteNumber("repliesDropped", _repliesDropped);
             json.WriteNumber("queues", _engine.QueueCount);
             json.WriteNumber("messages", _engine.MessageCount);
             json.WriteNumber("indexBytes", _engine.StateBytes);

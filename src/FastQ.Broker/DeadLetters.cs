@@ -69,6 +69,11 @@ public sealed partial class Broker
 
         MessageHeader header = MemoryMarshal.Read<MessageHeader>(letter);
         ReadOnlySpan<byte> properties = letter.Slice(MessageHeader.SizeBytes, header.PropertyBytes);
+        if (message.IsRequest)
+        {
+            return TryEndRequest(message, properties);
+        }
+
         if (Obituary.IsCircle(properties, message))
         {
             return TryStop(message);

@@ -241,9 +241,12 @@ public sealed class Consumer : IAsyncDisposable
 
     private async Task AcceptAsync(Message message)
     {
-        await ConfirmAsync("accept", message.AcceptAsync(_options.Confirm)).ConfigureAwait(false);
+        await ConfirmAsync("accept", message.Outgoing is OutgoingReply reply ? ReplyAsync(message, reply) : message.AcceptAsync(_options.Confirm)).ConfigureAwait(false);
         Note(null, static health => health with { Accepted = health.Accepted + 1 });
     }
+
+    /// <summary>That nobody waits for the reply any more is no failure of the handler's.</summary>
+    private async ValueTask ReplyAsync(Message message, OutgoingReply reply) => _ = await message.SendLastAsync(reply, _options.Confirm, default).ConfigureAwait(false);
 
     private async Task FailAsync(Message message, Exception failure)
     {

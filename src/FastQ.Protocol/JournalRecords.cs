@@ -80,7 +80,7 @@ public struct FactRecord
     /// <summary>LeaseEnded, MessagesDropped: how many. PurgeSlice: how many entries. MessagesDue, MessagesExpired: how many at most. Subscribed: the queue. SweepStarted: most messages a second, 0: no bound.</summary>
     [FieldOffset(12)] public uint Count;
 
-    /// <summary>LeaseEnded: first delivery. Unsubscribed, SubscriptionResumed: deliveries from here on were not taken. QueuePurged, PurgeSlice: first tag not purged. ProducerOpened, ProducerForgotten, Subscribed, RefusalFloor: the producer. MessageDamaged, DeathStopped: the tag. MessagesDropped, SweepStarted: the first tag. MessageDeleted, MessageChanged: the tag. SweepEnded: how many could not go. MessagesDue, MessagesExpired: the interval time up to which they are due.</summary>
+    /// <summary>LeaseEnded: first delivery. Unsubscribed, SubscriptionResumed: deliveries from here on were not taken. QueuePurged, PurgeSlice: first tag not purged. ProducerOpened, ProducerForgotten, Subscribed, RefusalFloor: the producer. MessageDamaged, DeathStopped, RequestEnded: the tag. MessagesDropped, SweepStarted: the first tag. MessageDeleted, MessageChanged: the tag. SweepEnded: how many could not go. MessagesDue, MessagesExpired: the interval time up to which they are due.</summary>
     [FieldOffset(16)] public ulong First;
 
     /// <summary>ProducerOpened: first half of the client's instance. Subscribed: lease in milliseconds. RefusalFloor: number up to which refusals were taken. MessageChanged: interval time at which it is due. SweepStarted: the first tag that it does not look at.</summary>

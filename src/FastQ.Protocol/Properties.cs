@@ -56,6 +56,9 @@ public enum PropertyTag : byte
     /// <summary>How long <see cref="UniqueKey"/> is held (Int64): see <see cref="Protocol.UniqueUntil"/>; when it is not there, until the message is settled.</summary>
     UniqueUntil = 40,
 
+    /// <summary>Somebody waits for a reply (Int64): the message is delivered once, and whoever waits is told of its death instead of the dead letters. 1: it is refused where its queue has no consumer; 0: it waits for one.</summary>
+    Request = 51,
+
     // From 64 on: what the broker alone writes.
 
     /// <summary>A death (Bytes): fields. The latest stands first.</summary>
@@ -101,6 +104,15 @@ public ref struct PropertyWriter(Span<byte> room)
         if (TryHead(tag, PropertyType.Text, Encoding.UTF8.GetByteCount(value), out Span<byte> into))
         {
             Encoding.UTF8.GetBytes(value, into);
+        }
+    }
+
+    /// <summary>A property of the message itself, as text that is UTF-8 already.</summary>
+    public void Text(PropertyTag tag, scoped ReadOnlySpan<byte> value)
+    {
+        if (TryHead(tag, PropertyType.Text, value.Length, out Span<byte> into))
+        {
+            value.CopyTo(into);
         }
     }
 

@@ -22,6 +22,10 @@ public enum RecordKind : byte
     Extend = 3,
     Command = 4,
 
+    // Submissions without a number that are sent again all the same: Replies.cs.
+    Reply = 7,
+    RepliesUnwanted = 8,
+
     // Control submissions: no number, no confirm, never journaled as they are.
     Credit = 32,
     Done = 33,
@@ -41,6 +45,8 @@ public enum RecordKind : byte
     SlotRetired = 69,
     BrokerMovesRing = 70,
     SubscriptionEnded = 71,
+    ReplyDelivered = 72,
+    ReplyEnded = 73,
 
     // Journal only: facts that the engine wrote.
     Source = 128,
@@ -72,6 +78,7 @@ public enum RecordKind : byte
     MessageChanged = 154,
     SweepStarted = 155,
     SweepEnded = 156,
+    RequestEnded = 179,
 }
 
 /// <summary>What kinds have in common.</summary>
@@ -81,7 +88,7 @@ public static class RecordKinds
     public static bool IsStoredMessage(this RecordKind kind) => kind is RecordKind.Message or RecordKind.MovedMessage or RecordKind.DeadLetter or RecordKind.MessageTransferred;
 
     /// <summary>May it stand in a block?</summary>
-    public static bool IsJournaled(this RecordKind kind) => kind is RecordKind.Message or RecordKind.Settle or RecordKind.Extend or (>= RecordKind.Source and <= RecordKind.SweepEnded);
+    public static bool IsJournaled(this RecordKind kind) => kind is RecordKind.Message or RecordKind.Settle or RecordKind.Extend or (>= RecordKind.Source and <= RecordKind.SweepEnded) or RecordKind.RequestEnded;
 }
 
 /// <summary>The first 8 bytes of every record.</summary>

@@ -84,7 +84,7 @@ public sealed class SnapshotTests
         Dictionary<string, int> places = PlacesOf(saved);
         (string Where, ulong[] Beyond)[] table =
         [
-            ("state version", [4, 6]),
+            ("state version", [5, 7]),
             ("state interval", [Negative, Latest + 1]),
             ("state next queue", [0, MoreThanUint]),
             ("state next subscription", [0, MoreThanUint]),

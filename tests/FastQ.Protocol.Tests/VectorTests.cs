@@ -70,6 +70,10 @@ public sealed class VectorTests
                 case RecordKind.Message or RecordKind.MovedMessage or RecordKind.DeadLetter or RecordKind.MessageTransferred:
                     AssertMessage(bytes.AsSpan(0, (int)prefix.LengthBytes));
                     break;
+                case RecordKind.Reply or RecordKind.ReplyDelivered:
+                    ReplyRecord reply = MemoryMarshal.Read<ReplyRecord>(bytes);
+                    Assert.Equal((reply.Check, "Hello, world!"), (RecordCheck.Of(payload), Encoding.UTF8.GetString(payload[^reply.BodyBytes..])));
+                    break;
                 case RecordKind.DeliveryCopy:
                     Assert.Equal((int)MemoryMarshal.Read<DeliveryEntry>(payload).LengthBytes, payload.Length - DeliveryEntry.SizeBytes);
                     AssertMessage(payload.AsSpan(DeliveryEntry.SizeBytes));
