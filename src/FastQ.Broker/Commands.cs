@@ -130,6 +130,9 @@ public sealed partial class Broker
             case CommandKind.CancelSweep:
                 CancelSweep(session, command, fields, ref facts);
                 break;
+            case CommandKind.JudgeQueue:
+                Judge(session, command, fields);
+                break;
             case CommandKind.Statistics:
                 AnswerJson(session, command, StatisticsJson());
                 break;
@@ -149,6 +152,13 @@ public sealed partial class Broker
             writer.Number(FieldTag.Created, isNew ? 1u : 0u);
             WriteView(ref writer, _engine.View(queue));
         });
+    }
+
+    private static void Judge(Session session, in CommandRecord command, ReadOnlySpan<byte> fields)
+    {
+        FieldReader.TryBytes(fields, FieldTag.Name, out ReadOnlySpan<byte> name);
+        Decision decision = QueueEngine.JudgeQueue(name, QueueAttributes.From(fields), out string fault);
+        Answer(session, command, decision, fault, static (ref FieldWriter _) => { });
     }
 
     private void Show(Session session, in CommandRecord command, ReadOnlySpan<byte> fields)

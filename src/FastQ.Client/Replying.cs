@@ -91,12 +91,16 @@ public sealed unsafe partial class Session
         return number;
     }
 
+    /// <summary>Takes what has come: replies go to <see cref="Replied"/>. Where nothing has, waits for something, at most so long.</summary>
+    /// <returns>False: the time is over and nothing came.</returns>
+    public bool WaitForReplies(TimeSpan wait) => WaitForNews(new Deadline(_options.Surroundings, wait));
+
     /// <summary>Sends the only reply to a request, and accepts the request: both at once.</summary>
     /// <param name="delivery">The request, in hand.</param>
     /// <param name="body">At most <see cref="MaxMessageBytes"/>.</param>
     /// <param name="level">What is waited for of the accept.</param>
     /// <param name="properties">Written by a <see cref="PropertyWriter"/>; may be empty.</param>
-    /// <returns>The accept's number: when it is decided, the broker has passed the reply on, or told that it could not (<see cref="ReplyEnded"/>, with the delivery's number).</returns>
+    /// <returns>The accept's number; 0 while it is gathered with others, as settles are. When it is decided, the broker has passed the reply on, or told that it could not (<see cref="ReplyEnded"/>, with the delivery's number).</returns>
     /// <exception cref="FastQException">It is no request, is not in hand any more, or the reply is too large.</exception>
     public ulong Reply(in Delivery delivery, ReadOnlySpan<byte> body, ConfirmLevel level = ConfirmLevel.Accepted, ReadOnlySpan<byte> properties = default)
     {
@@ -109,12 +113,12 @@ public sealed unsafe partial class Session
     /// <summary>As above.</summary>
     internal ulong Reply(Subscription subscription, ulong number, uint life, ReplyRecord reply, ReadOnlySpan<byte> properties, ReadOnlySpan<byte> body, ConfirmLevel level)
     {
-        _ = subscription.FlushSettles();
         EnsureRoomForReply(properties, body, SettleRecord.SizeBytes + Limits.RecordAlignment);
         subscription.ThrowUnlessOpen(number, life); // Behind the wait for room: a restarted broker may have given it to others meanwhile.
-        WriteReply(reply, properties, body, LastNumber + 1); // It is kept until its accept is written.
-        _ = subscription.Settle(number, life, Outcome.Accept, level);
-        return subscription.FlushSettles();
+        bool isSettledAtOnce = subscription.Options.SettleBatch == 1;
+        WriteReply(reply, properties, body, isSettledAtOnce ? LastNumber + 1 : LastNumber); // It is kept until its accept is written.
+        RingBroker();
+        return subscription.Settle(number, life, Outcome.Accept, level);
     }
 
     /// <summary>Sends a reply, or a part of one, and settles nothing.</summary>

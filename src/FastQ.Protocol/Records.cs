@@ -223,6 +223,9 @@ public enum CommandKind : ushort
 
     /// <summary>Ends a queue's sweep; what it has done stays done.</summary>
     CancelSweep = 19,
+
+    /// <summary>Says what is wrong with the attributes of a queue, and does nothing.</summary>
+    JudgeQueue = 36,
 }
 
 /// <summary>What a sweep does with the messages that match.</summary>
