@@ -24,7 +24,7 @@ catch (FastQException missing) when (missing.Code == RefusalCode.NoResponder)
 await using Connection shop = await Connection.ConnectAsync(); // As in another process.
 await using (await Responder.StartAsync(shop, Prices, (request, _) => Task.FromResult(PriceOf(request.Text)), new ConsumerOptions { Parallelism = 4 }))
 {
-    Reply[] replies = await Task.WhenAll(new[] { "tea", "ink", "paper" }.Select(item => connection.RequestAsync(Prices, Encoding.UTF8.GetBytes(item)).AsTask()));
+    Reply[] replies = await Task.WhenAll("tea ink paper".Split(' ').Select(item => connection.RequestAsync(Prices, Encoding.UTF8.GetBytes(item)).AsTask()));
     Console.WriteLine($"tea, ink and paper cost {string.Join(", ", replies.Select(reply => reply.Text))}");
     try
     {
@@ -36,7 +36,7 @@ await using (await Responder.StartAsync(shop, Prices, (request, _) => Task.FromR
     }
 }
 
-await using (await Responder.StartStreamAsync(shop, Countdown, (request, _) => CountAsync(int.Parse(request.Text, CultureInfo.InvariantCulture))))
+await using (await Responder.StartStreamAsync(shop, Countdown, (request, cancellation) => CountAsync(int.Parse(request.Text, CultureInfo.InvariantCulture), cancellation)))
 {
     await foreach (Reply part in connection.RequestStreamAsync(Countdown, "3"u8.ToArray()))
     {
