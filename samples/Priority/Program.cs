@@ -19,14 +19,14 @@ foreach (string text in await TakeAsync(Queue, 5))
     Console.WriteLine(text);
 }
 
-for (int i = 1; i <= 8; i++)
+for (int i = 1; i <= 40; i++)
 {
     await connection.PublishAsync(Shared, Encoding.UTF8.GetBytes("low"), new PublishOptions { Priority = 1 });
     await connection.PublishAsync(Shared, Encoding.UTF8.GetBytes("high"), new PublishOptions { Priority = 8 });
 }
 
-List<string> first = await TakeAsync(Shared, 8);
-Console.WriteLine($"of the first 8, {first.Count(text => text == "high")} are high and {first.Count(text => text == "low")} are low");
+List<string> first = await TakeAsync(Shared, 40);
+Console.WriteLine($"of the first 40, {first.Count(text => text == "high")} are high and {first.Count(text => text == "low")} are low");
 
 // One at a time: what is in hand already is not overtaken.
 async Task<List<string>> TakeAsync(string queue, int count)
