@@ -306,6 +306,13 @@ public sealed partial class Broker : IDisposable
     private void Touch(Session session)
     {
         session.Confirms.Touch(_journal.LastBlock, session.Decided, session.Rings.Deliveries.Head);
+        Watch(session);
+    }
+
+    /// <summary>There is, or will be, something to show to the session.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private void Watch(Session session)
+    {
         if (!session.IsListed)
         {
             session.IsListed = true;

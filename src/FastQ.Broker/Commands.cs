@@ -151,6 +151,9 @@ public sealed partial class Broker
             case CommandKind.FindProcessed:
                 FindProcessed(session, command, fields);
                 break;
+            case CommandKind.JudgeQueue:
+                Judge(session, command, fields);
+                break;
             case CommandKind.Statistics:
                 AnswerJson(session, command, StatisticsJson());
                 break;
@@ -171,6 +174,13 @@ public sealed partial class Broker
             writer.Number(FieldTag.Created, isNew ? 1u : 0u);
             WriteView(ref writer, _engine.View(queue));
         });
+    }
+
+    private static void Judge(Session session, in CommandRecord command, ReadOnlySpan<byte> fields)
+    {
+        FieldReader.TryBytes(fields, FieldTag.Name, out ReadOnlySpan<byte> name);
+        Decision decision = QueueEngine.JudgeQueue(name, QueueAttributes.From(fields), out string fault);
+        Answer(session, command, decision, fault, static (ref FieldWriter _) => { });
     }
 
     private void Show(Session session, in CommandRecord command, ReadOnlySpan<byte> fields)
@@ -370,6 +380,7 @@ public sealed partial class Broker
             json.WriteNumber("residentBytes", ThisProcess.ResidentBytes());
             json.WriteNumber("allocatedBytes", GC.GetTotalAllocatedBytes());
             json.WriteNumber("sessions", _sessions.Count);
+            json.WriteNumber("repliesDropped", _repliesDropped);
             json.WriteNumber("queues", _engine.QueueCount);
             json.WriteNumber("messages", _engine.MessageCount);
             json.WriteNumber("indexBytes", _engine.StateBytes);

@@ -69,7 +69,12 @@ public sealed partial class Broker
 
         MessageHeader header = MemoryMarshal.Read<MessageHeader>(letter);
         ReadOnlySpan<byte> properties = letter.Slice(MessageHeader.SizeBytes, header.PropertyBytes);
-        if (message.Exchange.Length == 0 && Obituary.IsCircle(properties, message))
+        if (message.Exchange.Length == 0 && message.IsRequest)
+        {
+            return TryEndRequest(message, properties);
+        }
+
+        if (Obituary.IsCircle(properties, message))
         {
             return TryStop(message);
         }

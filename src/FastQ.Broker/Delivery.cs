@@ -191,6 +191,7 @@ public sealed partial class Broker
         bool moved = PumpMove(session);
         moved |= PumpAnswers(session);
         moved |= PumpCopies(session);
+        moved |= PumpReplies(session);
         if (RoomForEntries(session) > 0)
         {
             foreach (SessionSubscription subscription in session.Subscriptions.Values)

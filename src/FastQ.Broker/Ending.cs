@@ -118,6 +118,7 @@ public sealed partial class Broker
 
         _engine.DetachProducer(session.Producer, _isStopping);
         _byProducer.Remove(session.Producer);
+        DropReplies(session);
         StopListening(session);
         _ringBytes -= session.Rings.Bytes + (session.Offered?.Bytes ?? 0);
         _sessions.Remove(session.Id);

@@ -58,7 +58,7 @@ public sealed partial class Broker
     private void Cool(Session session)
     {
         session.QuietTurns = 0;
-        if (session.DeafUntilMicros != 0 || session.Offered is not null || session.Answers.Count > 0 || session.Copies.Count > 0)
+        if (session.DeafUntilMicros != 0 || session.Offered is not null || session.Answers.Count > 0 || session.Copies.Count > 0 || session.Replies.Count > 0)
         {
             return;
         }
@@ -145,6 +145,7 @@ public sealed partial class Broker
             RecordKind.Settle or RecordKind.Extend => TryTakeSettle(session, ring, prefix),
             RecordKind.Command => TryTakeCommand(session, ring, prefix),
             RecordKind.Transaction => TryTakeTransaction(session, ring, prefix),
+            RecordKind.Reply or RecordKind.RepliesUnwanted => TakeReply(session, ring, prefix),
             _ => TryTakeControl(session, ring, prefix),
         };
         if (taken && !session.HasEnded)

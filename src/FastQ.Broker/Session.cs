@@ -82,6 +82,14 @@ internal sealed class Session(ulong id, UnixSocket socket, RingPair rings, Event
 
     public Queue<PendingCopy> Copies { get; } = new();
 
+    /// <summary>Replies to its requests that wait for room.</summary>
+    public Queue<WaitingReply> Replies { get; } = new();
+
+    /// <summary>What they are charged with.</summary>
+    public long ReplyBytes { get; set; }
+
+    public UnwantedReplies Unwanted { get; } = new();
+
     /// <summary>Deliveries of which it complained, and whose copies wait.</summary>
     public HashSet<(uint Subscription, ulong Delivery)> Complaints { get; } = [];
 

@@ -25,6 +25,14 @@ public sealed unsafe partial class Session
         options?.Write(ref writer);
     })[0]);
 
+    /// <summary>Throws what a declaration of such a queue would, if there were none of the name; does nothing.</summary>
+    /// <inheritdoc cref="DeclareQueue"/>
+    public void JudgeQueue(string name, QueueOptions? options = null) => _ = Ask(CommandKind.JudgeQueue, (ref FieldWriter writer) =>
+    {
+        writer.Text(FieldTag.Name, name);
+        options?.Write(ref writer);
+    });
+
     /// <summary>Gives a queue other attributes while it runs; those that are null stay as they are. Messages and subscriptions that are there keep their times; a limit counts from the next message on.</summary>
     /// <returns>The queue as it is then.</returns>
     public QueueInfo ChangeQueue(string name, QueueOptions changes)

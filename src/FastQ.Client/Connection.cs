@@ -14,7 +14,7 @@ namespace FastQ.Client;
 /// It owns one thread, which waits for broker and callers alike. It rides out restarts of the broker within <see cref="SessionOptions.Patience"/>; once that is over, or the broker refuses to go on, every call
 /// fails with the reason, and the program connects anew. Publishes of one thread that awaits each, or starts them one after the other, stay in order.
 /// </remarks>
-public sealed class Connection : IAsyncDisposable
+public sealed partial class Connection : IAsyncDisposable
 {
     private const int MostCallsWaiting = 1024;
     private const int MostCallsATurn = 256;
@@ -431,8 +431,17 @@ public sealed class Connection : IAsyncDisposable
         try
         {
             using Session session = Session.Connect(_options, _giveUp.Token);
-            session.Refused = Refused;
-            session.Duplicated = (number, first) => _duplicates[number] = first;
+            session.Refused = refusal =>
+            {
+                FailRequest(refusal.Number, refusal);
+                Refused?.Invoke(refusal);
+            };
+            session.Duplicated = (number, first) =>
+            {
+                _duplicates[number] = first;
+                FailRequest(number, new FastQException(RefusalCode.Duplicate, "", first, number));
+            };
+            ListenForReplies(session);
             _session = session;
             _connected.TrySetResult();
             Serve(session);
@@ -462,6 +471,7 @@ public sealed class Connection : IAsyncDisposable
             bool worked = RunCalls(session);
             worked |= Fetch();
             worked |= ShowConfirms(session);
+            LookForLostWords(session);
             if (!worked)
             {
                 session.WaitForNewsOrCall();
@@ -522,9 +532,14 @@ public sealed class Connection : IAsyncDisposable
             return;
         }
 
-        if (call is Submission submission)
+        switch (call)
         {
-            Await(submission);
+            case Submission submission:
+                Await(submission);
+                break;
+            case PendingRequest request:
+                _requests[request.Number] = request; // Replies to it are taken by this thread, and so not before.
+                break;
         }
     }
 
@@ -579,13 +594,17 @@ public sealed class Connection : IAsyncDisposable
             return;
         }
 
+        ForgetQueuesIfGone(refusal);
+        submission.Fail(refusal);
+    }
+
+    private void ForgetQueuesIfGone(FastQException refusal)
+    {
         if (refusal.Code is RefusalCode.UnknownQueue or RefusalCode.QueueDeleted)
         {
             _queues.Clear(); // A queue, or an exchange, made anew under the name has another number.
             _exchanges.Clear();
         }
-
-        submission.Fail(refusal);
     }
 
     private bool Fetch()
@@ -642,6 +661,7 @@ public sealed class Connection : IAsyncDisposable
             submission.Fail(reason);
         }
 
+        EndRequests(reason);
         foreach (Subscriber subscriber in _subscribers)
         {
             subscriber.End(_fault);

@@ -261,7 +261,7 @@ public sealed class Consumer : IAsyncDisposable
 
     private async Task AcceptAsync(Message message)
     {
-        await ConfirmAsync("accept", _options.IsIdempotent ? MarkAsync(message) : message.AcceptAsync(_options.Confirm)).ConfigureAwait(false);
+        await ConfirmAsync("accept", _options.IsIdempotent ? MarkAsync(message) : message.Outgoing is OutgoingReply reply ? ReplyAsync(message, reply) : message.AcceptAsync(_options.Confirm)).ConfigureAwait(false);
         Note(null, static health => health with { Accepted = health.Accepted + 1 });
     }
 
@@ -272,6 +272,9 @@ public sealed class Consumer : IAsyncDisposable
             throw new FastQException(RefusalCode.LeaseLost, $"Message {message.Tag} of {message.Queue} is marked as processed all the same");
         }
     }
+
+    /// <summary>That nobody waits for the reply any more is no failure of the handler's.</summary>
+    private async ValueTask ReplyAsync(Message message, OutgoingReply reply) => _ = await message.SendLastAsync(reply, _options.Confirm, default).ConfigureAwait(false);
 
     private async Task FailAsync(Message message, Exception failure)
     {

@@ -5,7 +5,7 @@ using FastQ.Protocol;
 namespace FastQ.Client;
 
 /// <summary>A message in the hands of this consumer, under a lease: a copy, which stays valid as long as anyone holds it. Any thread. Settle it once.</summary>
-public sealed class Message
+public sealed partial class Message
 {
     private readonly Subscriber _subscriber;
     private readonly byte[] _properties;

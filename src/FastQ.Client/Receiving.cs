@@ -340,6 +340,12 @@ public sealed unsafe partial class Session
             return;
         }
 
+        if (kind == RecordKind.ReplyDelivered)
+        {
+            TakeReply(record);
+            return;
+        }
+
         if (record.Length < NoticeRecord.SizeBytes)
         {
             return;
@@ -381,6 +387,9 @@ public sealed unsafe partial class Session
             case RecordKind.SubscriptionEnded when _subscriptions.Remove(notice.Subject, out Subscription? ended):
                 GiveUpRuns(ended); // Nobody could settle them any more, and a reconnect must find no run whose subscription it does not know.
                 ended.End(new FastQException(notice.Code));
+                break;
+            case RecordKind.ReplyEnded:
+                ReplyEnded?.Invoke(notice.Number, notice.Code);
                 break;
             case RecordKind.SlotRetired:
                 _slots.GiveUp(notice.Subject);

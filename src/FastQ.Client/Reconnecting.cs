@@ -125,7 +125,7 @@ public sealed unsafe partial class Session
             {
                 RecordPrefix prefix = MemoryMarshal.Read<RecordPrefix>(old.Ring.Written(at, RecordPrefix.SizeBytes));
                 int length = (int)prefix.LengthBytes;
-                if (prefix.Kind < RecordKind.Credit && !TryResendOne(old.Ring.Written(at, length), prefix))
+                if (prefix.Kind is < RecordKind.Credit and not RecordKind.RepliesUnwanted && !TryResendOne(old.Ring.Written(at, length), prefix))
                 {
                     return false;
                 }
@@ -139,8 +139,9 @@ public sealed unsafe partial class Session
 
     private bool TryResendOne(ReadOnlySpan<byte> record, RecordPrefix prefix)
     {
-        ulong number = prefix.Kind == RecordKind.Transaction ? MemoryMarshal.Read<TransactionHeader>(record).LastNumber : MemoryMarshal.Read<ulong>(record[8..]);
-        ConfirmLevel level = (ConfirmLevel)(prefix.Flags & MessageHeader.ConfirmMask);
+        // A reply has no number: it is kept until all is written that is sent again.
+        ulong number = prefix.Kind == RecordKind.Transaction ? MemoryMarshal.Read<TransactionHeader>(record).LastNumber : prefix.Kind == RecordKind.Reply ? LastNumber : MemoryMarshal.Read<ulong>(record[8..]);
+        ConfirmLevel level = prefix.Kind == RecordKind.Reply ? ConfirmLevel.Written : (ConfirmLevel)(prefix.Flags & MessageHeader.ConfirmMask);
         level = level == ConfirmLevel.None && prefix.Kind != RecordKind.Message ? ConfirmLevel.Written : level;
         const int LooksBetween = 256;
         for (int looks = 1; _outbox.Room < record.Length + 2 * ControlRecord.SizeBytes || !_outbox.HasMarkRoom; looks++)

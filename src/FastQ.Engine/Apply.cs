@@ -84,7 +84,7 @@ public sealed partial class QueueEngine
     /// <summary>Is this a whole message, with the tag that comes next in its queue?</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private bool IsNext(Queue queue, in MessageHeader header, Place place) =>
-        header.LengthBytes >= MessageHeader.SizeBytes && (place.Offset & 7) == 0 && header.Tag >= queue.Index.NextTag && (header.Tag == queue.Index.NextTag || (IsLenient && NoteMissed(queue, header.Tag)));
+        header.LengthBytes - MessageHeader.SizeBytes <= int.MaxValue - MessageHeader.SizeBytes && (place.Offset & 7) == 0 && header.Tag >= queue.Index.NextTag && (header.Tag == queue.Index.NextTag || (IsLenient && NoteMissed(queue, header.Tag)));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private void Enqueue(Queue queue, ulong tag, uint lengthBytes, Place place)
@@ -103,6 +103,7 @@ public sealed partial class QueueEngine
             entry.Share();
         }
 
+        entry.IsRequest = terms.IsRequest;
         if (queue.Attributes.IsOrdered)
         {
             queue.MakeOrder().Add(tag, terms.Traits);
@@ -455,6 +456,8 @@ public sealed partial class QueueEngine
                 return FindQueue(fact.Subject) is Queue aging && ApplyExpired(aging, fact, block);
             case RecordKind.DeathStopped:
                 return FindQueue(fact.Subject) is Queue circled && ApplyStopped(circled, fact.First);
+            case RecordKind.RequestEnded:
+                return FindQueue(fact.Subject) is Queue asked && ApplyRequestEnded(asked, fact.First, block);
             case RecordKind.MessageDeleted:
                 return FindQueue(fact.Subject) is Queue thinned && ApplyDeletedMessage(thinned, fact, block);
             case RecordKind.MessageChanged:
@@ -579,6 +582,7 @@ public sealed partial class QueueEngine
         queue.Processed?.Dispose();
         queue.Unique?.Dispose();
         queue.DyingTags.Dispose();
+        queue.DyingRequests.Dispose();
         ForgetAllWords(queue);
         ForgetReturned(queue);
         _purging.Add(queue.Id);
@@ -782,7 +786,7 @@ public sealed partial class QueueEngine
         long bytes = entry.LengthBytes - MessageHeader.SizeBytes;
         queue.InFlight--;
         queue.HeldBytes -= bytes;
-        if (isCounted && entry.Deliveries >= queue.MostDeliveries)
+        if (isCounted && (entry.Deliveries >= queue.MostDeliveries || entry.IsRequest))
         {
             Die(queue, tag, ref entry, DeathReason.MaxDeliveries, default, block);
             return;

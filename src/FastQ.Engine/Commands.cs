@@ -20,19 +20,14 @@ public sealed partial class QueueEngine
     /// <param name="owner">The producer whose session it goes with; 0: none.</param>
     public Decision DeclareQueue(ReadOnlySpan<byte> name, QueueAttributes wanted, Span<byte> room, ulong block, out int written, out uint queue, out bool isNew, out string difference, ulong owner = 0)
     {
-        (written, queue, isNew, difference) = (0, 0, false, "");
-        if (!Names.IsValid(name))
+        (written, queue, isNew) = (0, 0, false);
+        if (JudgeQueue(name, wanted, out difference) is { IsTaken: false } wrong)
         {
-            return Decision.Refuse(RefusalCode.BadName);
+            return wrong;
         }
 
         string text = Encoding.UTF8.GetString(name);
         wanted = wanted.For(text);
-        difference = wanted.Fault(text);
-        if (difference.Length > 0)
-        {
-            return Decision.Refuse(RefusalCode.BadArgument);
-        }
 
         if (_byName.TryGetValue(text, out Queue? existing))
         {
@@ -60,6 +55,23 @@ public sealed partial class QueueEngine
         }
 
         return Decision.Taken;
+    }
+
+    /// <summary>May there be a queue of this name with these attributes?</summary>
+    /// <param name="name">Any bytes.</param>
+    /// <param name="wanted">As they came.</param>
+    /// <param name="fault">What is wrong with them, in words.</param>
+    public static Decision JudgeQueue(ReadOnlySpan<byte> name, QueueAttributes wanted, out string fault)
+    {
+        fault = "";
+        if (!Names.IsValid(name))
+        {
+            return Decision.Refuse(RefusalCode.BadName);
+        }
+
+        string text = Encoding.UTF8.GetString(name);
+        fault = wanted.For(text).Fault(text);
+        return fault.Length > 0 ? Decision.Refuse(RefusalCode.BadArgument) : Decision.Taken;
     }
 
     /// <summary>Gives a queue other attributes. The same ones are a success without a record.</summary>

@@ -15,6 +15,11 @@ internal readonly record struct MessageTerms(long DueMicros, long ExpiryMicros, 
     public UInt128 UniqueKey { get; init; }
 
     public bool UniqueUntilStarted { get; init; }
+
+    /// <summary>Somebody waits for a reply; and where nobody would give one, the message is refused.</summary>
+    public bool IsRequest { get; init; }
+
+    public bool NeedsConsumer { get; init; }
 }
 
 public sealed partial class QueueEngine
@@ -50,6 +55,7 @@ public sealed partial class QueueEngine
                 PropertyTag.UniqueUntil => TryOnce(reader, PropertyType.Int64, 0, (long)UniqueUntil.Started, ref wish.UniqueUntil),
                 PropertyTag.Exchange => TryOnce(reader, ref wish.Exchange),
                 PropertyTag.RoutingKey => !wish.HasRoutingKey && (wish.HasRoutingKey = reader.Type == PropertyType.Text && reader.Value.Length <= Limits.MaxNameBytes),
+                PropertyTag.Request => TryOnce(reader, PropertyType.Int64, 0, 1, ref wish.Request),
                 PropertyTag.Death or PropertyTag.Origin => header.Kind != RecordKind.Message,
                 _ => true,
             };
@@ -60,6 +66,11 @@ public sealed partial class QueueEngine
         }
 
         terms = TermsFrom(queue, wish);
+        if (wish.Request is long request)
+        {
+            terms = terms with { IsRequest = true, NeedsConsumer = request != 0 };
+        }
+
         if (header.Kind == RecordKind.Message)
         {
             terms = WithKeys(queue, terms, wish); // What moves within the broker is no publish.
@@ -82,6 +93,7 @@ public sealed partial class QueueEngine
         public long? UniqueUntil;
         public ReadOnlySpan<byte> Exchange;
         public bool HasRoutingKey;
+        public long? Request;
     }
 
     /// <summary>A key: text of 1 to <see cref="Limits.MaxNameBytes"/> bytes.</summary>

@@ -23,7 +23,8 @@ namespace FastQ.Engine;
 /// <param name="Target">Name of the queue that it goes to; empty: it goes to an exchange.</param>
 /// <param name="Block">No message of its queue died, or was moved while it was dying, in a later block.</param>
 /// <param name="Exchange">Name of the exchange that it goes to; empty: it goes to a queue.</param>
-public readonly record struct DyingMessage(uint Queue, string QueueName, ulong Tag, DeliveryEntry Place, DeathReason Reason, ReadOnlyMemory<byte> Words, string Target, ulong Block, string Exchange = "");
+/// <param name="IsRequest">It goes nowhere: who waits for a reply is to be told, and then it ends by <see cref="QueueEngine.EndRequest"/>.</param>
+public readonly record struct DyingMessage(uint Queue, string QueueName, ulong Tag, DeliveryEntry Place, DeathReason Reason, ReadOnlyMemory<byte> Words, string Target, ulong Block, string Exchange = "", bool IsRequest = false);
 
 public sealed partial class QueueEngine
 {
@@ -56,7 +57,7 @@ public sealed partial class QueueEngine
             ref IndexEntry entry = ref queue.Index.Find(tag);
             byte[]? words = queue.Words?.GetValueOrDefault(tag);
             DeliveryEntry place = new() { Slot = entry.Slot, Offset = entry.Offset, LengthBytes = entry.LengthBytes, DeliveryCount = entry.Deliveries };
-            message = new DyingMessage(queue.Id, Encoding.UTF8.GetString(queue.Name), tag, place, entry.Reason, words, queue.DeadLetter, queue.DiedInBlock, queue.Attributes.DeadLetterExchange);
+            message = new DyingMessage(queue.Id, Encoding.UTF8.GetString(queue.Name), tag, place, entry.Reason, words, queue.DeadLetter, queue.DiedInBlock, queue.Attributes.DeadLetterExchange, entry.IsRequest);
             return true;
         }
 
@@ -135,7 +136,7 @@ public sealed partial class QueueEngine
     private void Die(Queue queue, ulong tag, ref IndexEntry entry, DeathReason reason, ReadOnlySpan<byte> words, ulong block)
     {
         CountDeath(queue, reason, 1);
-        if (!queue.Attributes.HasDeadLetters || (reason == DeathReason.Overflow && queue.Attributes.Overflow != Overflow.DeadLetter))
+        if (!entry.IsRequest ? !IsAwaited(reason) : queue.Attributes.HasDeadLetters || (reason == DeathReason.Overflow && queue.Attributes.Overflow != Overflow.DeadLetter))
         {
             Free(queue, tag, ref entry, block);
             return;
@@ -149,18 +150,18 @@ public sealed partial class QueueEngine
         queue.HeldBytes += entry.LengthBytes - MessageHeader.SizeBytes;
         queue.DiedInBlock = block;
         KeepWords(queue, tag, words);
-        ListAsDying(queue, tag);
+        ListAsDying(queue, tag, entry);
     }
 
-    private void ListAsDying(Queue queue, ulong tag)
+    private void ListAsDying(Queue queue, ulong tag, in IndexEntry entry)
     {
-        queue.DyingTags.Push(tag);
+        (entry.IsRequest ? queue.DyingRequests : queue.DyingTags).Push(tag);
         ListIfDying(queue);
     }
 
     private void ListIfDying(Queue queue)
     {
-        if (!queue.IsListedAsDying && queue.DyingTags.Count > 0)
+        if (!queue.IsListedAsDying && queue.DyingTags.Count + queue.DyingRequests.Count > 0)
         {
             queue.IsListedAsDying = true;
             _dying.Enqueue(queue);
@@ -228,20 +229,25 @@ public sealed partial class QueueEngine
     /// <summary>A dying message is gone from here. False: there is none.</summary>
     private bool TryDepart(uint id, ulong tag, ulong block)
     {
-        if (FindQueue(id) is not Queue queue)
+        if (FindQueue(id) is not Queue queue || !TryLeave(queue, tag, isRequest: false, block))
         {
             return false;
         }
 
+        queue.DeadLettered++;
+        return true;
+    }
+
+    private bool TryLeave(Queue queue, ulong tag, bool isRequest, ulong block)
+    {
         ref IndexEntry entry = ref queue.Index.Find(tag);
-        if (Unsafe.IsNullRef(ref entry) || entry.State != EntryState.Dying || entry.IsStopped)
+        if (Unsafe.IsNullRef(ref entry) || entry.State != EntryState.Dying || entry.IsStopped || entry.IsRequest != isRequest)
         {
             return false;
         }
 
         queue.Dying--;
         queue.HeldBytes -= entry.LengthBytes - MessageHeader.SizeBytes;
-        queue.DeadLettered++;
         ForgetWords(queue, tag);
         Free(queue, tag, ref entry, block);
         return true;
@@ -261,9 +267,14 @@ public sealed partial class QueueEngine
 
     private static bool TryFirstDying(Queue queue, out ulong tag)
     {
-        for (; queue.DyingTags.Count > 0 && queue.Attributes.HasDeadLetters; queue.DyingTags.Pop())
+        return TryFirstDying(queue, queue.DyingRequests, out tag) || (queue.DeadLetter.Length > 0 && TryFirstDying(queue, queue.AttributesDyingTags, out tag));
+    }
+
+    private static bool TryFirstDying(Queue queue, NativeHeap<ulong> dying, out ulong tag)
+    {
+        for (; dying.HasDeadLettersCount > 0; dying.Pop())
         {
-            tag = queue.DyingTags.Top;
+            tag = dying.Top;
             ref IndexEntry entry = ref queue.Index.Find(tag);
             if (!Unsafe.IsNullRef(ref entry) && entry.State == EntryState.Dying && !entry.IsStopped)
             {

@@ -65,7 +65,7 @@ public sealed partial class QueueEngine : IDisposable
 
     /// <summary>Memory outside the managed heap, in bytes: indexes, open deliveries, what came back. Its cost is that of all queues and subscriptions.</summary>
     public long MeasureNativeBytes() =>
-        _pages.UsedBytes + _queues.Values.Sum(queue => queue.Index.TableBytes + queue.Returned.Bytes + queue.Lasts.Bytes + queue.DyingTags.Bytes) + _subscriptions.Values.Sum(subscription => subscription.Window.Bytes);
+        _pages.UsedBytes + _queues.Values.Sum(queue => queue.Index.TableBytes + queue.Returned.Bytes + queue.Lasts.Bytes + queue.DyingTags.Bytes + queue.DyingRequests.Bytes) + _subscriptions.Values.Sum(subscription => subscription.Window.Bytes);
 
     /// <summary>For repair: records whose ground is lost are counted in <see cref="Lost"/> instead of being contradictions.</summary>
     public bool IsLenient { get; set; }
@@ -97,7 +97,7 @@ public sealed partial class QueueEngine : IDisposable
                 or RecordKind.MessageDamaged or RecordKind.SubscriptionResumed or RecordKind.CommandDone or RecordKind.MessagesDue or RecordKind.MessagesExpired or RecordKind.DeathStopped or RecordKind.MessagesDropped or RecordKind.QueueChanged or RecordKind.QueuePaused or RecordKind.MessageDeleted or RecordKind.MessageChanged
                 or RecordKind.SweepStarted or RecordKind.SweepEnded
                 or RecordKind.ExchangeDeclared or RecordKind.ExchangeDeleted or RecordKind.BindingChanged or RecordKind.MessageUnrouted
-                or RecordKind.TransactionRefused or RecordKind.MessageProcessed => FactRecord.SizeBytes,
+                or RecordKind.TransactionRefused or RecordKind.MessageProcessed or RecordKind.RequestEnded => FactRecord.SizeBytes,
             RecordKind.RoutedMessage => StoredMessage.OffsetOf(1) + MessageHeader.SizeBytes,
             _ => 0,
         };
@@ -206,6 +206,11 @@ public sealed partial class QueueEngine : IDisposable
         if ((terms.DedupKey | terms.UniqueKey) != 0 && JudgeSame(queue, terms) is { IsTaken: false } same)
         {
             return same;
+        }
+
+        if (terms.NeedsConsumer && queue.Subscriptions.Count == 0)
+        {
+            return Decision.Refuse(RefusalCode.NoResponder);
         }
 
         if (JudgeRoom(queue, record, header, queue.Index.NeedsMemory || queue.GivesTerms || terms != default) is { IsTaken: false } beyond)

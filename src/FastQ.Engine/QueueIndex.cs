@@ -49,7 +49,7 @@ internal struct IndexEntry
 
     [FieldOffset(0)] public uint Slot;
     [FieldOffset(4)] private uint _offsetAndState;
-    [FieldOffset(8)] private uint _length; // Lengths are below 2^25.
+    [FieldOffset(8)] private uint _length_lengthAndRequest; // Lengths are below 2^25.
     [FieldOffset(12)] public ushort Deliveries;
 
     /// <summary>Of a message that came back, or is delayed: the queue's purge generation then; an older one is purged by the newest purge. Of one that is dying: why, with <see cref="Stopped"/>.</summary>
@@ -71,6 +71,21 @@ internal struct IndexEntry
 
     /// <summary>Added to the reason of a death: it went in a circle, and stays.</summary>
     public const ushort Stopped = 0x8000;
+
+    private const uint RequestBit = 1u << 31;
+
+    public uint LengthBytes
+    {
+        readonly get => _lengthAndRequest & ~RequestBit;
+        set => _lengthAndRequest = value; // It is no request, unless that is said after this.
+    }
+
+    /// <summary>Somebody waits for a reply to it: it is delivered once, and its death is told.</summary>
+    public bool IsRequest
+    {
+        readonly get => (_lengthAndRequest & RequestBit) != 0;
+        set => _lengthAndRequest = LengthBytes | (value ? RequestBit : 0);
+    }
 
     public readonly DeathReason Reason => (DeathReason)(byte)Generation;
 

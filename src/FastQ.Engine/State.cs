@@ -208,6 +208,9 @@ internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, Pa
     /// <summary>Tags of those that are dying, with leftovers.</summary>
     public NativeHeap<ulong> DyingTags { get; } = new();
 
+    /// <summary>As <see cref="DyingTags"/>, of requests: they leave whether or not there are dead letters.</summary>
+    public NativeHeap<ulong> DyingRequests { get; } = new();
+
     public bool IsListedAsDying { get; set; }
 
     public bool IsListedAsOver { get; set; }
@@ -251,6 +254,7 @@ internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, Pa
         Returned.Dispose();
         Lasts.Dispose();
         DyingTags.Dispose();
+        DyingRequests.Dispose();
     }
 }
 

@@ -62,6 +62,9 @@ public enum PropertyTag : byte
     /// <summary>What an exchange chooses queues by (Text, at most 255 bytes).</summary>
     RoutingKey = 42,
 
+    /// <summary>Somebody waits for a reply (Int64): the message is delivered once, and whoever waits is told of its death instead of the dead letters. 1: it is refused where its queue has no consumer; 0: it waits for one.</summary>
+    Request = 51,
+
     // From 64 on: what the broker alone writes.
 
     /// <summary>A death (Bytes): fields. The latest stands first.</summary>
@@ -107,6 +110,15 @@ public ref struct PropertyWriter(Span<byte> room)
         if (TryHead(tag, PropertyType.Text, Encoding.UTF8.GetByteCount(value), out Span<byte> into))
         {
             Encoding.UTF8.GetBytes(value, into);
+        }
+    }
+
+    /// <summary>A property of the message itself, as text that is UTF-8 already.</summary>
+    public void Text(PropertyTag tag, scoped ReadOnlySpan<byte> value)
+    {
+        if (TryHead(tag, PropertyType.Text, value.Length, out Span<byte> into))
+        {
+            value.CopyTo(into);
         }
     }
 

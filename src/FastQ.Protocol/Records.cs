@@ -25,6 +25,10 @@ public enum RecordKind : byte
     /// <summary>Messages and settlements that take effect together, or not at all.</summary>
     Transaction = 5,
 
+    // Submissions without a number that are sent again all the same: Replies.cs.
+    Reply = 7,
+    RepliesUnwanted = 8,
+
     // Control submissions: no number, no confirm, never journaled as they are.
     Credit = 32,
     Done = 33,
@@ -44,6 +48,8 @@ public enum RecordKind : byte
     SlotRetired = 69,
     BrokerMovesRing = 70,
     SubscriptionEnded = 71,
+    ReplyDelivered = 72,
+    ReplyEnded = 73,
 
     // Journal only: facts that the engine wrote.
     Source = 128,
@@ -92,6 +98,7 @@ public enum RecordKind : byte
 
     /// <summary>A consumer has marked a key as processed, and accepted a delivery with it.</summary>
     MessageProcessed = 165,
+    RequestEnded = 179,
 }
 
 /// <summary>What kinds have in common.</summary>
@@ -101,7 +108,7 @@ public static class RecordKinds
     public static bool IsStoredMessage(this RecordKind kind) => kind is RecordKind.Message or RecordKind.MovedMessage or RecordKind.DeadLetter or RecordKind.MessageTransferred or RecordKind.SharedMessage;
 
     /// <summary>May it stand in a block?</summary>
-    public static bool IsJournaled(this RecordKind kind) => kind is RecordKind.Message or RecordKind.Settle or RecordKind.Extend or (>= RecordKind.Source and <= RecordKind.SweepEnded) or (>= RecordKind.RoutedMessage and <= RecordKind.MessageUnrouted) or RecordKind.PassedOver or RecordKind.TransactionRefused or RecordKind.MessageProcessed;
+    public static bool IsJournaled(this RecordKind kind) => kind is RecordKind.Message or RecordKind.Settle or RecordKind.Extend or (>= RecordKind.Source and <= RecordKind.SweepEnded) or (>= RecordKind.RoutedMessage and <= RecordKind.MessageUnrouted) or RecordKind.PassedOver or RecordKind.TransactionRefused or RecordKind.MessageProcessed or RecordKind.RequestEnded;
 }
 
 /// <summary>The first 8 bytes of every record.</summary>
@@ -263,6 +270,9 @@ public enum CommandKind : ushort
 
     /// <summary>Asks whether a key is marked as processed.</summary>
     FindProcessed = 27,
+
+    /// <summary>Says what is wrong with the attributes of a queue, and does nothing.</summary>
+    JudgeQueue = 36,
 }
 
 /// <summary>What a sweep does with the messages that match.</summary>

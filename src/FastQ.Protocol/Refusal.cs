@@ -37,6 +37,8 @@ public enum RefusalCode : ushort
     Duplicate = 30,
     Unroutable = 31,
     UnknownExchange = 32,
+    NoResponder = 37,
+    NoRequester = 38,
 }
 
 /// <summary>One row of the table of refusals: the code as scripts see it, what it means, and what to do.</summary>
@@ -82,11 +84,15 @@ public readonly record struct Refusal(RefusalCode Code, string Name, string Caus
         new(RefusalCode.Duplicate, "duplicate", "The message was taken before: the first one counts.", "Nothing to do; the value is the first one's place in its queue."),
         new(RefusalCode.Unroutable, "unroutable", "The exchange gives this message to no queue.", "Bind a queue: fastq bind EXCHANGE QUEUE --key KEY; or send it as optional."),
         new(RefusalCode.UnknownExchange, "unknown-exchange", "No exchange has this name.", "Create it first: fastq exchange create NAME."),
+        new(RefusalCode.NoResponder, "no-responder", "Nobody answers this request: its queue has no consumer, or the one that had it ended before it replied.", "Start a responder, then ask again; whether work was begun is not known where one had it."),
+        new(RefusalCode.NoRequester, "no-requester", "Nobody waits for this reply any more.", "Nothing to do; what the request asked for may be undone."),
     ];
 
-    /// <summary>All rows, ordered by code; the code is the index.</summary>
+    private static readonly Refusal[] s_byCode = [.. Enumerable.Range(0, (int)s_table[^1].Code + 1).Select(code => Array.Find(s_table, row => (int)row.Code == code) is { Name: not null } row ? row : s_table[(int)RefusalCode.Internal])];
+
+    /// <summary>All rows, ordered by code.</summary>
     public static ReadOnlySpan<Refusal> Table => s_table;
 
     /// <summary>The row of a code; of <see cref="RefusalCode.Internal"/> for a code that this version does not know.</summary>
-    public static Refusal Of(RefusalCode code) => (int)code < s_table.Length ? s_table[(int)code] : s_table[(int)RefusalCode.Internal];
+    public static Refusal Of(RefusalCode code) => (int)code < s_byCode.Length ? s_byCode[(int)code] : s_byCode[(int)RefusalCode.Internal];
 }

@@ -79,7 +79,12 @@ internal static class BenchCommand
             QueuesOf(settings).ForEach(queue => session.Bind(settings.Queue, queue));
         }
 
-        return settings.Scenario.Name == "latency" ? Latency(settings, own, session, socket) : Throughput(settings, own, session, socket);
+        return settings.Scenario.Name switch
+        {
+            "latency" => Latency(settings, own, session, socket),
+            "request-reply" => RequestReply(settings, session, socket),
+            _ => Throughput(settings, own, session, socket),
+        };
     }
 
     /// <summary>What lies in a queue that is there, or in that of its dead letters, would be counted with the scenario's own.</summary>
@@ -350,6 +355,36 @@ internal static class BenchCommand
             json.WriteBoolean("verified", true); // A wrong answer would have ended the run.
         });
         _ = own;
+        return 0;
+    }
+
+    private static int RequestReply(Settings settings, Session session, string socket)
+    {
+        using JsonDocument idle = JsonDocument.Parse(session.GetStatistics());
+        int broker = idle.RootElement.GetProperty("pid").GetInt32();
+        Process responder = Worker.Start(["bench-responder", "--socket", socket, "--queue", settings.Queue]);
+        Expect(responder, "ready");
+        Go(responder);
+        double cpu = CpuOf(broker);
+        BenchReplyFigures figures = BenchReplies.Ask(socket, settings.Queue, settings.Size, settings.Count);
+        cpu = CpuOf(broker) - cpu;
+        using JsonDocument after = JsonDocument.Parse(session.GetStatistics());
+        Go(responder);
+        double responderCpu = responder.TotalProcessorTime.TotalSeconds;
+        responder.WaitForExit();
+        Print(settings, json =>
+        {
+            json.WriteNumber("messagesPerSecond", Math.Round(settings.Count / figures.Seconds));
+            json.WriteNumber("bytesPerSecond", Math.Round(settings.Count / figures.Seconds * settings.Size));
+            json.WriteNumber("underWay", BenchReplies.UnderWay);
+            figures.Alone.WriteFigures(json, "latencyMicroseconds");
+            figures.Together.WriteFigures(json, "latencyMicrosecondsUnderLoad");
+            WriteCpu(json, settings, cpu, 0, responderCpu);
+            json.WriteNumber("idleResidentBytes", idle.RootElement.GetProperty("residentBytes").GetInt64());
+            json.WriteNumber("fullResidentBytes", after.RootElement.GetProperty("residentBytes").GetInt64());
+            json.WriteNumber("allocatedBytesPerMessage", Math.Round(figures.AllocatedBytes / (double)settings.Count, 4));
+            json.WriteBoolean("verified", true); // A wrong reply would have ended the run.
+        });
         return 0;
     }
 

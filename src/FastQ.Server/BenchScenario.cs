@@ -23,6 +23,7 @@ internal sealed record BenchScenario(string Name, long Count, string Says)
     [
         new("throughput", 5_000_000, "publish, deliver and accept at once"),
         new("latency", 50_000, "one message in flight, there and back"),
+        new("request-reply", 1_000_000, "one request at a time, then 4,096 under way at once; each reply is checked"),
         new("backlog", 5_000_000, "publish all, restart, drain") { IsBacklog = true, RestartsBroker = true },
         new("work-queue", 2_000_000, "four competing consumers") { Queue = new QueueOptions(), Consumers = 4 },
         new("fifo", 1_000_000, "100,000 groups in turn") { Queue = new QueueOptions { Fifo = true }, Kinds = 100_000, WriteKind = (ref writer, kind) => Key(ref writer, PropertyTag.Group, kind) },

@@ -24,7 +24,12 @@ RootCommand root = new("FastQ: a durable message broker for one host, over share
     BenchWorkers.CreateProducer(),
     BenchWorkers.CreateConsumer(),
     BenchWorkers.CreateEcho(),
+    BenchReplies.CreateResponder(),
     DemoCommand.Create(),
+    RequestCommand.Create(),
+    ReplyCommand.Create(),
+    DefinitionsCommand.CreateExport(),
+    DefinitionsCommand.CreateApply(),
 };
 
 const int Failed = 1;

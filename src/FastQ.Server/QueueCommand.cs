@@ -144,7 +144,7 @@ internal static class QueueCommand
     }
 
     /// <summary>Null: these are none.</summary>
-    private static Dictionary<string, int>? WeightsOf(string text)
+    internal static Dictionary<string, int>? WeightsOf(string text)
     {
         Dictionary<string, int> weights = [];
         foreach (string part in text.Length == 0 ? [] : text.Split(','))
@@ -195,17 +195,25 @@ internal static class QueueCommand
     private static Backoff? ParseBackoff(ArgumentResult argument)
     {
         string text = argument.Tokens[0].Value;
-        string[] parts = text.Split(',');
-        if (parts.Length == 3
-            && Shared.TryParseDuration(parts[0], out TimeSpan first)
-            && double.TryParse(parts[1], NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out double factor) && factor is >= 1 and <= 100
-            && Shared.TryParseDuration(parts[2], out TimeSpan most) && most >= first)
+        if (BackoffOf(text) is Backoff backoff)
         {
-            return new Backoff(first, factor, most);
+            return backoff;
         }
 
         argument.AddError($"'{text}' is no back-off. Use first wait, factor (1 to 100) and longest wait, like 1s,2,5m.");
         return null;
+    }
+
+    /// <summary>Null: this is none.</summary>
+    internal static Backoff? BackoffOf(string text)
+    {
+        string[] parts = text.Split(',');
+        return parts.Length == 3
+            && Shared.TryParseDuration(parts[0], out TimeSpan first)
+            && double.TryParse(parts[1], NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out double factor) && factor is >= 1 and <= 100
+            && Shared.TryParseDuration(parts[2], out TimeSpan most) && most >= first
+            ? new Backoff(first, factor, most)
+            : null;
     }
 
     private static Command ListAll()

@@ -314,6 +314,17 @@ public sealed unsafe class RawClient : IDisposable
     /// <summary>The next record that is neither an answer nor a delivery.</summary>
     public NoticeRecord NextNotice() => MemoryMarshal.Read<NoticeRecord>(Next(_notices));
 
+    /// <summary>Those that came and were not looked at.</summary>
+    public NoticeRecord[] NoticesTaken() => [.. RecordsTaken().Select(record => MemoryMarshal.Read<NoticeRecord>(record))];
+
+    /// <summary>As above, whole: replies, too.</summary>
+    public byte[][] RecordsTaken()
+    {
+        byte[][] taken = [.. _notices];
+        _notices.Clear();
+        return taken;
+    }
+
     private byte[] Next(Queue<byte[]> records)
     {
         Wait(() => records.Count > 0, "a record came");

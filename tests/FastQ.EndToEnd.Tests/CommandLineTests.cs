@@ -764,4 +764,92 @@ public class CommandLineTests
         Assert.Equal((0, "processed paid\n"), (found.ExitCode, found.Output));
         Assert.Equal(0, broker.Queue("work").GetProperty("messages").GetInt32());
     }
+
+    [Fact]
+    public void A_request_gets_the_reply_of_a_command_or_says_why_not()
+    {
+        using TestBroker broker = new();
+        broker.Run("queue", "create", "upper");
+        Ran nobody = broker.Run("request", "upper", "--body", "hello");
+        Assert.Equal((1, ""), (nobody.ExitCode, nobody.Output));
+        Assert.Contains("no-responder", nobody.Error, StringComparison.Ordinal);
+        using Process responder = Fastq.Start("reply", "upper", "--exec", "read line; test \"$line\" = fail && echo it is broken >&2 && exit 3; printf %s \"$line\" | tr a-z A-Z", "--max", "4", "--parallel", "2", "--socket", broker.Socket);
+        Ran first = broker.Run("request", "upper", "--body", "hello", "--wait");
+        Assert.Equal((0, "HELLO\n", ""), (first.ExitCode, first.Output, first.Error));
+        Ran second = broker.RunWith("from a pipe", "request", "upper", "-", "--json");
+        Assert.Equal((0, "FROM A PIPE"), (second.ExitCode, second.Json.GetProperty("body").GetString()));
+        Ran failed = broker.Run("request", "upper", "--body", "fail");
+        Assert.Equal((1, "", "fastq: exit-3: it is broken\n"), (failed.ExitCode, failed.Output, failed.Error));
+        broker.Run("publish", "upper", "--body", "nobody waits");
+        Assert.True(responder.WaitForExit(20_000));
+        Assert.Equal(0, responder.ExitCode);
+        Assert.Equal("4 answered, 2 of them with an error\n", responder.StandardError.ReadToEnd());
+        Assert.Equal(1, broker.Queue("upper.dead").GetProperty("ready").GetInt32());
+        Ran late = broker.Run("request", "upper", "--body", "x", "--wait", "--timeout", "100ms");
+        Assert.Equal(1, late.ExitCode);
+        Assert.Contains("timed-out", late.Error, StringComparison.Ordinal);
+        Assert.Equal(2, broker.Run("request", "upper").ExitCode);
+    }
+
+    [Fact]
+    public void A_benchmark_of_request_and_reply_checks_each_reply()
+    {
+        Ran ran = Fastq.Run(null, "bench", "--scenario", "request-reply", "--count", "20000", "--json");
+        Assert.True(ran.ExitCode == 0, ran.Error);
+        Assert.True(ran.Json.GetProperty("verified").GetBoolean());
+        Assert.True(ran.Json.GetProperty("messagesPerSecond").GetDouble() > 0);
+        Assert.True(ran.Json.GetProperty("latencyMicroseconds").GetProperty("p50").GetDouble() > 0);
+    }
+
+    [Fact]
+    public void What_is_exported_makes_the_same_queues_elsewhere_and_applying_it_again_changes_nothing()
+    {
+        using TestBroker one = new(), two = new();
+        one.Run("queue", "create", "plain");
+        one.Run("queue", "create", "full", "--lease", "90s", "--delay", "250ms", "--ttl", "1d", "--max-deliveries", "5", "--backoff", "1s,1.5,5m", "--dead-letter", "plain", "--max-length", "1000", "--max-bytes", "1MiB", "--overflow", "dead-letter", "--max-message-size", "64KiB", "--require", "type,key", "--lz4", "4KiB", "--priority", "--priority-share", "10", "--fifo", "--fair", "--fair-weights", "gold=4,silver=2", "--dedup-window", "2h", "--dedup-by-group", "--single-active");
+        string file = Path.Combine(one.Directory, "queues.json");
+        Assert.Equal(0, one.Run("export", "-o", file).ExitCode);
+        Assert.Equal(File.ReadAllText(file), one.Run("export").Output);
+        Ran dry = two.Run("apply", "-f", file, "--dry-run");
+        Assert.Equal((0, "2 to create, 0 to change, 0 as they are, 0 left alone\n"), (dry.ExitCode, dry.Error));
+        Assert.Equal(0, two.Run("stats", "--json").Json.GetProperty("queues").GetInt32());
+        Ran done = two.Run("apply", "-f", file, "--yes", "--json");
+        Assert.Equal((0, true), (done.ExitCode, done.Json.GetProperty("applied").GetBoolean()));
+        Assert.Equal(File.ReadAllText(file), two.Run("export").Output);
+        Ran again = two.Run("apply", "-f", file, "--yes");
+        Assert.Equal((0, "", "0 to create, 0 to change, 2 as they are, 0 left alone\n"), (again.ExitCode, again.Output, again.Error));
+    }
+
+    [Fact]
+    public void Apply_shows_what_changes_leaves_alone_what_is_not_named_and_does_nothing_where_anything_is_wrong()
+    {
+        using TestBroker broker = new();
+        broker.Run("queue", "create", "work", "--lease", "60s", "--max-length", "10");
+        broker.Run("queue", "create", "other");
+        Ran applied = broker.RunWith("""{ "fastq": 1, "queues": [ { "name": "new", "fifo": true, "backoff": "" }, { "name": "work", "lease": "1m", "max-length": 20, "backoff": "1s,2,5m" } ] }""", "apply", "-f", "-", "--yes");
+        Assert.Equal(
+            (0, "+ queue new: fifo true, backoff ''\n~ queue work: max-length 10 -> 20\n~ queue work: backoff '' -> 1s,2,5m\n  queue other: is there and not in the file; it is left alone\n", "1 to create, 1 to change, 0 as they are, 1 left alone\n"),
+            (applied.ExitCode, applied.Output, applied.Error));
+        Assert.Equal((20, 60.0), (broker.Queue("work").GetProperty("maxLength").GetInt32(), broker.Queue("work").GetProperty("leaseSeconds").GetDouble()));
+        foreach ((string wrong, string words) in ((string, string)[])
+        [
+            ("""{ "fastq": 1, "queues": [ { "name": "a" }, { "name": "b", "leese": "1m" } ] }""", "At queues[1] (b), leese: such an attribute is not known"),
+            ("""{ "fastq": 1, "queues": [ { "name": "a" }, { "name": "b", "lease": 5 } ] }""", "At queues[1] (b), lease: 5 is not a duration"),
+            ("""{ "fastq": 1, "queues": [ { "name": "a" }, { "name": "b", "priority": "yes" } ] }""", "\"yes\" is not true or false"),
+            ("""{ "fastq": 1, "queues": [ { "name": "a" }, { "name": "b", "dead-letter": "b" } ] }""", "At queues[1] (b)"),
+            ("""{ "fastq": 1, "queues": [ { "name": "a" }, { "name": "work", "priority-share": 60 } ] }""", "At queues[1] (work)"),
+            ("""{ "fastq": 1, "queues": [ { "name": "a" }, { "name": "a" } ] }""", "'a' stands in the file twice"),
+            ("""{ "fastq": 1, "queues": [ { "name": "a" }, { "name": "fastq.b" } ] }""", "At queues[1]: a queue is an object"),
+            ("""{ "fastq": 2, "queues": [ { "name": "a" } ] }""", "the version must be 1"),
+            ("""{ "fastq": 1, "queue": [ { "name": "a" } ] }""", "At queue: such a key is not known"),
+            ("""{ "fastq": 1, "queues": [ { "name": "a" """, "this is no JSON"),
+        ])
+        {
+            Ran refused = broker.RunWith(wrong, "apply", "-f", "-", "--yes");
+            Assert.True(refused.ExitCode == 2 && refused.Error.Contains(words, StringComparison.Ordinal), $"{refused.ExitCode} {refused.Error}");
+        }
+
+        Assert.Equal(2, broker.RunWith("{}", "apply", "-f", "-").ExitCode); // Nobody to ask.
+        Assert.Equal(["new", "other", "work"], broker.Run("queue", "list", "--json").Json.EnumerateArray().Select(queue => queue.GetProperty("name").GetString()));
+    }
 }

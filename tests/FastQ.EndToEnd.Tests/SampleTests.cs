@@ -110,6 +110,30 @@ public sealed class SampleTests : IDisposable
         Assert.Equal(["payment 1 is paid", "payment 2 is paid", "payment 3 is paid", "5 messages, 1 of them were paid before", "payment 2: receipt 2"], said);
     }
 
+    [Fact]
+    public void The_priorities_go_first_and_leave_low_ones_their_share()
+    {
+        string[] said = Run("Priority");
+        Assert.Equal(["a fire alarm", "an invoice", "another invoice", "a newsletter", "another newsletter", "of the first 40, 31 are high and 9 are low"], said);
+    }
+
+    [Fact]
+    public void The_requests_get_replies_errors_parts_or_hear_that_there_are_none()
+    {
+        string[] said = Run("RequestReply");
+        Assert.Equal(
+            [
+                "nobody answers yet",
+                "tea, ink and paper cost 4, 7, 2",
+                "the shop says: no a typewriter here (System.Collections.Generic.KeyNotFoundException)",
+                "3 ...",
+                "2 ...",
+                "1 ...",
+                "no reply in time",
+            ],
+            said);
+    }
+
     private string[] Run(string sample)
     {
         Ran ran = Fastq.RunSample(sample, _broker.Socket);

@@ -90,8 +90,49 @@ internal sealed partial class World : IDisposable
         world.Publish(producer, same, properties: Same(dedupId: "e"));
         Assert.True(world.StartSweep(b, new SweepView(SweepAction.Move, 0, 0, "a", "type=x", 7, default, 0, 0)).IsTaken);
         world.AddRoutes(producer);
+        world.AddRequests(producer, other);
         world.Engine.Hold(sub, false);
         return world;
+    }
+
+    /// <summary>Requests that wait, are with a consumer, and have died.</summary>
+    private void AddRequests(ulong producer, ulong consumer)
+    {
+        uint asked = Declare("asked", QueueAttributes.Default with { DeadLetter = "" });
+        uint sub = Subscribe(asked, consumer, credit: 3);
+        for (int i = 0; i < 4; i++)
+        {
+            Assert.True(Publish(producer, asked, properties: Request()).IsTaken);
+        }
+
+        DispatchAll();
+        Assert.True(Reject(consumer, sub, 1, 1, "no"u8.ToArray()).IsTaken);
+        Release(consumer, sub, 2, 1, 0);
+    }
+
+    /// <summary>Properties of a request.</summary>
+    public static byte[] Request(bool needsConsumer = true, long ttl = 60_000)
+    {
+        PropertyWriter writer = new(new byte[128]);
+        writer.Text(PropertyTag.ReplyTo, "fastq.reply.1.1");
+        writer.Number(PropertyTag.Ttl, PropertyType.Int64, ttl);
+        writer.Number(PropertyTag.Request, PropertyType.Int64, needsConsumer ? 1 : 0);
+        return writer.Written.ToArray();
+    }
+
+    /// <summary>Ends requests that died, as the broker does once it has told who waits.</summary>
+    public List<DyingMessage> EndRequests()
+    {
+        Begin(0);
+        List<DyingMessage> ended = [];
+        while (Engine.TryNextDying(IntervalMicros, out DyingMessage message))
+        {
+            Assert.True(message.IsRequest);
+            Keep(Engine.EndRequest(message.Queue, message.Tag, _room, Block));
+            ended.Add(message);
+        }
+
+        return ended;
     }
 
     /// <summary>Groups of which one is with a consumer, one waits for its retry, one is ready; priorities, tenants, a consumer of a rank.</summary>
@@ -445,6 +486,12 @@ internal sealed partial class World : IDisposable
         List<(DyingMessage, uint, ulong, int)> buried = [];
         while (buried.Count < most && Engine.TryNextDying(IntervalMicros, out DyingMessage message))
         {
+            if (message.IsRequest)
+            {
+                Keep(Engine.EndRequest(message.Queue, message.Tag, _room, Block));
+                continue;
+            }
+
             byte[] name = Encoding.UTF8.GetBytes(message.Target);
             if (!Engine.TryFindQueue(name, out uint target))
             {

@@ -63,14 +63,14 @@ public class PageTests
     [Fact]
     public void Each_refusal_code_is_the_index_of_its_row_and_named_after_it()
     {
-        Assert.Equal(Members(typeof(RefusalCode)).Select(member => member.Split(" | ")[0]), Refusal.Table.ToArray().Select((_, index) => Number(index)));
+        Assert.Equal(Members(typeof(RefusalCode)).Select(member => member.Split(" | ")[0]), Refusal.Table.ToArray().Select(row => Number((int)row.Code)));
         foreach (RefusalCode code in Enum.GetValues<RefusalCode>())
         {
             Assert.Equal(code, Refusal.Of(code).Code);
             Assert.Equal(Kebab(code.ToString()), Refusal.Of(code).Name);
         }
 
-        Assert.Equal(RefusalCode.Internal, Refusal.Of((RefusalCode)Refusal.Table.Length).Code);
+        Assert.Equal(RefusalCode.Internal, Refusal.Of(Enum.GetValues<RefusalCode>()[^1] + 1).Code);
         Assert.Equal(RefusalCode.Internal, Refusal.Of((RefusalCode)ushort.MaxValue).Code);
     }
 

@@ -82,6 +82,10 @@ public sealed class VectorTests
                 case RecordKind.PassedOver:
                     Assert.NotEmpty(payload);
                     break;
+                case RecordKind.Reply or RecordKind.ReplyDelivered:
+                    ReplyRecord reply = MemoryMarshal.Read<ReplyRecord>(bytes);
+                    Assert.Equal((reply.Check, "Hello, world!"), (RecordCheck.Of(payload), Encoding.UTF8.GetString(payload[^reply.BodyBytes..])));
+                    break;
                 case RecordKind.DeliveryCopy:
                     Assert.Equal((int)MemoryMarshal.Read<DeliveryEntry>(payload).LengthBytes, payload.Length - DeliveryEntry.SizeBytes);
                     AssertMessage(payload.AsSpan(DeliveryEntry.SizeBytes));

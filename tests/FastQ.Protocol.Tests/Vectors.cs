@@ -20,7 +20,7 @@ internal static class Vectors
             .Append(("refusals.hex", Refusals()));
 
     public static IEnumerable<(RecordKind Kind, Vector Vector)> Records =>
-        SubmissionRecords.Concat(ControlRecords).Concat(DeliveryRecords).Concat(NoticeRecords).Concat(JournalRecords).Concat(FactRecords);
+        SubmissionRecords.Concat(ReplyRecords).Concat(ControlRecords).Concat(DeliveryRecords).Concat(NoticeRecords).Concat(JournalRecords).Concat(FactRecords);
 
     private static IEnumerable<(RecordKind Kind, Vector Vector)> SubmissionRecords =>
     [
@@ -60,6 +60,33 @@ internal static class Vectors
         Control(RecordKind.Damaged, "the record of this delivery does not have its check.", Subscription, 0, Delivery),
         Control(RecordKind.Bye, "the session ends in good order.", 0, 0, 0),
     ];
+
+    private static IEnumerable<(RecordKind Kind, Vector Vector)> ReplyRecords =>
+    [
+        (RecordKind.Reply, Reply(new Vector("Reply: the third part of an answer, of 13 bytes, with a media type; more follow, and its sender wants to be told."), RecordKind.Reply, ReplyRecord.WantsWord, 2, Tag, Token)),
+        (RecordKind.RepliesUnwanted, new Vector("RepliesUnwanted: nobody waits for parts of the answer to this request any more.").Struct(new ReplyRecord { LengthBytes = ReplyRecord.SizeBytes, Kind = RecordKind.RepliesUnwanted, Request = Number })),
+        (RecordKind.ReplyDelivered, Reply(new Vector("ReplyDelivered: the only part of an answer."), RecordKind.ReplyDelivered, ReplyRecord.Last, 0, 0, 0)),
+        (RecordKind.ReplyEnded, Notice("ReplyEnded: the requester is not there any more.", RecordKind.ReplyEnded, RefusalCode.NoRequester, Token, 0, 0, 0)),
+    ];
+
+    private static Vector Reply(Vector vector, RecordKind kind, byte flags, uint part, ulong producer, ulong cookie)
+    {
+        PropertyWriter properties = new(new byte[100]);
+        properties.Text(PropertyTag.ContentType, "text/plain");
+        byte[] payload = [.. properties.Written, .. s_body];
+        return vector.Struct(new ReplyRecord
+        {
+            LengthBytes = (uint)(ReplyRecord.SizeBytes + payload.Length),
+            Kind = kind,
+            Flags = flags,
+            PropertyBytes = (ushort)properties.Length,
+            Request = Number,
+            Producer = producer,
+            Cookie = cookie,
+            Check = RecordCheck.Of(payload),
+            Part = part,
+        }).Properties(properties.Written).Line(s_body, "body Hello, world!").Padding();
+    }
 
     private static IEnumerable<(RecordKind Kind, Vector Vector)> DeliveryRecords =>
     [
@@ -173,6 +200,7 @@ internal static class Vectors
                 (RecordKind.PassedOver, Message(new Vector("PassedOver: a message of a transaction that its queue had already."), RecordKind.PassedOver, Number, 0, ConfirmLevel.None).Padding()),
                 Fact(RecordKind.TransactionRefused, "7 numbers were refused, for the third of them.", new FactRecord { Small = (ushort)RefusalCode.LeaseLost, Subject = 3, Count = 7, First = Number }),
                 Fact(RecordKind.MessageProcessed, "a delivery is accepted, and a key is marked as processed without a result.", new FactRecord { Small = FactRecord.Marked, Subject = Subscription, Count = Queue, First = Delivery, Second = 0xA1A2A3A4A5A6A7A8, Third = 0xB1B2B3B4B5B6B7B8 }),
+                Fact(RecordKind.RequestEnded, "the request of this tag had died and is gone.", new FactRecord { Subject = Queue, First = Tag }),
                 Fact(RecordKind.DeathStopped, "the message of this tag has gone in a circle.", new FactRecord { Subject = Queue, First = Tag }),
             ];
         }
@@ -375,13 +403,13 @@ internal static class Vectors
 
     private static byte[] AllProperties()
     {
-        PropertyWriter writer = new(new byte[1200]);
+        PropertyWriter writer = new(new byte[1300]);
         foreach (PropertyTag tag in Enum.GetValues<PropertyTag>().Where(tag => tag > PropertyTag.Header))
         {
             switch (tag)
             {
-                case PropertyTag.Delay or PropertyTag.Ttl or PropertyTag.Priority or PropertyTag.UniqueUntil:
-                    writer.Number(tag, PropertyType.Int64, tag switch { PropertyTag.Priority => 200, PropertyTag.UniqueUntil => 1, _ => 1500 });
+                case PropertyTag.Delay or PropertyTag.Ttl or PropertyTag.Priority or PropertyTag.UniqueUntil or PropertyTag.Request:
+                    writer.Number(tag, PropertyType.Int64, tag switch { PropertyTag.Priority => 200, PropertyTag.UniqueUntil or PropertyTag.Request => 1, _ => 1500 });
                     break;
                 case PropertyTag.DeliverAt:
                     writer.Number(tag, PropertyType.Timestamp, 1_893_456_000_000_000);
