@@ -416,6 +416,7 @@ public sealed partial class Broker : IDisposable
         }
 
         (_sourceBlock, _sourceProducer, _sourceTurn) = (_journal.OpenBlock, producer, _turn);
+        _engine.OpenBlock = _journal.OpenBlock;
         return _engine.Begin(producer, _now, room);
     }
 

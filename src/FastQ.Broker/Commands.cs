@@ -130,6 +130,10 @@ public sealed partial class Broker
             case CommandKind.CancelSweep:
                 CancelSweep(session, command, fields, ref facts);
                 break;
+            case CommandKind.CancelScheduled:
+            case CommandKind.Reschedule:
+                ChangeScheduled(session, command, fields, ref facts);
+                break;
             case CommandKind.Statistics:
                 AnswerJson(session, command, StatisticsJson());
                 break;

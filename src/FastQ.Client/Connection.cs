@@ -162,6 +162,15 @@ public sealed class Connection : IAsyncDisposable
         },
         cancellation);
 
+    /// <inheritdoc cref="Session.CancelScheduled"/>
+    public Task<Timeliness> CancelScheduledAsync(string queue, string key, CancellationToken cancellation = default) => AskAsync(session => session.CancelScheduled(queue, key), cancellation);
+
+    /// <inheritdoc cref="Session.Reschedule(string, string, TimeSpan)"/>
+    public Task<Timeliness> RescheduleAsync(string queue, string key, TimeSpan delay, CancellationToken cancellation = default) => AskAsync(session => session.Reschedule(queue, key, delay), cancellation);
+
+    /// <inheritdoc cref="Session.Reschedule(string, string, DateTimeOffset)"/>
+    public Task<Timeliness> RescheduleAsync(string queue, string key, DateTimeOffset at, CancellationToken cancellation = default) => AskAsync(session => session.Reschedule(queue, key, at), cancellation);
+
     /// <summary>The broker's statistics, as JSON.</summary>
     public Task<string> GetStatisticsAsync(CancellationToken cancellation = default) => AskAsync(session => session.GetStatistics(), cancellation);
 

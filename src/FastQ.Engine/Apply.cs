@@ -56,7 +56,7 @@ public sealed partial class QueueEngine
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private bool ApplyMessage(ReadOnlySpan<byte> record, Place place)
+    private bool ApplyMessage(ReadOnlySpan<byte> record, Place place, ulong block)
     {
         ref readonly MessageHeader header = ref MemoryMarshal.AsRef<MessageHeader>(record);
         CountNumber();
@@ -75,6 +75,11 @@ public sealed partial class QueueEngine
         if (!TryTermsOf(queue, record, header, out MessageTerms terms))
         {
             return false;
+        }
+
+        if (terms.ScheduleKey != 0)
+        {
+            terms = Supersede(queue, terms, block);
         }
 
         EnqueueOnTerms(queue, header.Tag, header.LengthBytes, place, terms);
@@ -124,6 +129,11 @@ public sealed partial class QueueEngine
         if ((terms.DedupKey | terms.UniqueKey) != 0)
         {
             NoteSame(queue, tag, terms);
+        }
+
+        if (terms.ScheduleKey != 0)
+        {
+            NoteScheduled(queue, tag, terms);
         }
 
         Book(queue, lengthBytes, place);
@@ -542,6 +552,7 @@ public sealed partial class QueueEngine
         queue.Order?.Dispose();
         queue.Ledger?.Dispose();
         queue.Unique?.Dispose();
+        queue.Scheduled?.Dispose();
         queue.DyingTags.Dispose();
         ForgetAllWords(queue);
         ForgetReturned(queue);

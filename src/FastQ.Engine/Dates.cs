@@ -15,6 +15,17 @@ internal readonly record struct MessageTerms(long DueMicros, long ExpiryMicros, 
     public UInt128 UniqueKey { get; init; }
 
     public bool UniqueUntilStarted { get; init; }
+
+    /// <summary>A hash of its schedule key; 0: it has none.</summary>
+    public UInt128 ScheduleKey { get; init; }
+
+    public ScheduleMode ScheduleMode { get; init; }
+
+    /// <summary>Of a debounce: how long it may be put off since the first; 0: for ever.</summary>
+    public long LongestWaitMicros { get; init; }
+
+    /// <summary>When the first came of those that were put off.</summary>
+    public long FirstMicros { get; init; }
 }
 
 public sealed partial class QueueEngine
@@ -48,6 +59,9 @@ public sealed partial class QueueEngine
                 PropertyTag.DeduplicationId => TryOnce(reader, ref wish.DedupId),
                 PropertyTag.UniqueKey => TryOnce(reader, ref wish.UniqueKey),
                 PropertyTag.UniqueUntil => TryOnce(reader, PropertyType.Int64, 0, (long)UniqueUntil.Started, ref wish.UniqueUntil),
+                PropertyTag.ScheduleKey => TryOnce(reader, ref wish.ScheduleKey),
+                PropertyTag.ScheduleMode => TryOnce(reader, PropertyType.Int64, 0, (long)ScheduleMode.Keep, ref wish.ScheduleMode),
+                PropertyTag.LongestWait => TryOnce(reader, PropertyType.Int64, 1, Limits.MaxDelayMilliseconds, ref wish.LongestWait),
                 PropertyTag.Death or PropertyTag.Origin => header.Kind != RecordKind.Message,
                 _ => true,
             };
@@ -61,9 +75,10 @@ public sealed partial class QueueEngine
         if (header.Kind == RecordKind.Message)
         {
             terms = WithKeys(queue, terms, wish); // What moves within the broker is no publish.
+            terms = wish.ScheduleKey.IsEmpty ? terms : WithSchedule(terms, wish);
         }
 
-        return !reader.IsMalformed && (wish.Delay is null || wish.At is null);
+        return !reader.IsMalformed && (wish.Delay is null || wish.At is null) && IsSchedule(wish);
     }
 
     /// <summary>What a message says of its times and its turn.</summary>
@@ -78,6 +93,9 @@ public sealed partial class QueueEngine
         public ReadOnlySpan<byte> DedupId;
         public ReadOnlySpan<byte> UniqueKey;
         public long? UniqueUntil;
+        public ReadOnlySpan<byte> ScheduleKey;
+        public long? ScheduleMode;
+        public long? LongestWait;
     }
 
     /// <summary>A key: text of 1 to <see cref="Limits.MaxNameBytes"/> bytes.</summary>

@@ -33,7 +33,8 @@ public sealed partial class QueueEngine
     }
 
     /// <summary>Is this message within what its queue takes, now?</summary>
-    private static Decision JudgeLimits(Queue queue, in MessageHeader header)
+    /// <param name="supersededBytes">Of the message whose place it takes; -1: it takes nobody's.</param>
+    private static Decision JudgeLimits(Queue queue, in MessageHeader header, long supersededBytes = -1)
     {
         QueueAttributes attributes = queue.Attributes;
         if ((queue.Paused & PausedWays.In) != 0)
@@ -52,12 +53,13 @@ public sealed partial class QueueEngine
             return Decision.Refuse(RefusalCode.TooLarge, (ulong)attributes.MaxBytes, "The queue's max-bytes");
         }
 
-        if (attributes.Overflow != Overflow.Reject || !queue.Exceeds(1, bytes))
+        int more = supersededBytes < 0 ? 1 : 0;
+        if (attributes.Overflow != Overflow.Reject || !queue.Exceeds(more, bytes - Math.Max(0, supersededBytes)))
         {
             return Decision.Taken;
         }
 
-        return attributes.MaxLength != 0 && queue.Ready + queue.Delayed >= attributes.MaxLength
+        return attributes.MaxLength != 0 && queue.Ready + queue.Delayed + more > attributes.MaxLength
             ? Decision.Refuse(RefusalCode.LimitReached, (ulong)attributes.MaxLength, "The queue's max-length")
             : Decision.Refuse(RefusalCode.LimitReached, (ulong)attributes.MaxBytes, "The queue's max-bytes");
     }

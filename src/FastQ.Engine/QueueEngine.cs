@@ -66,6 +66,9 @@ public sealed partial class QueueEngine : IDisposable
     public long MeasureNativeBytes() =>
         _pages.UsedBytes + _queues.Values.Sum(queue => queue.Index.TableBytes + queue.Returned.Bytes + queue.Lasts.Bytes + queue.DyingTags.Bytes) + _subscriptions.Values.Sum(subscription => subscription.Window.Bytes);
 
+    /// <summary>The block that is being written: what messages leave as another takes their place is said to have left in it. Set before <see cref="Publish"/>.</summary>
+    public ulong OpenBlock { get; set; }
+
     /// <summary>For repair: records whose ground is lost are counted in <see cref="Lost"/> instead of being contradictions.</summary>
     public bool IsLenient { get; set; }
 
@@ -108,7 +111,7 @@ public sealed partial class QueueEngine : IDisposable
 
         bool fits = kind switch
         {
-            RecordKind.Message => ApplyMessage(record, place),
+            RecordKind.Message => ApplyMessage(record, place, block),
             RecordKind.MovedMessage => ApplyMoved(record, place, block),
             RecordKind.DeadLetter => ApplyDeadLetter(record, place, block),
             RecordKind.MessageTransferred => ApplyTransferred(record, place, block),
@@ -201,19 +204,30 @@ public sealed partial class QueueEngine : IDisposable
             return same;
         }
 
-        if (JudgeRoom(queue, record, header, queue.Index.NeedsMemory || queue.GivesTerms || terms != default) is { IsTaken: false } beyond)
+        if (terms.ScheduleKey != 0 && JudgeScheduled(queue, terms) is { IsTaken: false } kept)
+        {
+            return kept;
+        }
+
+        if (JudgeRoom(queue, record, header, queue.Index.NeedsMemory || queue.GivesTerms || terms != default, SupersededBytes(queue, terms)) is { IsTaken: false } beyond)
         {
             return beyond;
         }
 
         Complete(queue, ref header, place);
+        if (terms.ScheduleKey != 0)
+        {
+            terms = Supersede(queue, terms, OpenBlock);
+        }
+
         EnqueueOnTerms(queue, header.Tag, header.LengthBytes, place, terms);
         return Decision.Taken;
     }
 
-    private Decision JudgeRoom(Queue queue, ReadOnlySpan<byte> record, in MessageHeader header, bool needsMemory)
+    /// <param name="supersededBytes">Of the message whose place it takes; -1: it takes nobody's.</param>
+    private Decision JudgeRoom(Queue queue, ReadOnlySpan<byte> record, in MessageHeader header, bool needsMemory, long supersededBytes = -1)
     {
-        if (queue.HasLimits && JudgeSent(queue, record, header) is { IsTaken: false } beyond)
+        if (queue.HasLimits && JudgeSent(queue, record, header, supersededBytes) is { IsTaken: false } beyond)
         {
             return beyond;
         }

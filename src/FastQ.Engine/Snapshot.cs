@@ -10,11 +10,11 @@ namespace FastQ.Engine;
 // The persistent state as bytes, and back. A snapshot is as hostile as any file: every count, link and length is checked, and what can
 // be counted again is counted again.
 //
-//   | version, clocks, next ids | producers | queues: attributes, counts, entries, times of the delayed, expiries, words of the dying, traits, sweep, deduplication ids, unique keys | subscriptions: open deliveries | slots | end mark |
+//   | version, clocks, next ids | producers | queues: attributes, counts, entries, times of the delayed, expiries, words of the dying, traits, sweep, deduplication ids, unique keys, schedule keys | subscriptions: open deliveries | slots | end mark |
 
 public sealed partial class QueueEngine
 {
-    private const ulong SnapshotVersion = 5;
+    private const ulong SnapshotVersion = 6;
     private const ulong EndMark = 0x444E452051455441;
 
     /// <summary>Tags, delivery numbers and tokens never come near: sums of them must not overflow.</summary>
@@ -113,7 +113,7 @@ public sealed partial class QueueEngine
             for (ulong tag = q.Index.Next(0, q.Index.NextTag); tag < q.Index.NextTag; tag = q.Index.Next(tag + 1, q.Index.NextTag))
             {
                 IndexEntry e = q.Index.Find(tag);
-                to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"  {tag} {e.State} at {e.Slot}:{e.Offset} length {e.LengthBytes} deliveries {e.Deliveries} generation {e.Generation}{(q.Due.TryFind(tag, out long due) ? $" due {due}" : "")}{(q.Expiry.TryFind(tag, out long expiry) ? $" expires {expiry}" : "")}{(q.Words is not null && q.Words.TryGetValue(tag, out byte[]? words) ? $" words {Convert.ToHexString(words)}" : "")}{(q.Order is not null && q.Order.TryFind(tag, out Traits traits) ? $" {traits}" : "")}{(q.Unique is not null && q.Unique.TryFind(tag, out UInt128 unique, out bool untilStarted) ? $" unique {unique:x} {untilStarted}" : "")}"));
+                to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"  {tag} {e.State} at {e.Slot}:{e.Offset} length {e.LengthBytes} deliveries {e.Deliveries} generation {e.Generation}{(q.Due.TryFind(tag, out long due) ? $" due {due}" : "")}{(q.Expiry.TryFind(tag, out long expiry) ? $" expires {expiry}" : "")}{(q.Words is not null && q.Words.TryGetValue(tag, out byte[]? words) ? $" words {Convert.ToHexString(words)}" : "")}{(q.Order is not null && q.Order.TryFind(tag, out Traits traits) ? $" {traits}" : "")}{(q.Unique is not null && q.Unique.TryFind(tag, out UInt128 unique, out long untilStarted) ? $" unique {unique:x} {untilStarted}" : "")}{(q.Scheduled is not null && q.Scheduled.TryFind(tag, out UInt128 scheduled, out long since) ? $" scheduled {scheduled:x} since {since}" : "")}"));
             }
 
             foreach ((UInt128 key, ulong tag, long until) in (q.Ledger?.Rows(IntervalMicros) ?? []).Order())
@@ -251,7 +251,7 @@ public sealed partial class QueueEngine
         Number(to, 0);
     }
 
-    /// <summary>| tag, until when, id (2 numbers) | ... | 0 | tag, until it is started (or settled), key (2 numbers) | ... | 0 |</summary>
+    /// <summary>| tag, until when, id (2 numbers) | ... | 0 | unique keys | schedule keys |</summary>
     private void SaveKeys(IBufferWriter<byte> to, Queue queue)
     {
         foreach ((UInt128 key, ulong tag, long until) in queue.Ledger?.Rows(IntervalMicros) ?? [])
@@ -263,13 +263,20 @@ public sealed partial class QueueEngine
         }
 
         Number(to, 0);
+        SaveKeys(to, queue, queue.Unique);
+        SaveKeys(to, queue, queue.Scheduled);
+    }
+
+    /// <summary>| tag, what else was noted of it, key (2 numbers) | ... | 0 |, the tags rising.</summary>
+    private static void SaveKeys(IBufferWriter<byte> to, Queue queue, UniqueKeys? of)
+    {
         ulong end = queue.Index.NextTag;
-        for (ulong tag = queue.Index.Next(0, end); tag < end && queue.Unique is { Count: > 0 } unique; tag = queue.Index.Next(tag + 1, end))
+        for (ulong tag = queue.Index.Next(0, end); tag < end && of is { Count: > 0 } keys; tag = queue.Index.Next(tag + 1, end))
         {
-            if (unique.TryFind(tag, out UInt128 key, out bool untilStarted))
+            if (keys.TryFind(tag, out UInt128 key, out long note))
             {
                 Number(to, tag);
-                Number(to, untilStarted ? 1u : 0u);
+                Number(to, (ulong)note);
                 Number(to, (ulong)key);
                 Number(to, (ulong)(key >> 64));
             }
@@ -572,18 +579,23 @@ public sealed partial class QueueEngine
             queue.MakeLedger().Add(key, tag, (long)until, IntervalMicros);
         }
 
+        return LoadKeys(loader, queue, queue.MakeUnique, mostNote: 1) && LoadKeys(loader, queue, queue.MakeScheduled, mostNote: (ulong)IntervalMicros);
+    }
+
+    private static bool LoadKeys(Loader loader, Queue queue, Func<UniqueKeys> make, ulong mostNote)
+    {
         ulong last = 0;
         for (ulong tag = loader.Number(); tag != 0; tag = loader.Number())
         {
-            ulong untilStarted = loader.Number();
+            ulong note = loader.Number();
             UInt128 key = loader.Number() | ((UInt128)loader.Number() << 64);
             ref IndexEntry entry = ref queue.Index.Find(tag);
-            if (loader.HasFailed || tag <= last || untilStarted > 1 || key == 0 || queue.IsDeleted || Unsafe.IsNullRef(ref entry) || entry.State == EntryState.Dying || queue.Unique?.TryFind(key, out _) == true)
+            if (loader.HasFailed || tag <= last || note > mostNote || key == 0 || queue.IsDeleted || Unsafe.IsNullRef(ref entry) || entry.State == EntryState.Dying || make().TryFind(key, out _))
             {
                 return false;
             }
 
-            queue.MakeUnique().Add(key, tag, untilStarted == 1);
+            make().Add(key, tag, (long)note);
             last = tag;
         }
 

@@ -34,6 +34,9 @@ internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, Pa
     /// <summary>Messages of which it holds one a key; null: none ever came.</summary>
     public UniqueKeys? Unique { get; private set; }
 
+    /// <summary>Schedule keys of messages that waited for their time, until they are gone; null: none ever came.</summary>
+    public UniqueKeys? Scheduled { get; private set; }
+
     /// <summary>No message that is ready and not in the heap has a lower tag: dispatch takes the lowest first.</summary>
     public ulong Cursor { get; set; } = 1;
 
@@ -139,7 +142,7 @@ internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, Pa
     /// <summary>Would so many more messages, of so many bytes together, be more than may wait?</summary>
     public bool Exceeds(long more, long bytes) => (Attributes.MaxLength != 0 && Ready + Delayed + more > Attributes.MaxLength) || (Attributes.MaxBytes != 0 && WaitingBytes + bytes > Attributes.MaxBytes);
 
-    /// <summary>It has an order or unique keys: of its messages more is kept than their entries.</summary>
+    /// <summary>It has an order, unique keys or schedule keys: of its messages more is kept than their entries.</summary>
     public bool KeepsMore { get; private set; }
 
     /// <summary>A message has gone, or is to.</summary>
@@ -147,6 +150,7 @@ internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, Pa
     {
         Order?.Remove(tag);
         Unique?.Remove(tag);
+        Scheduled?.Remove(tag);
     }
 
     /// <summary>A message goes to a consumer.</summary>
@@ -162,6 +166,12 @@ internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, Pa
     {
         KeepsMore = true;
         return Unique ??= new UniqueKeys(pages);
+    }
+
+    public UniqueKeys MakeScheduled()
+    {
+        KeepsMore = true;
+        return Scheduled ??= new UniqueKeys(pages);
     }
 
     /// <summary>The order, made when it is needed first.</summary>
@@ -233,6 +243,7 @@ internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, Pa
         Order?.Dispose();
         Ledger?.Dispose();
         Unique?.Dispose();
+        Scheduled?.Dispose();
         Returned.Dispose();
         Lasts.Dispose();
         DyingTags.Dispose();

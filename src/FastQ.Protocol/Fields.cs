@@ -121,6 +121,10 @@ public enum FieldTag : ushort
     // More of queues.
     Require = 100,
     Lz4FromBytes = 101,
+
+    // Times of queues, and schedules.
+    Key = 133,
+    Timeliness = 134,
 }
 
 /// <summary>Writes fields into room that the caller owns. Never writes beyond it: <see cref="Overflowed"/> tells.</summary>

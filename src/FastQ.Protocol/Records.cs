@@ -216,6 +216,12 @@ public enum CommandKind : ushort
 
     /// <summary>Ends a queue's sweep; what it has done stays done.</summary>
     CancelSweep = 19,
+
+    /// <summary>Removes the message that waits under a schedule key.</summary>
+    CancelScheduled = 32,
+
+    /// <summary>Gives the message that waits under a schedule key another time.</summary>
+    Reschedule = 33,
 }
 
 /// <summary>What a sweep does with the messages that match.</summary>
@@ -289,6 +295,32 @@ public enum UniqueUntil : byte
 
     /// <summary>Until it goes to a consumer first.</summary>
     Started = 1,
+}
+
+/// <summary>What a message does where one of its schedule key waits for its time already.</summary>
+public enum ScheduleMode : byte
+{
+    /// <summary>It takes the other's place: body, properties and time.</summary>
+    Replace = 0,
+
+    /// <summary>The same; and what was said of the longest wait counts from the first of them.</summary>
+    Debounce = 1,
+
+    /// <summary>It is not taken, and answered as a duplicate of the one that waits.</summary>
+    Keep = 2,
+}
+
+/// <summary>Whether a word about a message that waits for its time came before it was too late.</summary>
+public enum Timeliness : byte
+{
+    /// <summary>It waited, for its time or for a consumer: done.</summary>
+    InTime = 0,
+
+    /// <summary>It is with a consumer, or was once: nothing was done.</summary>
+    HandedOut = 1,
+
+    /// <summary>None of this key is there any more, or there never was one.</summary>
+    Gone = 2,
 }
 
 /// <summary>Ways of a queue that stand still. Bits.</summary>

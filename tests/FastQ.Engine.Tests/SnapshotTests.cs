@@ -84,7 +84,7 @@ public sealed class SnapshotTests
         Dictionary<string, int> places = PlacesOf(saved);
         (string Where, ulong[] Beyond)[] table =
         [
-            ("state version", [4, 6]),
+            ("state version", [5, 7]),
             ("state interval", [Negative, Latest + 1]),
             ("state next queue", [0, MoreThanUint]),
             ("state next subscription", [0, MoreThanUint]),
@@ -131,6 +131,8 @@ public sealed class SnapshotTests
             ("dedup until", [0, Latest + 1, Negative]),
             ("unique tag", [77, Most]),
             ("unique until started", [2, Negative]),
+            ("scheduled tag", [77, Most]),
+            ("scheduled since", [Latest, Negative]),
             ("due", [0, Latest + 1, Negative]),
             ("entry tag", [Most]),
             ("subscription id", [0, 2]),
@@ -236,6 +238,11 @@ public sealed class SnapshotTests
             while (Next("unique tag") != 0)
             {
                 All("unique", "until started", "low", "high");
+            }
+
+            while (Next("scheduled tag") != 0)
+            {
+                All("scheduled", "since", "low", "high");
             }
         }
 

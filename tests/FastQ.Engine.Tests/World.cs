@@ -88,6 +88,7 @@ internal sealed class World : IDisposable
         uint same = world.Declare("same");
         world.Publish(producer, same, properties: Same(dedupId: "d", uniqueKey: "u"));
         world.Publish(producer, same, properties: Same(dedupId: "e"));
+        world.Publish(producer, same, properties: Scheduled("s", 70_000, ScheduleMode.Debounce, longest: 90_000));
         Assert.True(world.StartSweep(b, new SweepView(SweepAction.Move, 0, 0, "a", "type=x", 7, default, 0, 0)).IsTaken);
         world.Engine.Hold(sub, false);
         return world;
@@ -206,6 +207,7 @@ internal sealed class World : IDisposable
     public void Begin(ulong producer)
     {
         Block++;
+        Engine.OpenBlock = Block;
         Keep(Engine.Begin(producer, new Now(IntervalMicros, WallMicros), _room));
     }
 
@@ -287,6 +289,28 @@ internal sealed class World : IDisposable
         }
 
         writer.Number(PropertyTag.UniqueUntil, PropertyType.Int64, (long)until);
+        return writer.Written.ToArray();
+    }
+
+    /// <summary>Properties of a message that waits under a schedule key; no key: it has none.</summary>
+    public static byte[] Scheduled(string key, long delay, ScheduleMode mode = ScheduleMode.Replace, long longest = 0, long life = 0)
+    {
+        PropertyWriter writer = new(new byte[1024]);
+        writer.Number(PropertyTag.Delay, PropertyType.Int64, delay);
+        writer.Number(PropertyTag.ScheduleMode, PropertyType.Int64, (long)mode);
+        foreach ((PropertyTag tag, long milliseconds) in new[] { (PropertyTag.LongestWait, longest), (PropertyTag.Ttl, life) })
+        {
+            if (milliseconds > 0)
+            {
+                writer.Number(tag, PropertyType.Int64, milliseconds);
+            }
+        }
+
+        if (key.Length > 0)
+        {
+            writer.Text(PropertyTag.ScheduleKey, key);
+        }
+
         return writer.Written.ToArray();
     }
 
@@ -582,6 +606,22 @@ internal sealed class World : IDisposable
         }
 
         return isTaken;
+    }
+
+    public (Decision Decision, Timeliness Timeliness) CancelScheduled(uint queue, string key)
+    {
+        Begin(0);
+        Decision decision = Engine.CancelScheduled(queue, Encoding.UTF8.GetBytes(key), _room, Block, out int written, out Timeliness timeliness);
+        Keep(written);
+        return (decision, timeliness);
+    }
+
+    public (Decision Decision, Timeliness Timeliness) Reschedule(uint queue, string key, long? delayMilliseconds)
+    {
+        Begin(0);
+        Decision decision = Engine.Reschedule(queue, Encoding.UTF8.GetBytes(key), IntervalMicros + delayMilliseconds * 1000, _room, Block, out int written, out Timeliness timeliness);
+        Keep(written);
+        return (decision, timeliness);
     }
 
     public Decision Change(uint queue, QueueAttributes to)

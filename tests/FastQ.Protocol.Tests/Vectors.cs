@@ -345,8 +345,8 @@ internal static class Vectors
         {
             switch (tag)
             {
-                case PropertyTag.Delay or PropertyTag.Ttl or PropertyTag.Priority or PropertyTag.UniqueUntil:
-                    writer.Number(tag, PropertyType.Int64, tag switch { PropertyTag.Priority => 200, PropertyTag.UniqueUntil => 1, _ => 1500 });
+                case PropertyTag.Delay or PropertyTag.Ttl or PropertyTag.Priority or PropertyTag.UniqueUntil or PropertyTag.ScheduleMode or PropertyTag.LongestWait:
+                    writer.Number(tag, PropertyType.Int64, tag switch { PropertyTag.Priority => 200, PropertyTag.UniqueUntil or PropertyTag.ScheduleMode => 1, _ => 1500 });
                     break;
                 case PropertyTag.DeliverAt:
                     writer.Number(tag, PropertyType.Timestamp, 1_893_456_000_000_000);
