@@ -171,6 +171,31 @@ public sealed class Connection : IAsyncDisposable
     /// <inheritdoc cref="Session.Reschedule(string, string, DateTimeOffset)"/>
     public Task<Timeliness> RescheduleAsync(string queue, string key, DateTimeOffset at, CancellationToken cancellation = default) => AskAsync(session => session.Reschedule(queue, key, at), cancellation);
 
+    /// <inheritdoc cref="Session.SetSchedule"/>
+    public Task<ScheduleInfo> ScheduleAsync(string name, string queue, ScheduleRule rule, ReadOnlyMemory<byte> body, ScheduleOptions? options = null, CancellationToken cancellation = default) =>
+        AskAsync(session => session.SetSchedule(name, queue, rule, body, options), cancellation);
+
+    /// <inheritdoc cref="Session.ListSchedules()"/>
+    public Task<IReadOnlyList<ScheduleInfo>> ListSchedulesAsync(CancellationToken cancellation = default) => AskAsync(session => session.ListSchedules(), cancellation);
+
+    /// <inheritdoc cref="Session.GetSchedule"/>
+    public Task<ScheduleInfo> GetScheduleAsync(string name, CancellationToken cancellation = default) => AskAsync(session => session.GetSchedule(name), cancellation);
+
+    /// <summary>Lets a schedule stand still, over restarts too. See <see cref="Session.PauseSchedule"/>.</summary>
+    public Task<ScheduleInfo> PauseScheduleAsync(string name, CancellationToken cancellation = default) => AskAsync(session => session.PauseSchedule(name, isPaused: true), cancellation);
+
+    /// <summary>Lets a schedule go on. See <see cref="Session.PauseSchedule"/>.</summary>
+    public Task<ScheduleInfo> ResumeScheduleAsync(string name, CancellationToken cancellation = default) => AskAsync(session => session.PauseSchedule(name, isPaused: false), cancellation);
+
+    /// <inheritdoc cref="Session.DeleteSchedule"/>
+    public Task DeleteScheduleAsync(string name, CancellationToken cancellation = default) => AskAsync(
+        session =>
+        {
+            session.DeleteSchedule(name);
+            return true;
+        },
+        cancellation);
+
     /// <summary>The broker's statistics, as JSON.</summary>
     public Task<string> GetStatisticsAsync(CancellationToken cancellation = default) => AskAsync(session => session.GetStatistics(), cancellation);
 

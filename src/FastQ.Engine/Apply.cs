@@ -447,6 +447,14 @@ public sealed partial class QueueEngine
                 return FindQueue(fact.Subject) is Queue swept && ApplySweepStarted(swept, fact, payload, block);
             case RecordKind.SweepEnded:
                 return FindQueue(fact.Subject) is Queue done && ApplySweepEnded(done, fact);
+            case RecordKind.ScheduleSet:
+                return ApplyScheduleSet(fact, payload);
+            case RecordKind.ScheduleDeleted:
+                return ApplyScheduleDeleted(fact);
+            case RecordKind.SchedulePaused:
+                return ApplySchedulePaused(fact);
+            case RecordKind.ScheduleFired:
+                return ApplyScheduleFired(fact);
             case RecordKind.MessagesDropped:
                 return FindQueue(fact.Subject) is Queue full && ApplyDropped(full, fact.First, fact.Count, block);
             default:
@@ -554,6 +562,7 @@ public sealed partial class QueueEngine
         queue.Unique?.Dispose();
         queue.Scheduled?.Dispose();
         queue.DyingTags.Dispose();
+        RemoveSchedulesOf(queue);
         ForgetAllWords(queue);
         ForgetReturned(queue);
         _purging.Add(queue.Id);

@@ -96,7 +96,7 @@ public sealed partial class QueueEngine : IDisposable
             RecordKind.LeaseEnded or RecordKind.NumberRefused or RecordKind.QueueDeclared or RecordKind.QueueDeleted or RecordKind.QueuePurged or RecordKind.PurgeSlice
                 or RecordKind.Subscribed or RecordKind.Unsubscribed or RecordKind.ProducerOpened or RecordKind.ProducerForgotten or RecordKind.RefusalFloor
                 or RecordKind.MessageDamaged or RecordKind.SubscriptionResumed or RecordKind.CommandDone or RecordKind.MessagesDue or RecordKind.MessagesExpired or RecordKind.DeathStopped or RecordKind.MessagesDropped or RecordKind.QueueChanged or RecordKind.QueuePaused or RecordKind.MessageDeleted or RecordKind.MessageChanged
-                or RecordKind.SweepStarted or RecordKind.SweepEnded => FactRecord.SizeBytes,
+                or RecordKind.SweepStarted or RecordKind.SweepEnded or RecordKind.ScheduleSet or RecordKind.ScheduleDeleted or RecordKind.SchedulePaused or RecordKind.ScheduleFired => FactRecord.SizeBytes,
             _ => 0,
         };
         if (least == 0)

@@ -10,7 +10,7 @@ namespace FastQ.Engine;
 // The persistent state as bytes, and back. A snapshot is as hostile as any file: every count, link and length is checked, and what can
 // be counted again is counted again.
 //
-//   | version, clocks, next ids | producers | queues: attributes, counts, entries, times of the delayed, expiries, words of the dying, traits, sweep, deduplication ids, unique keys, schedule keys | subscriptions: open deliveries | slots | end mark |
+//   | version, clocks, next ids | producers | queues: attributes, counts, entries, times of the delayed, expiries, words of the dying, traits, sweep, deduplication ids, unique keys, schedule keys | subscriptions: open deliveries | slots | schedules | end mark |
 
 public sealed partial class QueueEngine
 {
@@ -56,6 +56,7 @@ public sealed partial class QueueEngine
             Number(to, slot.LastLeftBlock);
         }
 
+        SaveSchedules(to);
         Number(to, EndMark);
     }
 
@@ -80,7 +81,7 @@ public sealed partial class QueueEngine
         }
 
         (_nextQueue, _nextSubscription) = ((uint)nextQueue, (uint)nextSubscription);
-        return LoadProducers(loader) && LoadQueues(loader) && LoadSubscriptions(loader) && LoadSlots(loader) && loader.Number() == EndMark && TryRecount();
+        return LoadProducers(loader) && LoadQueues(loader) && LoadSubscriptions(loader) && LoadSlots(loader) && LoadSchedules(loader) && loader.Number() == EndMark && TryRecount();
     }
 
     /// <summary>After a recovery: what the records told of references and ends concerns nobody any more; owners may come back.</summary>
@@ -135,12 +136,33 @@ public sealed partial class QueueEngine
         {
             to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"slot {slot.Id} live {slot.Live} bytes {slot.LiveBytes} left {slot.LastLeftBlock}"));
         }
+
+        foreach (Schedule s in _schedules.Values)
+        {
+            to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"schedule {s.Id} of {_nextSchedule} {s.Name} queue {s.Queue.Id} next {s.NextMicros} due {s.DueMicros} last {s.LastMicros} fired {s.Fired} failed {s.Failed} late {s.Late} paused {s.IsPaused} {Convert.ToHexString(s.Definition)}"));
+        }
     }
 
     private static void Number(IBufferWriter<byte> to, ulong value)
     {
         MemoryMarshal.Write(to.GetSpan(sizeof(ulong)), value);
         to.Advance(sizeof(ulong));
+    }
+
+    /// <summary>| next id | how many | id, queue, next, due, last, fired, failed, late, paused | length, definition | ...</summary>
+    private void SaveSchedules(IBufferWriter<byte> to)
+    {
+        Number(to, _nextSchedule);
+        Number(to, (ulong)_schedules.Count);
+        foreach (Schedule s in _schedules.Values)
+        {
+            foreach (ulong number in (ReadOnlySpan<ulong>)[s.Id, s.Queue.Id, (ulong)s.NextMicros, (ulong)s.DueMicros, (ulong)s.LastMicros, s.Fired, s.Failed, s.Late, s.IsPaused ? 1u : 0u, (ulong)s.Definition.Length])
+            {
+                Number(to, number);
+            }
+
+            to.Write(s.Definition);
+        }
     }
 
     private static void SaveProducer(IBufferWriter<byte> to, Producer producer)
@@ -714,6 +736,36 @@ public sealed partial class QueueEngine
         }
 
         return !loader.HasFailed;
+    }
+
+    private bool LoadSchedules(Loader loader)
+    {
+        ulong nextId = loader.Number();
+        ulong count = loader.Number();
+        HashSet<uint> ids = [];
+        for (ulong i = 0; i < count && !loader.HasFailed; i++)
+        {
+            (ulong id, ulong queueId, ulong next, ulong due, ulong last) = (loader.Number(), loader.Number(), loader.Number(), loader.Number(), loader.Number());
+            (ulong fired, ulong failed, ulong late, ulong paused, ulong length) = (loader.Number(), loader.Number(), loader.Number(), loader.Number(), loader.Number());
+            Queue? queue = FindQueue((uint)Math.Min(queueId, uint.MaxValue));
+            if (queue is null || id == 0 || id >= nextId || !IsFiring(next, due) || last > LatestMicros || late > uint.MaxValue || paused > 1 || length > Limits.MaxScheduleBytes || !ids.Add((uint)id))
+            {
+                return false;
+            }
+
+            byte[] definition = new byte[length];
+            loader.Bytes(definition);
+            Schedule schedule = new((uint)id, queue, definition) { NextMicros = (long)next, DueMicros = (long)due, LastMicros = (long)last, Fired = fired, Failed = failed, Late = (uint)late, IsPaused = paused == 1 };
+            if (!Names.IsValid(Encoding.UTF8.GetBytes(schedule.Name)) || _schedules.ContainsKey(schedule.Name))
+            {
+                return false;
+            }
+
+            AddSchedule(schedule);
+        }
+
+        _nextSchedule = (uint)nextId;
+        return !loader.HasFailed && nextId is not 0 and <= uint.MaxValue;
     }
 
     /// <summary>Counts again what can be counted: states, bytes, slots, and rebuilds the heaps.</summary>

@@ -389,6 +389,9 @@ public sealed record EngineLimits
 
     public int MaxSubscriptions { get; init; } = 100_000;
 
+    /// <summary>Each keeps its message in memory: together at most so many times <see cref="Limits.MaxScheduleBytes"/>.</summary>
+    public int MaxSchedules { get; init; } = 1000;
+
     /// <summary>Memory for the indexes of all queues, in bytes.</summary>
     public long IndexBytes { get; init; } = 4L * 1024 * 1024 * 1024;
 

@@ -125,6 +125,12 @@ public enum FieldTag : ushort
     // Times of queues, and schedules.
     Key = 133,
     Timeliness = 134,
+    Cron = 135,
+    EveryMilliseconds = 136,
+    Zone = 137,
+    Missed = 138,
+    EndMicros = 139,
+    Fired = 140,
 }
 
 /// <summary>Writes fields into room that the caller owns. Never writes beyond it: <see cref="Overflowed"/> tells.</summary>

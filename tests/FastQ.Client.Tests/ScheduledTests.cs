@@ -46,6 +46,55 @@ public sealed class ScheduledTests : IDisposable
         Assert.Equal(RefusalCode.BadArgument, unfit.Code);
     }
 
+    [Fact]
+    public async Task A_schedule_sends_its_message_again_and_again_over_a_restart_until_it_is_paused_or_deleted()
+    {
+        await using Connection connection = await ConnectAsync();
+        await connection.DeclareQueueAsync("q", cancellation: Cancellation);
+        ScheduleOptions options = new() { Message = new PublishOptions { Type = "tick", Headers = new() { ["colour"] = "blue" } }, Missed = MissedFirings.None };
+        ScheduleInfo made = await connection.ScheduleAsync("beat", "q", ScheduleRule.Every(TimeSpan.FromMilliseconds(100)), "tick"u8.ToArray(), options, Cancellation);
+        Assert.Equal(("beat", "q", TimeSpan.FromMilliseconds(100), MissedFirings.None, 4L), (made.Name, made.Queue, made.Every, made.Missed, made.BodyBytes));
+        await using (Subscriber subscriber = await connection.SubscribeAsync("q", cancellation: Cancellation))
+        {
+            DateTimeOffset before = DateTimeOffset.MinValue;
+            for (int i = 0; i < 4; i++)
+            {
+                if (i == 2)
+                {
+                    _broker.Stop();
+                    _broker.Start();
+                }
+
+                Message message = (await subscriber.ReceiveAsync(Soon, Cancellation))!;
+                Assert.Equal(("tick", "tick", "beat"), (message.Text, message.Type, message.HeaderText("fastq.schedule")));
+                Assert.Equal("blue", message.HeaderText("colour"));
+                DateTimeOffset scheduled = message.Headers["fastq.scheduled"].AsTimestamp!.Value;
+                Assert.True(scheduled > before && scheduled <= message.Timestamp);
+                before = scheduled;
+                await message.AcceptAsync(cancellation: Cancellation);
+            }
+        }
+
+        Assert.True((await connection.PauseScheduleAsync("beat", Cancellation)).IsPaused);
+        ScheduleInfo shown = await connection.GetScheduleAsync("beat", Cancellation);
+        Assert.True(shown is { IsPaused: true, Fired: >= 4, Failed: 0 } && shown.Last is not null);
+        Assert.False((await connection.ResumeScheduleAsync("beat", Cancellation)).IsPaused);
+
+        byte[] large = new byte[20_000];
+        ScheduleInfo nightly = await connection.ScheduleAsync("nightly", "q", ScheduleRule.Cron("0 3 * * *", "Europe/Berlin"), large, new ScheduleOptions { Count = 5, Until = DateTimeOffset.UtcNow.AddYears(1) }, Cancellation);
+        Assert.Equal(("0 3 * * *", "Europe/Berlin", 5L, 20_000L), (nightly.Cron, nightly.Zone, nightly.Count, nightly.BodyBytes));
+        Assert.Equal(3, TimeZoneInfo.ConvertTime(nightly.Next!.Value, TimeZoneInfo.FindSystemTimeZoneById("Europe/Berlin")).Hour);
+        Assert.Equal(["beat", "nightly"], (await connection.ListSchedulesAsync(Cancellation)).Select(schedule => schedule.Name));
+        await connection.DeleteScheduleAsync("beat", Cancellation);
+        Assert.Equal(["nightly"], (await connection.ListSchedulesAsync(Cancellation)).Select(schedule => schedule.Name));
+        FastQException none = await Assert.ThrowsAsync<FastQException>(() => connection.GetScheduleAsync("beat", Cancellation));
+        Assert.Contains("no schedule 'beat'", none.Message, StringComparison.Ordinal);
+        FastQException wrong = await Assert.ThrowsAsync<FastQException>(() => connection.ScheduleAsync("x", "q", ScheduleRule.Cron("tomorrow"), large, cancellation: Cancellation));
+        Assert.Contains("'tomorrow' is no cron expression", wrong.Message, StringComparison.Ordinal);
+        await connection.DeleteQueueAsync("q", Cancellation);
+        Assert.Empty(await connection.ListSchedulesAsync(Cancellation));
+    }
+
     private static async Task<Published> PublishAsync(Connection connection, string body, PublishOptions options) => await connection.PublishAsync("q", Encoding.UTF8.GetBytes(body), options, Cancellation);
 
     private Task<Connection> ConnectAsync() => Connection.ConnectAsync(new SessionOptions { Path = _broker.Socket, Patience = Soon }, cancellation: Cancellation);

@@ -144,6 +144,15 @@ public sealed class SnapshotTests
             ("open tag", [0, 77]),
             ("open lease end", [Negative, Latest + 1]),
             ("slot id", [MoreThanUint]),
+            ("schedule id", [0, 2, Most]),
+            ("schedule queue", [0, 3, Most]), // 3 is the one that is being deleted.
+            ("schedule next", [Negative, Latest + 1]),
+            ("schedule due", [Negative, Latest + 1]),
+            ("schedule last", [Negative, Latest + 1]),
+            ("schedule late", [MoreThanUint]),
+            ("schedule paused", [2]),
+            ("schedule bytes", [0, Limits.MaxScheduleBytes + 1]),
+            ("schedules next", [0, 1, MoreThanUint]),
             ("end mark", [0]),
         ];
         Assert.True(IsTaken(saved));
@@ -258,6 +267,14 @@ public sealed class SnapshotTests
         for (ulong left = Next("slots"); left > 0; left--)
         {
             All("slot", "id", "left");
+        }
+
+        Next("schedules next");
+        for (ulong left = Next("schedules"); left > 0; left--)
+        {
+            All("schedule", "id", "queue", "next", "due", "last", "fired", "failed", "late", "paused");
+            int definitionBytes = (int)Next("schedule bytes");
+            at += definitionBytes;
         }
 
         Next("end mark");

@@ -147,6 +147,10 @@ internal static class Vectors
                 Fact(RecordKind.MessageChanged, "the message of this tag has priority 9; its time is as it was.", new FactRecord { Subject = Queue, First = Tag, Second = FactRecord.Unchanged, Third = 9 }),
                 Fact(RecordKind.SweepStarted, "what matches goes to another queue, 100 a second.", new FactRecord { Subject = Queue, Count = 100, First = 1, Second = Tag }, sweep.Written.ToArray()),
                 Fact(RecordKind.SweepEnded, "it was cancelled, and 2 could not go.", new FactRecord { Small = (ushort)SweepState.Cancelled, Subject = Queue, First = 2 }),
+                Fact(RecordKind.ScheduleSet, "it fires each day at three.", new FactRecord { Subject = 3, Count = Queue, First = (ulong)Micros, Second = 5_000_000 }, Schedule()),
+                Fact(RecordKind.ScheduleDeleted, "its messages stay.", new FactRecord { Subject = 3 }),
+                Fact(RecordKind.SchedulePaused, "it stands still.", new FactRecord { Small = 1, Subject = 3, First = (ulong)Micros, Second = 5_000_000 }),
+                Fact(RecordKind.ScheduleFired, "its message was sent, and the next is due.", new FactRecord { Small = (ushort)Firing.Sent, Subject = 3, Count = 1, First = (ulong)Micros, Second = (ulong)Micros + 1, Third = 5_000_001 }),
                 Fact(RecordKind.DeathStopped, "the message of this tag has gone in a circle.", new FactRecord { Subject = Queue, First = Tag }),
             ];
         }
@@ -335,6 +339,16 @@ internal static class Vectors
         death.Text(FieldTag.Text, "no such customer");
         PropertyWriter writer = new(new byte[250]);
         writer.Bytes(PropertyTag.Death, death.Written);
+        return writer.Written.ToArray();
+    }
+
+    private static byte[] Schedule()
+    {
+        FieldWriter writer = new(new byte[100]);
+        writer.Text(FieldTag.Name, "nightly");
+        writer.Text(FieldTag.Cron, "0 3 * * *");
+        writer.Text(FieldTag.Zone, "Europe/Berlin");
+        writer.Bytes(FieldTag.Body, "good night"u8);
         return writer.Written.ToArray();
     }
 
