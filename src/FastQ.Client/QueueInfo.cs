@@ -68,6 +68,9 @@ public sealed record QueueInfo
     /// <summary>See <see cref="QueueOptions.Lz4FromBytes"/>; 0: none.</summary>
     public long Lz4FromBytes { get; init; }
 
+    /// <summary>See <see cref="QueueOptions.ExpiresAfter"/>; zero: never.</summary>
+    public TimeSpan ExpiresAfter { get; init; }
+
     /// <summary>See <see cref="QueueOptions.DedupWindow"/>; zero: ids are not remembered.</summary>
     public TimeSpan DedupWindow { get; init; }
 
@@ -175,6 +178,7 @@ public sealed record QueueInfo
                 FieldTag.Fair => info with { Fair = reader.Number == 1 },
                 FieldTag.FairWeights => info with { FairWeights = reader.Text },
                 FieldTag.SingleActive => info with { SingleActive = reader.Number == 1 },
+                FieldTag.ExpiresMilliseconds => info with { ExpiresAfter = TimeSpan.FromMilliseconds(reader.Number) },
                 FieldTag.DedupMilliseconds => info with { DedupWindow = TimeSpan.FromMilliseconds(reader.Number) },
                 FieldTag.DedupByGroup => info with { DedupByGroup = reader.Number == 1 },
                 FieldTag.Require => info with { Require = Requirement.TryParse(reader.Text, out RequiredProperties wanted, out _) ? wanted : RequiredProperties.None },

@@ -156,6 +156,7 @@ public sealed partial class QueueEngine
         if (queue.HasLimits)
         {
             LookIfOver(queue);
+            queue.LastUsedMicros = IntervalMicros;
         }
 
         queue.Published++;
@@ -491,6 +492,7 @@ public sealed partial class QueueEngine
 
         _queues.Add(fact.Subject, queue);
         _nextQueue = fact.Subject + 1;
+        Use(queue);
         return true;
     }
 
@@ -511,6 +513,7 @@ public sealed partial class QueueEngine
             LineAgain(queue);
         }
 
+        Use(queue);
         ListIfDying(queue); // It may have dead letters again.
         return true;
     }
@@ -857,6 +860,7 @@ public sealed partial class QueueEngine
 
         _subscriptions.Remove(subscription.Id);
         subscription.Queue.Subscriptions.Remove(subscription);
+        Use(subscription.Queue);
         subscription.Queue.Drained = subscription.Queue.Drained == subscription ? null : subscription.Queue.Drained;
         subscription.Queue.Active = subscription.Queue.Active == subscription ? null : subscription.Queue.Active;
         _lastSubscription = _lastSubscription == subscription ? null : _lastSubscription;

@@ -86,6 +86,9 @@ public sealed record QueueAttributes
     /// <summary>Bodies from this size on are compressed by the libraries of their senders; the engine only tells them. 0: none.</summary>
     public long Lz4FromBytes { get; init; }
 
+    /// <summary>So long without consumers and without a message that comes, the queue is deleted. 0: never.</summary>
+    public long ExpiresMilliseconds { get; init; }
+
     /// <summary>Of the queue that dead letters of others go to, where nobody has declared it: what is in it stays until somebody takes it.</summary>
     public static QueueAttributes OfDeadLetters { get; } = new() { DeadLetter = "" };
 
@@ -122,6 +125,7 @@ public sealed record QueueAttributes
                 FieldTag.DedupMilliseconds => attributes with { DedupMilliseconds = NumberOf(reader) },
                 FieldTag.DedupByGroup => attributes with { DedupByGroup = NumberOf(reader) > 0 },
                 FieldTag.Lz4FromBytes => attributes with { Lz4FromBytes = NumberOf(reader) },
+                FieldTag.ExpiresMilliseconds => attributes with { ExpiresMilliseconds = NumberOf(reader) },
                 FieldTag.Require => attributes with { Require = Requirement.TryParse(reader.Text, out RequiredProperties wanted, out _) ? wanted : NoRequirement },
                 _ => attributes,
             };
@@ -164,6 +168,11 @@ public sealed record QueueAttributes
         to.Number(FieldTag.DedupByGroup, DedupByGroup ? 1u : 0u);
         to.Number(FieldTag.Lz4FromBytes, (ulong)Lz4FromBytes);
         to.Text(FieldTag.Require, Requirement.NamesOf(Require));
+        if (ExpiresMilliseconds != 0)
+        {
+            to.Number(FieldTag.ExpiresMilliseconds, (ulong)ExpiresMilliseconds);
+        }
+
         if (DeadLetter is not null)
         {
             to.Text(FieldTag.DeadLetter, DeadLetter);
@@ -177,6 +186,7 @@ public sealed record QueueAttributes
         return OutOf("lease", LeaseMilliseconds, Limits.MinLeaseMilliseconds, Limits.MaxLeaseMilliseconds)
             ?? OutOf("delay", DelayMilliseconds, 0, Limits.MaxDelayMilliseconds)
             ?? OutOf("the deduplication window", DedupMilliseconds, 0, Limits.MaxDedupMilliseconds)
+            ?? OutOf("expires", ExpiresMilliseconds, 0, Limits.MaxDelayMilliseconds)
             ?? OutOf("ttl", TtlMilliseconds, 0, Limits.MaxDelayMilliseconds)
             ?? OutOf("the back-off's first wait", BackoffFirstMilliseconds, 0, Limits.MaxDelayMilliseconds)
             ?? OutOf("the back-off's longest wait", BackoffMostMilliseconds, 1, Limits.MaxDelayMilliseconds)
@@ -221,6 +231,7 @@ public sealed record QueueAttributes
             differences.Add($"overflow is {StateNames.NameOf(Overflow)}, not {StateNames.NameOf(other.Overflow)}");
         }
 
+        Compare(differences, "expires", ExpiresMilliseconds, other.ExpiresMilliseconds, " ms");
         Compare(differences, "lz4", Lz4FromBytes, other.Lz4FromBytes, " bytes");
         if (Require != other.Require)
         {

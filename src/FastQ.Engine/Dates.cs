@@ -254,7 +254,7 @@ public sealed partial class QueueEngine
         long due = queue.Due.TryPeek(out TimedTag first) ? first.AtMicros : long.MaxValue;
         // Ids whose time is over are cleared away some at a time, and never more often than each second.
         long seen = queue.Ledger is { Count: > 0 } ledger ? Math.Max(ledger.Clear(0, 0), IntervalMicros + LedgerStepMicros) : long.MaxValue;
-        due = Math.Min(due, seen);
+        due = Math.Min(Math.Min(due, seen), IdleMicros(queue));
         return TryPeekExpiry(queue, out TimedTag oldest) ? Math.Min(due, oldest.AtMicros) : due;
     }
 }

@@ -227,6 +227,7 @@ public sealed partial class QueueEngine
         {
             _pages.Charge(-schedule.Bytes);
             NoteSchedules();
+            Use(schedule.Queue);
         }
     }
 

@@ -110,7 +110,7 @@ public sealed partial class QueueEngine
 
         foreach (Queue q in _queues.Values.OrderBy(q => q.Id))
         {
-            to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"queue {q.Id} {Encoding.UTF8.GetString(q.Name)} {q.Attributes} next {q.Index.NextTag} cursor {q.Cursor} ready {q.Ready} inflight {q.InFlight} delayed {q.Delayed} damaged {q.Damaged} dying {q.Dying} bytes {q.WaitingBytes}+{q.HeldBytes} published {q.Published} accepted {q.Accepted} rejected {q.Rejected} exhausted {q.Exhausted} expired {q.Expired} overflowed {q.Overflowed} deadlettered {q.DeadLettered} purged {q.Purged} moved {q.Moved} sweep {q.Sweep?.View} redelivered {q.Redelivered} paused {q.Paused} purge {q.PurgeGeneration}: {q.PurgeNext}..{q.PurgeEnd} deleted {q.IsDeleted}"));
+            to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"queue {q.Id} {Encoding.UTF8.GetString(q.Name)} {q.Attributes} used {q.LastUsedMicros} next {q.Index.NextTag} cursor {q.Cursor} ready {q.Ready} inflight {q.InFlight} delayed {q.Delayed} damaged {q.Damaged} dying {q.Dying} bytes {q.WaitingBytes}+{q.HeldBytes} published {q.Published} accepted {q.Accepted} rejected {q.Rejected} exhausted {q.Exhausted} expired {q.Expired} overflowed {q.Overflowed} deadlettered {q.DeadLettered} purged {q.Purged} moved {q.Moved} sweep {q.Sweep?.View} redelivered {q.Redelivered} paused {q.Paused} purge {q.PurgeGeneration}: {q.PurgeNext}..{q.PurgeEnd} deleted {q.IsDeleted}"));
             for (ulong tag = q.Index.Next(0, q.Index.NextTag); tag < q.Index.NextTag; tag = q.Index.Next(tag + 1, q.Index.NextTag))
             {
                 IndexEntry e = q.Index.Find(tag);
@@ -210,6 +210,7 @@ public sealed partial class QueueEngine
         Number(to, queue.Moved);
         Number(to, queue.Redelivered);
         Number(to, (ulong)queue.Paused);
+        Number(to, (ulong)queue.LastUsedMicros);
         SaveEntries(to, queue.Index);
         SaveTimes(to, queue);
         SaveExpiries(to, queue);
@@ -494,7 +495,8 @@ public sealed partial class QueueEngine
         queue.Redelivered = loader.Number();
         ulong paused = loader.Number();
         queue.Pause((PausedWays)paused);
-        if (loader.HasFailed || nextTag is 0 or > MostTag || queue.Cursor == 0 || queue.Cursor > nextTag || generation > ushort.MaxValue || isDeleted > 1 || paused > (ulong)(PausedWays.In | PausedWays.Out) || (queue.IsDeleted ? queue.PurgeEnd != nextTag : queue.PurgeEnd > queue.Cursor) || queue.PurgeNext > queue.PurgeEnd)
+        queue.LastUsedMicros = (long)loader.Number();
+        if (loader.HasFailed || queue.LastUsedMicros < 0 || queue.LastUsedMicros > IntervalMicros || nextTag is 0 or > MostTag || queue.Cursor == 0 || queue.Cursor > nextTag || generation > ushort.MaxValue || isDeleted > 1 || paused > (ulong)(PausedWays.In | PausedWays.Out) || (queue.IsDeleted ? queue.PurgeEnd != nextTag : queue.PurgeEnd > queue.Cursor) || queue.PurgeNext > queue.PurgeEnd)
         {
             return false;
         }

@@ -17,6 +17,9 @@ internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, Pa
 
     public PausedWays Paused { get; private set; }
 
+    /// <summary>Of a queue that is deleted when nobody uses it: interval time at which a message came last, a consumer left, or it was made or changed.</summary>
+    public long LastUsedMicros { get; set; }
+
     public QueueIndex Index { get; } = new(pages, warm);
 
     /// <summary>When the delayed ones are due, by interval time.</summary>
@@ -113,7 +116,7 @@ internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, Pa
     /// <summary>May a message have a time or a turn from its queue?</summary>
     public bool GivesTerms { get; private set; } = AreTermsIn(attributes);
 
-    /// <summary>Is a message judged by limits or demands of its queue?</summary>
+    /// <summary>Is a message judged by limits or demands of its queue, or noted as its last use?</summary>
     public bool HasLimits { get; private set; } = AreLimitsIn(attributes);
 
     public void Change(QueueAttributes to)
@@ -134,7 +137,7 @@ internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, Pa
 
     private static bool AreTermsIn(QueueAttributes attributes) => attributes.DelayMilliseconds != 0 || attributes.TtlMilliseconds != 0 || attributes.IsOrdered;
 
-    private static bool AreLimitsIn(QueueAttributes attributes) => (attributes.MaxLength | attributes.MaxBytes | attributes.MaxMessageSize) != 0 || attributes.Require != RequiredProperties.None;
+    private static bool AreLimitsIn(QueueAttributes attributes) => (attributes.MaxLength | attributes.MaxBytes | attributes.MaxMessageSize | attributes.ExpiresMilliseconds) != 0 || attributes.Require != RequiredProperties.None;
 
     /// <summary>More waits than may.</summary>
     public bool IsOver => Exceeds(0, 0);

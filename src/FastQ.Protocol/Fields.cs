@@ -131,6 +131,7 @@ public enum FieldTag : ushort
     Missed = 138,
     EndMicros = 139,
     Fired = 140,
+    ExpiresMilliseconds = 141,
 }
 
 /// <summary>Writes fields into room that the caller owns. Never writes beyond it: <see cref="Overflowed"/> tells.</summary>

@@ -78,12 +78,13 @@ internal static class QueueCommand
         private readonly Option<string?> _weights = new("--fair-weights") { Description = "How many messages a tenant gets in a round, where that is not one; '': one each.", HelpName = "T=N,...", CustomParser = ParseWeights };
         private readonly Option<TimeSpan?> _dedup = Shared.OptionalDuration("--dedup-window", "So long a deduplication id (publish --dedup-id) is remembered, up to 30d; 0s: not at all (5m).");
         private readonly Option<bool?> _byGroup = Switch("--dedup-by-group", "Ids are compared within a group, not within the queue (off).");
+        private readonly Option<TimeSpan?> _expires = Shared.OptionalDuration("--expires", "So long without consumers, and without a message that comes, the queue is deleted; 0s: never (never).");
         private readonly Option<bool?> _single = Switch("--single-active", "One consumer at a time gets messages; the next follows when it ends (off).");
 
         public Attributes(Command command)
         {
             _overflow.AcceptOnlyFromAmong("reject", "drop-head", "dead-letter");
-            foreach (Option option in (Option[])[_lease, _delay, _life, _deliveries, _backoff, _dead, _length, _bytes, _overflow, _size, _require, _lz4, _priority, _share, _fifo, _fair, _weights, _dedup, _byGroup, _single])
+            foreach (Option option in (Option[])[_lease, _delay, _life, _deliveries, _backoff, _dead, _length, _bytes, _overflow, _size, _require, _lz4, _priority, _share, _fifo, _fair, _weights, _dedup, _byGroup, _expires, _single])
             {
                 command.Options.Add(option);
             }
@@ -107,6 +108,7 @@ internal static class QueueCommand
             Fair = parsed.GetValue(_fair),
             FairWeights = parsed.GetValue(_weights) is string weights ? WeightsOf(weights) : null,
             SingleActive = parsed.GetValue(_single),
+            ExpiresAfter = parsed.GetValue(_expires),
             DedupWindow = parsed.GetValue(_dedup),
             DedupByGroup = parsed.GetValue(_byGroup),
             Require = parsed.GetValue(_require),
@@ -347,6 +349,7 @@ internal static class QueueCommand
         table.AddRow("order", OrderOf(queue));
         table.AddRow("consumers served", queue.SingleActive ? "one at a time" : "all");
         table.AddRow("deduplication", queue.DedupWindow == TimeSpan.Zero ? "none" : $"{Seconds(queue.DedupWindow)}{(queue.DedupByGroup ? ", by group" : "")}");
+        table.AddRow("expires", queue.ExpiresAfter == TimeSpan.Zero ? "never" : $"unused for {Seconds(queue.ExpiresAfter)}");
         table.AddRow("requires", queue.Require == RequiredProperties.None ? "nothing" : Requirement.NamesOf(queue.Require).Replace(',', '\n'));
         table.AddRow("compressed with lz4", queue.Lz4FromBytes == 0 ? "nothing" : $"from {Number(queue.Lz4FromBytes)} B");
         table.AddRow("published", Number((long)queue.Published));
@@ -427,6 +430,7 @@ internal static class QueueCommand
         writer.WriteBoolean("singleActive", queue.SingleActive);
         writer.WriteNumber("dedupWindowSeconds", queue.DedupWindow.TotalSeconds);
         writer.WriteBoolean("dedupByGroup", queue.DedupByGroup);
+        writer.WriteNumber("expiresSeconds", queue.ExpiresAfter.TotalSeconds);
         writer.WriteNumber("lz4FromBytes", queue.Lz4FromBytes);
         writer.WriteStartArray("require");
         foreach (string name in Requirement.NamesOf(queue.Require).Split(',', StringSplitOptions.RemoveEmptyEntries))

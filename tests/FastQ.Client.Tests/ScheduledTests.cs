@@ -95,6 +95,31 @@ public sealed class ScheduledTests : IDisposable
         Assert.Empty(await connection.ListSchedulesAsync(Cancellation));
     }
 
+    [Fact]
+    public async Task A_queue_that_nobody_uses_is_deleted_and_its_users_are_told()
+    {
+        await using Connection connection = await ConnectAsync();
+        QueueInfo made = await connection.DeclareQueueAsync("q", new QueueOptions { ExpiresAfter = TimeSpan.FromHours(1) }, Cancellation);
+        Assert.Equal(TimeSpan.FromHours(1), made.ExpiresAfter);
+        FastQException differs = await Assert.ThrowsAsync<FastQException>(() => connection.DeclareQueueAsync("q", cancellation: Cancellation));
+        Assert.Contains("expires is 3600000 ms, not 0 ms", differs.Message, StringComparison.Ordinal);
+        await PublishAsync(connection, "x", new PublishOptions());
+        await using (Subscriber subscriber = await connection.SubscribeAsync("q", cancellation: Cancellation))
+        {
+            Assert.Equal(TimeSpan.FromMilliseconds(50), (await connection.ChangeQueueAsync("q", new QueueOptions { ExpiresAfter = TimeSpan.FromMilliseconds(50) }, Cancellation)).ExpiresAfter);
+            Assert.Equal("x", (await subscriber.ReceiveAsync(Soon, Cancellation))!.Text);
+            Assert.Equal(1, (await connection.GetQueueAsync("q", Cancellation)).Messages); // In use.
+        }
+
+        using (Session session = _broker.Connect())
+        {
+            Assert.True(SpinWait.SpinUntil(() => session.ListQueues().Count == 0, Soon));
+        }
+
+        FastQException gone = await Assert.ThrowsAsync<FastQException>(() => PublishAsync(connection, "y", new PublishOptions()));
+        Assert.True(gone.Code is RefusalCode.QueueDeleted or RefusalCode.UnknownQueue);
+    }
+
     private static async Task<Published> PublishAsync(Connection connection, string body, PublishOptions options) => await connection.PublishAsync("q", Encoding.UTF8.GetBytes(body), options, Cancellation);
 
     private Task<Connection> ConnectAsync() => Connection.ConnectAsync(new SessionOptions { Path = _broker.Socket, Patience = Soon }, cancellation: Cancellation);

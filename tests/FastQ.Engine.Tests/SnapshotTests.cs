@@ -124,6 +124,7 @@ public sealed class SnapshotTests
             ("words tag", [1, Most]),
             ("words length", [0, Limits.MaxWordsBytes + 1]),
             ("queue paused", [4, Most]),
+            ("queue last used", [Latest, Negative]),
             ("traits tag", [77, Most]),
             ("traits priority", [256, Negative]),
             ("sweep state", [1, 4]),
@@ -202,7 +203,7 @@ public sealed class SnapshotTests
             }
 
             at += attributeBytes;
-            All("queue", "next tag", "cursor", "purge next", "purge end", "generation", "deleted", "ready", "in flight", "delayed", "damaged", "dying", "published", "accepted", "rejected", "exhausted", "expired", "overflowed", "dead lettered", "purged", "moved", "redelivered", "paused");
+            All("queue", "next tag", "cursor", "purge next", "purge end", "generation", "deleted", "ready", "in flight", "delayed", "damaged", "dying", "published", "accepted", "rejected", "exhausted", "expired", "overflowed", "dead lettered", "purged", "moved", "redelivered", "paused", "last used");
             int delayed = 0;
             while (Next("entry tag") != 0)
             {
