@@ -232,6 +232,7 @@ public sealed partial class Broker : IDisposable
         worked |= PushOut();
         worked |= MoveDeadLetters();
         worked |= MoveSweeps();
+        worked |= FireSchedules();
         worked |= DispatchAll();
         bool sealedNow = _journal.Seal();
         if (sealedNow)
@@ -423,6 +424,7 @@ public sealed partial class Broker : IDisposable
         }
 
         (_sourceBlock, _sourceProducer, _sourceTurn) = (_journal.OpenBlock, producer, _turn);
+        _engine.OpenBlock = _journal.OpenBlock;
         return _engine.Begin(producer, _now, room);
     }
 
@@ -558,6 +560,9 @@ public sealed partial class Broker : IDisposable
         {
             next = Math.Min(next, now + SweepStepMicros);
         }
+
+        long schedule = _engine.NextScheduleMicros;
+        next = Math.Min(next, schedule > now ? schedule : now + FireAgainMicros); // One that is due waits for room.
 
         if (_journal.RoomFault is not null)
         {

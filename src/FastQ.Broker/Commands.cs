@@ -20,7 +20,8 @@ public sealed partial class Broker
             return true;
         }
 
-        if (!_journal.TryReserve(SourceRecord.SizeBytes + 3 * QueueEngine.MaxFactBytes, out Span<byte> room, out _))
+        int most = Math.Max(3 * QueueEngine.MaxFactBytes, Limits.Align((int)prefix.LengthBytes) + 2 * QueueEngine.MaxFactBytes); // A schedule is kept with its message.
+        if (!_journal.TryReserve(SourceRecord.SizeBytes + most, out Span<byte> room, out _))
         {
             return false;
         }
@@ -153,6 +154,16 @@ public sealed partial class Broker
                 break;
             case CommandKind.JudgeQueue:
                 Judge(session, command, fields);
+                break;
+            case CommandKind.CancelScheduled:
+            case CommandKind.Reschedule:
+                ChangeScheduled(session, command, fields, ref facts);
+                break;
+            case CommandKind.ChangeSchedule:
+                ChangeSchedule(session, command, fields, ref facts);
+                break;
+            case CommandKind.ListSchedules:
+                ListSchedules(session, command, fields);
                 break;
             case CommandKind.Statistics:
                 AnswerJson(session, command, StatisticsJson());

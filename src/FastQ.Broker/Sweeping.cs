@@ -144,11 +144,16 @@ public sealed partial class Broker
     {
         FieldReader.TryNumber(fields, FieldTag.Tag, out ulong tag);
         byte? priority = FieldReader.TryNumber(fields, FieldTag.Priority, out ulong wanted) ? (byte)Math.Min(wanted, byte.MaxValue) : null;
-        long? due = FieldReader.TryNumber(fields, FieldTag.DelayMilliseconds, out ulong delay) ? _now.IntervalMicros + (long)Math.Min(delay, Limits.MaxDelayMilliseconds) * 1000 : null;
-        due = FieldReader.TryNumber(fields, FieldTag.DueMicros, out ulong moment) ? _now.IntervalMicros + Math.Clamp((long)Math.Min(moment, long.MaxValue) - _now.WallMicros, 0, Limits.MaxDelayMilliseconds * 1000) : due;
-        Decision decision = _engine.ChangeMessage(IdIn(fields, FieldTag.Queue), tag, priority, due, facts.Rest, _journal.OpenBlock, out int written);
+        Decision decision = _engine.ChangeMessage(IdIn(fields, FieldTag.Queue), tag, priority, DueIn(fields), facts.Rest, _journal.OpenBlock, out int written);
         facts.Add(written);
         Answer(session, command, decision, "", static (ref FieldWriter _) => { });
+    }
+
+    /// <summary>The interval time that a command names, as a delay from now on or as a moment of the wall clock; null: it names none.</summary>
+    private long? DueIn(ReadOnlySpan<byte> fields)
+    {
+        long? due = FieldReader.TryNumber(fields, FieldTag.DelayMilliseconds, out ulong delay) ? _now.IntervalMicros + (long)Math.Min(delay, Limits.MaxDelayMilliseconds) * 1000 : null;
+        return FieldReader.TryNumber(fields, FieldTag.DueMicros, out ulong moment) ? _now.IntervalMicros + Math.Clamp((long)Math.Min(moment, long.MaxValue) - _now.WallMicros, 0, Limits.MaxDelayMilliseconds * 1000) : due;
     }
 
     private void StartSweep(Session session, in CommandRecord command, ReadOnlySpan<byte> fields, ref Facts facts)

@@ -212,9 +212,14 @@ public sealed unsafe partial class Session
         bool isRepeated = false;
         while (true)
         {
-            byte[] room = new byte[4096];
-            FieldWriter writer = new(room);
+            FieldWriter writer = new(new byte[4096]);
             write(ref writer);
+            if (writer.Overflowed)
+            {
+                writer = new FieldWriter(new byte[Limits.MaxCommandBytes]);
+                write(ref writer);
+            }
+
             if (writer.Overflowed)
             {
                 throw new FastQException(RefusalCode.BadArgument, "The command does not fit in its record");

@@ -205,6 +205,40 @@ public sealed partial class Connection : IAsyncDisposable
     internal Task<ProcessedInfo> AcceptProcessedAsync(Message message, string key, ReadOnlyMemory<byte> result, CancellationToken cancellation) =>
         AskAsync(session => session.AcceptProcessed(message.Subscriber.Subscription, message.Handle, message.Life, key, result), cancellation);
 
+    /// <inheritdoc cref="Session.CancelScheduled"/>
+    public Task<Timeliness> CancelScheduledAsync(string queue, string key, CancellationToken cancellation = default) => AskAsync(session => session.CancelScheduled(queue, key), cancellation);
+
+    /// <inheritdoc cref="Session.Reschedule(string, string, TimeSpan)"/>
+    public Task<Timeliness> RescheduleAsync(string queue, string key, TimeSpan delay, CancellationToken cancellation = default) => AskAsync(session => session.Reschedule(queue, key, delay), cancellation);
+
+    /// <inheritdoc cref="Session.Reschedule(string, string, DateTimeOffset)"/>
+    public Task<Timeliness> RescheduleAsync(string queue, string key, DateTimeOffset at, CancellationToken cancellation = default) => AskAsync(session => session.Reschedule(queue, key, at), cancellation);
+
+    /// <inheritdoc cref="Session.SetSchedule"/>
+    public Task<ScheduleInfo> ScheduleAsync(string name, string queue, ScheduleRule rule, ReadOnlyMemory<byte> body, ScheduleOptions? options = null, CancellationToken cancellation = default) =>
+        AskAsync(session => session.SetSchedule(name, queue, rule, body, options), cancellation);
+
+    /// <inheritdoc cref="Session.ListSchedules()"/>
+    public Task<IReadOnlyList<ScheduleInfo>> ListSchedulesAsync(CancellationToken cancellation = default) => AskAsync(session => session.ListSchedules(), cancellation);
+
+    /// <inheritdoc cref="Session.GetSchedule"/>
+    public Task<ScheduleInfo> GetScheduleAsync(string name, CancellationToken cancellation = default) => AskAsync(session => session.GetSchedule(name), cancellation);
+
+    /// <summary>Lets a schedule stand still, over restarts too. See <see cref="Session.PauseSchedule"/>.</summary>
+    public Task<ScheduleInfo> PauseScheduleAsync(string name, CancellationToken cancellation = default) => AskAsync(session => session.PauseSchedule(name, isPaused: true), cancellation);
+
+    /// <summary>Lets a schedule go on. See <see cref="Session.PauseSchedule"/>.</summary>
+    public Task<ScheduleInfo> ResumeScheduleAsync(string name, CancellationToken cancellation = default) => AskAsync(session => session.PauseSchedule(name, isPaused: false), cancellation);
+
+    /// <inheritdoc cref="Session.DeleteSchedule"/>
+    public Task DeleteScheduleAsync(string name, CancellationToken cancellation = default) => AskAsync(
+        session =>
+        {
+            session.DeleteSchedule(name);
+            return true;
+        },
+        cancellation);
+
     /// <summary>The broker's statistics, as JSON.</summary>
     public Task<string> GetStatisticsAsync(CancellationToken cancellation = default) => AskAsync(session => session.GetStatistics(), cancellation);
 

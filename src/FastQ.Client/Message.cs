@@ -89,6 +89,8 @@ public sealed partial class Message
 
     public string? UniqueKey => Property(PropertyTag.UniqueKey);
 
+    public string? ScheduleKey => Property(PropertyTag.ScheduleKey);
+
     /// <summary>See <see cref="PublishOptions.Priority"/>; 0 when it was not set.</summary>
     public byte Priority
     {

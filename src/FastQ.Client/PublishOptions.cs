@@ -69,6 +69,15 @@ public sealed record PublishOptions
     /// <summary>To an exchange: it is refused (<see cref="RefusalCode.Unroutable"/>) where it reaches no queue. False: it is gone then, and counts as published.</summary>
     public bool IsMandatory { get; init; } = true;
 
+    /// <summary>While a message with this key waits for its time (<see cref="Delay"/>, <see cref="DeliverAt"/>, or the queue's own delay), a later one does what <see cref="ScheduleMode"/> says; by it the one that waits is cancelled or moved: <see cref="Connection.CancelScheduledAsync"/>. 1 to 255 bytes of UTF-8.</summary>
+    public string? ScheduleKey { get; init; }
+
+    /// <summary>What this message does where one of its <see cref="ScheduleKey"/> waits already: takes its place (the default, also as the last of a debounce), or is not taken and counts as published: <see cref="Session.Duplicated"/>.</summary>
+    public ScheduleMode ScheduleMode { get; init; }
+
+    /// <summary>Of a <see cref="ScheduleMode.Debounce"/>: it comes no later than so long after the first message of its key came that was put off. At least 1 ms. Null: however long others come.</summary>
+    public TimeSpan? LongestWait { get; init; }
+
     /// <summary>Headers: key (1 to 255 bytes of UTF-8) and value, whose type comes with it: <c>Headers = new() { ["colour"] = "blue", ["count"] = 7 }</c>.</summary>
     public Dictionary<string, HeaderValue>? Headers { get; init; }
 
@@ -76,7 +85,7 @@ public sealed record PublishOptions
     /// <exception cref="FastQException">A delay is negative, longer than <see cref="Limits.MaxDelayMilliseconds"/> or beside a moment; a time to live is out of its range; they do not fit in <see cref="Limits.MaxPropertyBytes"/>, a header's key is empty or too long, or its lists and tables lie more than <see cref="Limits.MaxValueDepth"/> deep within one another.</exception>
     public byte[] ToBytes()
     {
-        if (MessageId is null && CorrelationId is null && ReplyTo is null && ContentType is null && ContentEncoding is null && Type is null && Key is null && SchemaVersion is null && Delay is null && DeliverAt is null && TimeToLive is null && Priority is null && Group is null && Tenant is null && DeduplicationId is null && UniqueKey is null && RoutingKey is null && Exchange is null && Headers is null)
+        if (MessageId is null && CorrelationId is null && ReplyTo is null && ContentType is null && ContentEncoding is null && Type is null && Key is null && SchemaVersion is null && Delay is null && DeliverAt is null && TimeToLive is null && Priority is null && Group is null && Tenant is null && DeduplicationId is null && UniqueKey is null && RoutingKey is null && Exchange is null && ScheduleKey is null && LongestWait is null && Headers is null)
         {
             return [];
         }
@@ -95,6 +104,7 @@ public sealed record PublishOptions
         WriteTurn(ref writer);
         WriteSame(ref writer);
         WriteRoute(ref writer);
+        WriteSchedule(ref writer);
         WriteHeaders(ref writer);
 
         return writer.Overflowed
@@ -130,7 +140,7 @@ public sealed record PublishOptions
 
         if (DeliverAt is DateTimeOffset at)
         {
-            writer.Number(PropertyTag.DeliverAt, PropertyType.Timestamp, Math.Max(0, (at - DateTimeOffset.UnixEpoch).Ticks / TimeSpan.TicksPerMicrosecond));
+            writer.Number(PropertyTag.DeliverAt, PropertyType.Timestamp, Micros(at));
         }
 
         if (TimeToLive is TimeSpan life)
@@ -171,6 +181,22 @@ public sealed record PublishOptions
         Write(ref writer, PropertyTag.RoutingKey, RoutingKey);
     }
 
+    private void WriteSchedule(ref PropertyWriter writer)
+    {
+        WriteKey(ref writer, PropertyTag.ScheduleKey, ScheduleKey, "schedule key");
+        if (ScheduleKey is not null && ScheduleMode != ScheduleMode.Replace)
+        {
+            writer.Number(PropertyTag.ScheduleMode, PropertyType.Int64, (long)ScheduleMode);
+        }
+
+        if (LongestWait is TimeSpan longest)
+        {
+            writer.Number(PropertyTag.LongestWait, PropertyType.Int64, ScheduleKey is not null && ScheduleMode == ScheduleMode.Debounce
+                ? Milliseconds(longest, "longest wait", least: 1)
+                : throw new FastQException(RefusalCode.BadArgument, "A longest wait is of a debounce: set ScheduleKey, and ScheduleMode to Debounce"));
+        }
+    }
+
     private static void WriteKey(ref PropertyWriter writer, PropertyTag tag, string? key, string what)
     {
         if (key is not null && Encoding.UTF8.GetByteCount(key) is 0 or > Limits.MaxNameBytes)
@@ -189,6 +215,9 @@ public sealed record PublishOptions
             ? milliseconds
             : throw new FastQException(RefusalCode.BadArgument, $"A {what} is {least} to {Limits.MaxDelayMilliseconds} ms");
     }
+
+    /// <summary>A moment as the wire has it; none before 1970.</summary>
+    internal static long Micros(DateTimeOffset at) => Math.Max(0, (at - DateTimeOffset.UnixEpoch).Ticks / TimeSpan.TicksPerMicrosecond);
 
     private static void Write(ref PropertyWriter writer, PropertyTag tag, string? value)
     {

@@ -77,6 +77,9 @@ public sealed record QueueInfo
     /// <summary>See <see cref="QueueOptions.ProcessedWindow"/>; zero: nothing is remembered.</summary>
     public TimeSpan ProcessedWindow { get; init; }
 
+    /// <summary>See <see cref="QueueOptions.ExpiresAfter"/>; zero: never.</summary>
+    public TimeSpan ExpiresAfter { get; init; }
+
     /// <summary>See <see cref="QueueOptions.DedupWindow"/>; zero: ids are not remembered.</summary>
     public TimeSpan DedupWindow { get; init; }
 
@@ -187,6 +190,7 @@ public sealed record QueueInfo
                 FieldTag.FairWeights => info with { FairWeights = reader.Text },
                 FieldTag.SingleActive => info with { SingleActive = reader.Number == 1 },
                 FieldTag.ProcessedMilliseconds => info with { ProcessedWindow = TimeSpan.FromMilliseconds(reader.Number) },
+                FieldTag.ExpiresMilliseconds => info with { ExpiresAfter = TimeSpan.FromMilliseconds(reader.Number) },
                 FieldTag.DedupMilliseconds => info with { DedupWindow = TimeSpan.FromMilliseconds(reader.Number) },
                 FieldTag.DedupByGroup => info with { DedupByGroup = reader.Number == 1 },
                 FieldTag.Require => info with { Require = Requirement.TryParse(reader.Text, out RequiredProperties wanted, out _) ? wanted : RequiredProperties.None },

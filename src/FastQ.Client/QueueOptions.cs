@@ -62,6 +62,9 @@ public sealed record QueueOptions
     /// <remarks>A sender learns it when it opens the queue; who has it open goes on as before. What is written in place (<see cref="Session.Reserve"/>) is never compressed. Limits and counts of the queue are of what is stored.</remarks>
     public long? Lz4FromBytes { get; init; }
 
+    /// <summary>So long without consumers, and without a message that comes, the queue is deleted with all that it holds; to look at it is no use, a schedule that sends to it is. Zero, the default: never.</summary>
+    public TimeSpan? ExpiresAfter { get; init; }
+
     /// <summary>So long a <see cref="PublishOptions.DeduplicationId"/> is remembered, by time, also when its message is gone. Five minutes by default, up to thirty days; zero: not at all.</summary>
     public TimeSpan? DedupWindow { get; init; }
 
@@ -115,6 +118,7 @@ public sealed record QueueOptions
         Write(ref to, FieldTag.Fair, Fair);
         Write(ref to, FieldTag.SingleActive, SingleActive);
         Write(ref to, FieldTag.Lz4FromBytes, Lz4FromBytes, "lz4");
+        Write(ref to, FieldTag.ExpiresMilliseconds, ExpiresAfter, "expiry");
         Write(ref to, FieldTag.DedupMilliseconds, DedupWindow, "deduplication window");
         Write(ref to, FieldTag.ProcessedMilliseconds, ProcessedWindow, "window of what was processed");
         Write(ref to, FieldTag.DedupByGroup, DedupByGroup);

@@ -56,7 +56,7 @@ public sealed partial class QueueEngine
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private bool ApplyMessage(ReadOnlySpan<byte> record, Place place)
+    private bool ApplyMessage(ReadOnlySpan<byte> record, Place place, ulong block)
     {
         ref readonly MessageHeader header = ref MemoryMarshal.AsRef<MessageHeader>(record);
         CountNumber();
@@ -75,6 +75,11 @@ public sealed partial class QueueEngine
         if (!TryTermsOf(queue, record, header, out MessageTerms terms))
         {
             return false;
+        }
+
+        if (terms.ScheduleKey != 0)
+        {
+            terms = Supersede(queue, terms, block);
         }
 
         EnqueueOnTerms(queue, header.Tag, header.LengthBytes, place, terms);
@@ -132,6 +137,11 @@ public sealed partial class QueueEngine
             NoteSame(queue, tag, terms);
         }
 
+        if (terms.ScheduleKey != 0)
+        {
+            NoteScheduled(queue, tag, terms);
+        }
+
         Book(queue, lengthBytes, place, isShared);
     }
 
@@ -152,6 +162,7 @@ public sealed partial class QueueEngine
         if (queue.HasLimits)
         {
             LookIfOver(queue);
+            queue.LastUsedMicros = IntervalMicros;
         }
 
         queue.Published++;
@@ -474,6 +485,14 @@ public sealed partial class QueueEngine
                 return _exchanges.TryGetValue(fact.Subject, out Exchange? bound) && ApplyBinding(bound, fact, payload);
             case RecordKind.MessageUnrouted:
                 return ApplyUnrouted(fact);
+            case RecordKind.ScheduleSet:
+                return ApplyScheduleSet(fact, payload);
+            case RecordKind.ScheduleDeleted:
+                return ApplyScheduleDeleted(fact);
+            case RecordKind.SchedulePaused:
+                return ApplySchedulePaused(fact);
+            case RecordKind.ScheduleFired:
+                return ApplyScheduleFired(fact);
             case RecordKind.MessagesDropped:
                 return FindQueue(fact.Subject) is Queue full && ApplyDropped(full, fact.First, fact.Count, block);
             default:
@@ -510,6 +529,7 @@ public sealed partial class QueueEngine
 
         _queues.Add(fact.Subject, queue);
         _nextQueue = fact.Subject + 1;
+        Use(queue);
         return true;
     }
 
@@ -530,6 +550,7 @@ public sealed partial class QueueEngine
             LineAgain(queue);
         }
 
+        Use(queue);
         ListIfDying(queue); // It may have dead letters again.
         return true;
     }
@@ -581,8 +602,10 @@ public sealed partial class QueueEngine
         queue.Ledger?.Dispose();
         queue.Processed?.Dispose();
         queue.Unique?.Dispose();
+        queue.Scheduled?.Dispose();
         queue.DyingTags.Dispose();
         queue.DyingRequests.Dispose();
+        RemoveSchedulesOf(queue);
         ForgetAllWords(queue);
         ForgetReturned(queue);
         _purging.Add(queue.Id);
@@ -877,6 +900,7 @@ public sealed partial class QueueEngine
 
         _subscriptions.Remove(subscription.Id);
         subscription.Queue.Subscriptions.Remove(subscription);
+        Use(subscription.Queue);
         subscription.Queue.Drained = subscription.Queue.Drained == subscription ? null : subscription.Queue.Drained;
         subscription.Queue.Active = subscription.Queue.Active == subscription ? null : subscription.Queue.Active;
         _lastSubscription = _lastSubscription == subscription ? null : _lastSubscription;

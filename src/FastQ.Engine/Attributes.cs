@@ -95,6 +95,9 @@ public sealed record QueueAttributes
     /// <summary>Bodies from this size on are compressed by the libraries of their senders; the engine only tells them. 0: none.</summary>
     public long Lz4FromBytes { get; init; }
 
+    /// <summary>So long without consumers and without a message that comes, the queue is deleted. 0: never.</summary>
+    public long ExpiresMilliseconds { get; init; }
+
     /// <summary>Of the queue that dead letters of others go to, where nobody has declared it: what is in it stays until somebody takes it.</summary>
     public static QueueAttributes OfDeadLetters { get; } = new() { DeadLetter = "" };
 
@@ -133,6 +136,7 @@ public sealed record QueueAttributes
                 FieldTag.DedupByGroup => attributes with { DedupByGroup = NumberOf(reader) > 0 },
                 FieldTag.ProcessedMilliseconds => attributes with { ProcessedMilliseconds = NumberOf(reader) },
                 FieldTag.Lz4FromBytes => attributes with { Lz4FromBytes = NumberOf(reader) },
+                FieldTag.ExpiresMilliseconds => attributes with { ExpiresMilliseconds = NumberOf(reader) },
                 FieldTag.Require => attributes with { Require = Requirement.TryParse(reader.Text, out RequiredProperties wanted, out _) ? wanted : NoRequirement },
                 _ => attributes,
             };
@@ -180,7 +184,12 @@ public sealed record QueueAttributes
         {
             to.Text(FieldTag.DeadLetterExchange, DeadLetterExchange);
         }
-        else if (DeadLetter is not null)
+        else if (ExpiresMilliseconds != 0)
+        {
+            to.Number(FieldTag.ExpiresMilliseconds, (ulong)ExpiresMilliseconds);
+        }
+
+        if (DeadLetter is not null)
         {
             to.Text(FieldTag.DeadLetter, DeadLetter);
         }
@@ -194,6 +203,7 @@ public sealed record QueueAttributes
             ?? OutOf("delay", DelayMilliseconds, 0, Limits.MaxDelayMilliseconds)
             ?? OutOf("the deduplication window", DedupMilliseconds, 0, Limits.MaxDedupMilliseconds)
             ?? OutOf("the window of what was processed", ProcessedMilliseconds, 0, Limits.MaxProcessedMilliseconds)
+            ?? OutOf("expires", ExpiresMilliseconds, 0, Limits.MaxDelayMilliseconds)
             ?? OutOf("ttl", TtlMilliseconds, 0, Limits.MaxDelayMilliseconds)
             ?? OutOf("the back-off's first wait", BackoffFirstMilliseconds, 0, Limits.MaxDelayMilliseconds)
             ?? OutOf("the back-off's longest wait", BackoffMostMilliseconds, 1, Limits.MaxDelayMilliseconds)
@@ -239,6 +249,7 @@ public sealed record QueueAttributes
             differences.Add($"overflow is {StateNames.NameOf(Overflow)}, not {StateNames.NameOf(other.Overflow)}");
         }
 
+        Compare(differences, "expires", ExpiresMilliseconds, other.ExpiresMilliseconds, " ms");
         Compare(differences, "lz4", Lz4FromBytes, other.Lz4FromBytes, " bytes");
         if (Require != other.Require)
         {

@@ -20,6 +20,17 @@ internal readonly record struct MessageTerms(long DueMicros, long ExpiryMicros, 
     public bool IsRequest { get; init; }
 
     public bool NeedsConsumer { get; init; }
+
+    /// <summary>A hash of its schedule key; 0: it has none.</summary>
+    public UInt128 ScheduleKey { get; init; }
+
+    public ScheduleMode ScheduleMode { get; init; }
+
+    /// <summary>Of a debounce: how long it may be put off since the first; 0: for ever.</summary>
+    public long LongestWaitMicros { get; init; }
+
+    /// <summary>When the first came of those that were put off.</summary>
+    public long FirstMicros { get; init; }
 }
 
 public sealed partial class QueueEngine
@@ -56,6 +67,9 @@ public sealed partial class QueueEngine
                 PropertyTag.Exchange => TryOnce(reader, ref wish.Exchange),
                 PropertyTag.RoutingKey => !wish.HasRoutingKey && (wish.HasRoutingKey = reader.Type == PropertyType.Text && reader.Value.Length <= Limits.MaxNameBytes),
                 PropertyTag.Request => TryOnce(reader, PropertyType.Int64, 0, 1, ref wish.Request),
+                PropertyTag.ScheduleKey => TryOnce(reader, ref wish.ScheduleKey),
+                PropertyTag.ScheduleMode => TryOnce(reader, PropertyType.Int64, 0, (long)ScheduleMode.Keep, ref wish.ScheduleMode),
+                PropertyTag.LongestWait => TryOnce(reader, PropertyType.Int64, 1, Limits.MaxDelayMilliseconds, ref wish.LongestWait),
                 PropertyTag.Death or PropertyTag.Origin => header.Kind != RecordKind.Message,
                 _ => true,
             };
@@ -74,9 +88,10 @@ public sealed partial class QueueEngine
         if (header.Kind == RecordKind.Message)
         {
             terms = WithKeys(queue, terms, wish); // What moves within the broker is no publish.
+            terms = wish.ScheduleKey.IsEmpty ? terms : WithSchedule(terms, wish);
         }
 
-        return !reader.IsMalformed && (wish.Delay is null || wish.At is null);
+        return !reader.IsMalformed && (wish.Delay is null || wish.At is null) && IsSchedule(wish);
     }
 
     /// <summary>What a message says of its times and its turn.</summary>
@@ -94,6 +109,9 @@ public sealed partial class QueueEngine
         public ReadOnlySpan<byte> Exchange;
         public bool HasRoutingKey;
         public long? Request;
+        public ReadOnlySpan<byte> ScheduleKey;
+        public long? ScheduleMode;
+        public long? LongestWait;
     }
 
     /// <summary>A key: text of 1 to <see cref="Limits.MaxNameBytes"/> bytes.</summary>
@@ -253,7 +271,7 @@ public sealed partial class QueueEngine
         // Ids whose time is over are cleared away some at a time, and never more often than each second.
         long seen = queue.Ledger is { Count: > 0 } ledger ? Math.Max(ledger.Clear(0, 0), IntervalMicros + LedgerStepMicros) : long.MaxValue;
         long processed = queue.Processed is { Count: > 0 } marks ? Math.Max(marks.Clear(0, 0), IntervalMicros + LedgerStepMicros) : long.MaxValue;
-        due = Math.Min(due, Math.Min(seen, processed));
+        due = Math.Min(Math.Min(due, Math.Min(seen, processed)), IdleMicros(queue));
         return TryPeekExpiry(queue, out TimedTag oldest) ? Math.Min(due, oldest.AtMicros) : due;
     }
 }

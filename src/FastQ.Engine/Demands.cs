@@ -8,9 +8,9 @@ namespace FastQ.Engine;
 public sealed partial class QueueEngine
 {
     /// <summary>Is this what its queue takes of a sender, now?</summary>
-    private static Decision JudgeSent(Queue queue, ReadOnlySpan<byte> record, in MessageHeader header, in Taking before = default)
+    private static Decision JudgeSent(Queue queue, ReadOnlySpan<byte> record, in MessageHeader header, in Taking before = default, long supersededBytes)
     {
-        Decision decision = JudgeLimits(queue, header, before);
+        Decision decision = JudgeLimits(queue, header, before, supersededBytes);
         return decision.IsTaken && queue.Attributes.Require != RequiredProperties.None ? JudgeDemands(queue.Attributes.Require, record, header) : decision;
     }
 

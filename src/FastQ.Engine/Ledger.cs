@@ -122,18 +122,20 @@ internal sealed class UniqueKeys(PageAllocator pages) : IDisposable
         return isThere;
     }
 
-    public bool TryFind(ulong tag, out UInt128 key, out bool untilStarted)
+    /// <summary>The key of a message, and what else was noted of it.</summary>
+    public bool TryFind(ulong tag, out UInt128 key, out long note)
     {
-        ref ByTag row = ref _byTag.Find(new ByTag(tag, 0, false));
+        ref ByTag row = ref _byTag.Find(new ByTag(tag, 0, 0));
         bool isThere = !Unsafe.IsNullRef(ref row);
-        (key, untilStarted) = isThere ? (row.Key, row.UntilStarted) : (0, false);
+        (key, note) = isThere ? (row.Key, row.Note) : (0, 0);
         return isThere;
     }
 
-    public void Add(UInt128 key, ulong tag, bool untilStarted)
+    /// <param name="note">Of a unique key: not 0 where it is free when its message goes to a consumer. Of a schedule key: when the first came of those that were put off.</param>
+    public void Add(UInt128 key, ulong tag, long note)
     {
         _byKey.Set(new ByKey(key, tag));
-        _byTag.Set(new ByTag(tag, key, untilStarted));
+        _byTag.Set(new ByTag(tag, key, note));
         Charge();
     }
 
@@ -142,7 +144,7 @@ internal sealed class UniqueKeys(PageAllocator pages) : IDisposable
     {
         if (_byTag.Count > 0 && TryFind(tag, out UInt128 key, out _))
         {
-            _byTag.Remove(new ByTag(tag, 0, false));
+            _byTag.Remove(new ByTag(tag, 0, 0));
             _byKey.Remove(new ByKey(key, 0));
             Charge();
         }
@@ -151,7 +153,7 @@ internal sealed class UniqueKeys(PageAllocator pages) : IDisposable
     /// <summary>The message goes to a consumer: its key is free, if it was to be until then.</summary>
     public void Start(ulong tag)
     {
-        if (_byTag.Count > 0 && TryFind(tag, out _, out bool untilStarted) && untilStarted)
+        if (_byTag.Count > 0 && TryFind(tag, out _, out long note) && note != 0)
         {
             Remove(tag);
         }
@@ -186,13 +188,13 @@ internal sealed class UniqueKeys(PageAllocator pages) : IDisposable
     }
 
     [StructLayout(LayoutKind.Sequential)]
-    private readonly struct ByTag(ulong tag, UInt128 key, bool untilStarted) : IMapRow<ByTag>
+    private readonly struct ByTag(ulong tag, UInt128 key, long note) : IMapRow<ByTag>
     {
         public ulong Tag => tag;
 
         public UInt128 Key => key;
 
-        public bool UntilStarted => untilStarted;
+        public long Note => note;
 
         public bool IsVacant => tag == 0;
 
@@ -224,7 +226,7 @@ public sealed partial class QueueEngine
 
         if (terms.UniqueKey != 0)
         {
-            queue.MakeUnique().Add(terms.UniqueKey, tag, terms.UniqueUntilStarted);
+            queue.MakeUnique().Add(terms.UniqueKey, tag, terms.UniqueUntilStarted ? 1 : 0);
         }
     }
 }

@@ -36,7 +36,8 @@ public sealed partial class QueueEngine
     /// <param name="queue">Where it is to go.</param>
     /// <param name="header">Its own.</param>
     /// <param name="before">What goes there before it, and is not there yet.</param>
-    private static Decision JudgeLimits(Queue queue, in MessageHeader header, in Taking before = default)
+    /// <param name="supersededBytes">Of the message whose place it takes; -1: it takes nobody's.</param>
+    private static Decision JudgeLimits(Queue queue, in MessageHeader header, in Taking before = default, long supersededBytes = -1)
     {
         QueueAttributes attributes = queue.Attributes;
         if ((queue.Paused & PausedWays.In) != 0)
@@ -55,12 +56,13 @@ public sealed partial class QueueEngine
             return Decision.Refuse(RefusalCode.TooLarge, (ulong)attributes.MaxBytes, "The queue's max-bytes");
         }
 
-        if (attributes.Overflow != Overflow.Reject || !queue.Exceeds(1 + before.Messages, bytes + before.Bytes))
+        int more = supersededBytes < 0 ? 1 : 0;
+        if (attributes.Overflow != Overflow.Reject || !queue.Exceeds(1 + before.Messagesmore, bytes + before.Bytes - Math.Max(0, supersededBytes)))
         {
             return Decision.Taken;
         }
 
-        return attributes.MaxLength != 0 && queue.Ready + queue.Delayed + before.Messages >= attributes.MaxLength
+        return attributes.MaxLength != 0 && queue.Ready + queue.Delayed + before.Messages + more > attributes.MaxLength
             ? Decision.Refuse(RefusalCode.LimitReached, (ulong)attributes.MaxLength, "The queue's max-length")
             : Decision.Refuse(RefusalCode.LimitReached, (ulong)attributes.MaxBytes, "The queue's max-bytes");
     }

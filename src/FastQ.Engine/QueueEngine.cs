@@ -67,6 +67,9 @@ public sealed partial class QueueEngine : IDisposable
     public long MeasureNativeBytes() =>
         _pages.UsedBytes + _queues.Values.Sum(queue => queue.Index.TableBytes + queue.Returned.Bytes + queue.Lasts.Bytes + queue.DyingTags.Bytes + queue.DyingRequests.Bytes) + _subscriptions.Values.Sum(subscription => subscription.Window.Bytes);
 
+    /// <summary>The block that is being written: what messages leave as another takes their place is said to have left in it. Set before <see cref="Publish"/>.</summary>
+    public ulong OpenBlock { get; set; }
+
     /// <summary>For repair: records whose ground is lost are counted in <see cref="Lost"/> instead of being contradictions.</summary>
     public bool IsLenient { get; set; }
 
@@ -97,7 +100,7 @@ public sealed partial class QueueEngine : IDisposable
                 or RecordKind.MessageDamaged or RecordKind.SubscriptionResumed or RecordKind.CommandDone or RecordKind.MessagesDue or RecordKind.MessagesExpired or RecordKind.DeathStopped or RecordKind.MessagesDropped or RecordKind.QueueChanged or RecordKind.QueuePaused or RecordKind.MessageDeleted or RecordKind.MessageChanged
                 or RecordKind.SweepStarted or RecordKind.SweepEnded
                 or RecordKind.ExchangeDeclared or RecordKind.ExchangeDeleted or RecordKind.BindingChanged or RecordKind.MessageUnrouted
-                or RecordKind.TransactionRefused or RecordKind.MessageProcessed or RecordKind.RequestEnded => FactRecord.SizeBytes,
+                or RecordKind.TransactionRefused or RecordKind.MessageProcessed or RecordKind.RequestEnded or RecordKind.ScheduleSet or RecordKind.ScheduleDeleted or RecordKind.SchedulePaused or RecordKind.ScheduleFired => FactRecord.SizeBytes,
             RecordKind.RoutedMessage => StoredMessage.OffsetOf(1) + MessageHeader.SizeBytes,
             _ => 0,
         };
@@ -113,7 +116,7 @@ public sealed partial class QueueEngine : IDisposable
 
         bool fits = kind switch
         {
-            RecordKind.Message => ApplyMessage(record, place),
+            RecordKind.Message => ApplyMessage(record, place, block),
             RecordKind.MovedMessage => ApplyMoved(record, place, block),
             RecordKind.DeadLetter => ApplyDeadLetter(record, place, block),
             RecordKind.MessageTransferred => ApplyTransferred(record, place, block),
@@ -213,19 +216,30 @@ public sealed partial class QueueEngine : IDisposable
             return Decision.Refuse(RefusalCode.NoResponder);
         }
 
-        if (JudgeRoom(queue, record, header, queue.Index.NeedsMemory || queue.GivesTerms || terms != default) is { IsTaken: false } beyond)
+        if (terms.ScheduleKey != 0 && JudgeScheduled(queue, terms) is { IsTaken: false } kept)
+        {
+            return kept;
+        }
+
+        if (JudgeRoom(queue, record, header, queue.Index.NeedsMemory || queue.GivesTerms || terms != default, SupersededBytes(queue, terms)) is { IsTaken: false } beyond)
         {
             return beyond;
         }
 
         Complete(queue, ref header, place);
+        if (terms.ScheduleKey != 0)
+        {
+            terms = Supersede(queue, terms, OpenBlock);
+        }
+
         EnqueueOnTerms(queue, header.Tag, header.LengthBytes, place, terms);
         return Decision.Taken;
     }
 
-    private Decision JudgeRoom(Queue queue, ReadOnlySpan<byte> record, in MessageHeader header, bool needsMemory)
+    /// <param name="supersededBytes">Of the message whose place it takes; -1: it takes nobody's.</param>
+    private Decision JudgeRoom(Queue queue, ReadOnlySpan<byte> record, in MessageHeader header, bool needsMemory, long supersededBytes = -1)
     {
-        if (queue.HasLimits && JudgeSent(queue, record, header) is { IsTaken: false } beyond)
+        if (queue.HasLimits && JudgeSent(queue, record, header, supersededBytes) is { IsTaken: false } beyond)
         {
             return beyond;
         }

@@ -10,7 +10,7 @@ namespace FastQ.Engine;
 // The persistent state as bytes, and back. A snapshot is as hostile as any file: every count, link and length is checked, and what can
 // be counted again is counted again.
 //
-//   | version, clocks, next ids | producers | queues: attributes, counts, entries, times of the delayed, expiries, words of the dying, traits, sweep, deduplication ids, unique keys, what was processed | subscriptions: open deliveries | slots | exchanges, with what they discarded | bindings | end mark |
+//   | version, clocks, next ids | producers | queues: attributes, counts, entries, times of the delayed, expiries, words of the dying, traits, sweep, deduplication ids, unique keys, what was processed, schedule keys | subscriptions: open deliveries | slots | exchanges, with what they discarded | bindings | schedules | end mark |
 
 public sealed partial class QueueEngine
 {
@@ -57,6 +57,7 @@ public sealed partial class QueueEngine
         }
 
         SaveExchanges(to);
+        SaveSchedules(to);
         Number(to, EndMark);
     }
 
@@ -81,7 +82,7 @@ public sealed partial class QueueEngine
         }
 
         (_nextQueue, _nextSubscription) = ((uint)nextQueue, (uint)nextSubscription);
-        return LoadProducers(loader) && LoadQueues(loader) && LoadSubscriptions(loader) && LoadSlots(loader) && LoadExchanges(loader) && loader.Number() == EndMark && TryRecount();
+        return LoadProducers(loader) && LoadQueues(loader) && LoadSubscriptions(loader) && LoadSlots(loader) && LoadExchanges(loader) && LoadSchedules(loader) && loader.Number() == EndMark && TryRecount();
     }
 
     /// <summary>After a recovery: what the records told of references and ends concerns nobody any more; owners may come back.</summary>
@@ -110,11 +111,11 @@ public sealed partial class QueueEngine
 
         foreach (Queue q in _queues.Values.OrderBy(q => q.Id))
         {
-            to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"queue {q.Id} {Encoding.UTF8.GetString(q.Name)} owner {q.Owner} {q.Attributes} next {q.Index.NextTag} cursor {q.Cursor} ready {q.Ready} inflight {q.InFlight} delayed {q.Delayed} damaged {q.Damaged} dying {q.Dying} bytes {q.WaitingBytes}+{q.HeldBytes} published {q.Published} accepted {q.Accepted} rejected {q.Rejected} exhausted {q.Exhausted} expired {q.Expired} overflowed {q.Overflowed} deadlettered {q.DeadLettered} purged {q.Purged} moved {q.Moved} sweep {q.Sweep?.View} redelivered {q.Redelivered} paused {q.Paused} purge {q.PurgeGeneration}: {q.PurgeNext}..{q.PurgeEnd} deleted {q.IsDeleted}"));
+            to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"queue {q.Id} {Encoding.UTF8.GetString(q.Name)} owner {q.Owner} {q.Attributes} used {q.LastUsedMicros} next {q.Index.NextTag} cursor {q.Cursor} ready {q.Ready} inflight {q.InFlight} delayed {q.Delayed} damaged {q.Damaged} dying {q.Dying} bytes {q.WaitingBytes}+{q.HeldBytes} published {q.Published} accepted {q.Accepted} rejected {q.Rejected} exhausted {q.Exhausted} expired {q.Expired} overflowed {q.Overflowed} deadlettered {q.DeadLettered} purged {q.Purged} moved {q.Moved} sweep {q.Sweep?.View} redelivered {q.Redelivered} paused {q.Paused} purge {q.PurgeGeneration}: {q.PurgeNext}..{q.PurgeEnd} deleted {q.IsDeleted}"));
             for (ulong tag = q.Index.Next(0, q.Index.NextTag); tag < q.Index.NextTag; tag = q.Index.Next(tag + 1, q.Index.NextTag))
             {
                 IndexEntry e = q.Index.Find(tag);
-                to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"  {tag} {e.State} at {e.Slot}:{e.Offset} length {e.LengthBytes}{(e.IsShared ? " shared" : "")} deliveries {e.Deliveries} generation {e.Generation}{(e.IsRequest ? " request" : "")}{(q.Due.TryFind(tag, out long due) ? $" due {due}" : "")}{(q.Expiry.TryFind(tag, out long expiry) ? $" expires {expiry}" : "")}{(q.Words is not null && q.Words.TryGetValue(tag, out byte[]? words) ? $" words {Convert.ToHexString(words)}" : "")}{(q.Order is not null && q.Order.TryFind(tag, out Traits traits) ? $" {traits}" : "")}{(q.Unique is not null && q.Unique.TryFind(tag, out UInt128 unique, out bool untilStarted) ? $" unique {unique:x} {untilStarted}" : "")}"));
+                to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"  {tag} {e.State} at {e.Slot}:{e.Offset} length {e.LengthBytes}{(e.IsShared ? " shared" : "")} deliveries {e.Deliveries} generation {e.Generation}{(e.IsRequest ? " request" : "")}{(q.Due.TryFind(tag, out long due) ? $" due {due}" : "")}{(q.Expiry.TryFind(tag, out long expiry) ? $" expires {expiry}" : "")}{(q.Words is not null && q.Words.TryGetValue(tag, out byte[]? words) ? $" words {Convert.ToHexString(words)}" : "")}{(q.Order is not null && q.Order.TryFind(tag, out Traits traits) ? $" {traits}" : "")}{(q.Unique is not null && q.Unique.TryFind(tag, out UInt128 unique, out long untilStarted) ? $" unique {unique:x} {untilStarted}" : "")}{(q.Scheduled is not null && q.Scheduled.TryFind(tag, out UInt128 scheduled, out long since) ? $" scheduled {scheduled:x} since {since}" : "")}"));
             }
 
             foreach ((UInt128 key, ulong tag, long until) in (q.Ledger?.Rows(IntervalMicros) ?? []).Order())
@@ -142,12 +143,33 @@ public sealed partial class QueueEngine
         {
             to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"slot {slot.Id} live {slot.Live} bytes {slot.LiveBytes} left {slot.LastLeftBlock}"));
         }
+
+        foreach (Schedule s in _schedules.Values)
+        {
+            to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"schedule {s.Id} of {_nextSchedule} {s.Name} queue {s.Queue.Id} next {s.NextMicros} due {s.DueMicros} last {s.LastMicros} fired {s.Fired} failed {s.Failed} late {s.Late} paused {s.IsPaused} {Convert.ToHexString(s.Definition)}"));
+        }
     }
 
     private static void Number(IBufferWriter<byte> to, ulong value)
     {
         MemoryMarshal.Write(to.GetSpan(sizeof(ulong)), value);
         to.Advance(sizeof(ulong));
+    }
+
+    /// <summary>| next id | how many | id, queue, next, due, last, fired, failed, late, paused | length, definition | ...</summary>
+    private void SaveSchedules(IBufferWriter<byte> to)
+    {
+        Number(to, _nextSchedule);
+        Number(to, (ulong)_schedules.Count);
+        foreach (Schedule s in _schedules.Values)
+        {
+            foreach (ulong number in (ReadOnlySpan<ulong>)[s.Id, s.Queue.Id, (ulong)s.NextMicros, (ulong)s.DueMicros, (ulong)s.LastMicros, s.Fired, s.Failed, s.Late, s.IsPaused ? 1u : 0u, (ulong)s.Definition.Length])
+            {
+                Number(to, number);
+            }
+
+            to.Write(s.Definition);
+        }
     }
 
     private static void SaveProducer(IBufferWriter<byte> to, Producer producer)
@@ -197,6 +219,7 @@ public sealed partial class QueueEngine
         Number(to, queue.Moved);
         Number(to, queue.Redelivered);
         Number(to, (ulong)queue.Paused);
+        Number(to, (ulong)queue.LastUsedMicros);
         SaveEntries(to, queue.Index);
         SaveTimes(to, queue);
         SaveExpiries(to, queue);
@@ -261,7 +284,7 @@ public sealed partial class QueueEngine
         Number(to, 0);
     }
 
-    /// <summary>| tag, until when, id (2 numbers) | ... | 0 | tag, until it is started (or settled), key (2 numbers) | ... | 0 |</summary>
+    /// <summary>| tag, until when, id (2 numbers) | ... | 0 | unique keys | schedule keys |</summary>
     private void SaveKeys(IBufferWriter<byte> to, Queue queue)
     {
         foreach ((UInt128 key, ulong tag, long until) in queue.Ledger?.Rows(IntervalMicros) ?? [])
@@ -273,13 +296,20 @@ public sealed partial class QueueEngine
         }
 
         Number(to, 0);
+        SaveKeys(to, queue, queue.Unique);
+        SaveKeys(to, queue, queue.Scheduled);
+    }
+
+    /// <summary>| tag, what else was noted of it, key (2 numbers) | ... | 0 |, the tags rising.</summary>
+    private static void SaveKeys(IBufferWriter<byte> to, Queue queue, UniqueKeys? of)
+    {
         ulong end = queue.Index.NextTag;
-        for (ulong tag = queue.Index.Next(0, end); tag < end && queue.Unique is { Count: > 0 } unique; tag = queue.Index.Next(tag + 1, end))
+        for (ulong tag = queue.Index.Next(0, end); tag < end && of is { Count: > 0 } keys; tag = queue.Index.Next(tag + 1, end))
         {
-            if (unique.TryFind(tag, out UInt128 key, out bool untilStarted))
+            if (keys.TryFind(tag, out UInt128 key, out long note))
             {
                 Number(to, tag);
-                Number(to, untilStarted ? 1u : 0u);
+                Number(to, (ulong)note);
                 Number(to, (ulong)key);
                 Number(to, (ulong)(key >> 64));
             }
@@ -477,7 +507,8 @@ public sealed partial class QueueEngine
         queue.Redelivered = loader.Number();
         ulong paused = loader.Number();
         queue.Pause((PausedWays)paused);
-        if (loader.HasFailed || nextTag is 0 or > MostTag || queue.Cursor == 0 || queue.Cursor > nextTag || generation > ushort.MaxValue || isDeleted > 1 || paused > (ulong)(PausedWays.In | PausedWays.Out) || (queue.IsDeleted ? queue.PurgeEnd != nextTag : queue.PurgeEnd > queue.Cursor) || queue.PurgeNext > queue.PurgeEnd)
+        queue.LastUsedMicros = (long)loader.Number();
+        if (loader.HasFailed || queue.LastUsedMicros < 0 || queue.LastUsedMicros > IntervalMicros || nextTag is 0 or > MostTag || queue.Cursor == 0 || queue.Cursor > nextTag || generation > ushort.MaxValue || isDeleted > 1 || paused > (ulong)(PausedWays.In | PausedWays.Out) || (queue.IsDeleted ? queue.PurgeEnd != nextTag : queue.PurgeEnd > queue.Cursor) || queue.PurgeNext > queue.PurgeEnd)
         {
             return false;
         }
@@ -584,18 +615,23 @@ public sealed partial class QueueEngine
             queue.MakeLedger().Add(key, tag, (long)until, IntervalMicros);
         }
 
+        return LoadKeys(loader, queue, queue.MakeUnique, mostNote: 1) && LoadKeys(loader, queue, queue.MakeScheduled, mostNote: (ulong)IntervalMicros);
+    }
+
+    private static bool LoadKeys(Loader loader, Queue queue, Func<UniqueKeys> make, ulong mostNote)
+    {
         ulong last = 0;
         for (ulong tag = loader.Number(); tag != 0; tag = loader.Number())
         {
-            ulong untilStarted = loader.Number();
+            ulong note = loader.Number();
             UInt128 key = loader.Number() | ((UInt128)loader.Number() << 64);
             ref IndexEntry entry = ref queue.Index.Find(tag);
-            if (loader.HasFailed || tag <= last || untilStarted > 1 || key == 0 || queue.IsDeleted || Unsafe.IsNullRef(ref entry) || entry.State == EntryState.Dying || queue.Unique?.TryFind(key, out _) == true)
+            if (loader.HasFailed || tag <= last || note > mostNote || key == 0 || queue.IsDeleted || Unsafe.IsNullRef(ref entry) || entry.State == EntryState.Dying || make().TryFind(key, out _))
             {
                 return false;
             }
 
-            queue.MakeUnique().Add(key, tag, untilStarted == 1);
+            make().Add(key, tag, (long)note);
             last = tag;
         }
 
@@ -714,6 +750,36 @@ public sealed partial class QueueEngine
         }
 
         return !loader.HasFailed;
+    }
+
+    private bool LoadSchedules(Loader loader)
+    {
+        ulong nextId = loader.Number();
+        ulong count = loader.Number();
+        HashSet<uint> ids = [];
+        for (ulong i = 0; i < count && !loader.HasFailed; i++)
+        {
+            (ulong id, ulong queueId, ulong next, ulong due, ulong last) = (loader.Number(), loader.Number(), loader.Number(), loader.Number(), loader.Number());
+            (ulong fired, ulong failed, ulong late, ulong paused, ulong length) = (loader.Number(), loader.Number(), loader.Number(), loader.Number(), loader.Number());
+            Queue? queue = FindQueue((uint)Math.Min(queueId, uint.MaxValue));
+            if (queue is null || id == 0 || id >= nextId || !IsFiring(next, due) || last > LatestMicros || late > uint.MaxValue || paused > 1 || length > Limits.MaxScheduleBytes || !ids.Add((uint)id))
+            {
+                return false;
+            }
+
+            byte[] definition = new byte[length];
+            loader.Bytes(definition);
+            Schedule schedule = new((uint)id, queue, definition) { NextMicros = (long)next, DueMicros = (long)due, LastMicros = (long)last, Fired = fired, Failed = failed, Late = (uint)late, IsPaused = paused == 1 };
+            if (!Names.IsValid(Encoding.UTF8.GetBytes(schedule.Name)) || _schedules.ContainsKey(schedule.Name))
+            {
+                return false;
+            }
+
+            AddSchedule(schedule);
+        }
+
+        _nextSchedule = (uint)nextId;
+        return !loader.HasFailed && nextId is not 0 and <= uint.MaxValue;
     }
 
     /// <summary>Counts again what can be counted: states, bytes, slots, and rebuilds the heaps.</summary>

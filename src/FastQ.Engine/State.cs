@@ -20,6 +20,9 @@ internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, Pa
 
     public PausedWays Paused { get; private set; }
 
+    /// <summary>Of a queue that is deleted when nobody uses it: interval time at which a message came last, a consumer left, or it was made or changed.</summary>
+    public long LastUsedMicros { get; set; }
+
     public QueueIndex Index { get; } = new(pages, warm);
 
     /// <summary>When the delayed ones are due, by interval time.</summary>
@@ -39,6 +42,9 @@ internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, Pa
 
     /// <summary>Messages of which it holds one a key; null: none ever came.</summary>
     public UniqueKeys? Unique { get; private set; }
+
+    /// <summary>Schedule keys of messages that waited for their time, until they are gone; null: none ever came.</summary>
+    public UniqueKeys? Scheduled { get; private set; }
 
     /// <summary>No message that is ready and not in the heap has a lower tag: dispatch takes the lowest first.</summary>
     public ulong Cursor { get; set; } = 1;
@@ -116,7 +122,7 @@ internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, Pa
     /// <summary>May a message have a time or a turn from its queue?</summary>
     public bool GivesTerms { get; private set; } = AreTermsIn(attributes);
 
-    /// <summary>Is a message judged by limits or demands of its queue?</summary>
+    /// <summary>Is a message judged by limits or demands of its queue, or noted as its last use?</summary>
     public bool HasLimits { get; private set; } = AreLimitsIn(attributes);
 
     public void Change(QueueAttributes to)
@@ -137,7 +143,7 @@ internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, Pa
 
     private static bool AreTermsIn(QueueAttributes attributes) => attributes.DelayMilliseconds != 0 || attributes.TtlMilliseconds != 0 || attributes.IsOrdered;
 
-    private static bool AreLimitsIn(QueueAttributes attributes) => (attributes.MaxLength | attributes.MaxBytes | attributes.MaxMessageSize) != 0 || attributes.Require != RequiredProperties.None;
+    private static bool AreLimitsIn(QueueAttributes attributes) => (attributes.MaxLength | attributes.MaxBytes | attributes.MaxMessageSize | attributes.ExpiresMilliseconds) != 0 || attributes.Require != RequiredProperties.None;
 
     /// <summary>More waits than may.</summary>
     public bool IsOver => Exceeds(0, 0);
@@ -145,7 +151,7 @@ internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, Pa
     /// <summary>Would so many more messages, of so many bytes together, be more than may wait?</summary>
     public bool Exceeds(long more, long bytes) => (Attributes.MaxLength != 0 && Ready + Delayed + more > Attributes.MaxLength) || (Attributes.MaxBytes != 0 && WaitingBytes + bytes > Attributes.MaxBytes);
 
-    /// <summary>It has an order or unique keys: of its messages more is kept than their entries.</summary>
+    /// <summary>It has an order, unique keys or schedule keys: of its messages more is kept than their entries.</summary>
     public bool KeepsMore { get; private set; }
 
     /// <summary>A message has gone, or is to.</summary>
@@ -153,6 +159,7 @@ internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, Pa
     {
         Order?.Remove(tag);
         Unique?.Remove(tag);
+        Scheduled?.Remove(tag);
     }
 
     /// <summary>A message goes to a consumer.</summary>
@@ -170,6 +177,12 @@ internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, Pa
     {
         KeepsMore = true;
         return Unique ??= new UniqueKeys(pages);
+    }
+
+    public UniqueKeys MakeScheduled()
+    {
+        KeepsMore = true;
+        return Scheduled ??= new UniqueKeys(pages);
     }
 
     /// <summary>The order, made when it is needed first.</summary>
@@ -251,6 +264,7 @@ internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, Pa
         Ledger?.Dispose();
         Processed?.Dispose();
         Unique?.Dispose();
+        Scheduled?.Dispose();
         Returned.Dispose();
         Lasts.Dispose();
         DyingTags.Dispose();
@@ -404,6 +418,9 @@ public sealed record EngineLimits
 
     /// <summary>Of all exchanges together. Their memory counts towards <see cref="IndexBytes"/>.</summary>
     public int MaxBindings { get; init; } = 1_000_000;
+
+    /// <summary>Each keeps its message in memory: together at most so many times <see cref="Limits.MaxScheduleBytes"/>.</summary>
+    public int MaxSchedules { get; init; } = 1000;
 
     /// <summary>Memory for the indexes of all queues, in bytes.</summary>
     public long IndexBytes { get; init; } = 4L * 1024 * 1024 * 1024;

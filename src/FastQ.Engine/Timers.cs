@@ -93,6 +93,11 @@ public sealed partial class QueueEngine
             queue.LookAtMicros = long.MaxValue;
             queue.Ledger?.Clear(IntervalMicros, (int)SliceTags);
             queue.Processed?.Clear(IntervalMicros, (int)SliceTags);
+            if (IdleMicros(queue) <= IntervalMicros)
+            {
+                return Write(new FactRecord { Kind = RecordKind.QueueDeleted, Subject = id }, default, room, block);
+            }
+
             bool expires = TryPeekExpiry(queue, out TimedTag oldest) && oldest.AtMicros <= IntervalMicros;
             if (expires || (queue.Due.TryPeek(out TimedTag first) && first.AtMicros <= IntervalMicros))
             {

@@ -138,6 +138,17 @@ public enum FieldTag : ushort
     ProcessedKey = 114,
     ProcessedResult = 115,
     Late = 116,
+
+    // Times of queues, and schedules.
+    Key = 133,
+    Timeliness = 134,
+    Cron = 135,
+    EveryMilliseconds = 136,
+    Zone = 137,
+    Missed = 138,
+    EndMicros = 139,
+    Fired = 140,
+    ExpiresMilliseconds = 141,
 }
 
 /// <summary>Writes fields into room that the caller owns. Never writes beyond it: <see cref="Overflowed"/> tells.</summary>

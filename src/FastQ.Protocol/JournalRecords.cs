@@ -74,13 +74,13 @@ public struct FactRecord
     /// <summary>Of MessageChanged: this stays as it is.</summary>
     public const ulong Unchanged = ulong.MaxValue;
 
-    /// <summary>NumberRefused, TransactionRefused: the <see cref="RefusalCode"/>. LeaseEnded: 0, or <see cref="Uncounted"/>. QueuePaused: the <see cref="PausedWays"/> from now on. MessageDeleted: 0, or <see cref="Swept"/>. MessageProcessed: 0, or <see cref="Marked"/>. SweepStarted: the <see cref="SweepAction"/>. SweepEnded: the <see cref="SweepState"/>.</summary>
+    /// <summary>NumberRefused, TransactionRefused: the <see cref="RefusalCode"/>. LeaseEnded: 0, or <see cref="Uncounted"/>. QueuePaused: the <see cref="PausedWays"/> from now on. MessageDeleted: 0, or <see cref="Swept"/>. MessageProcessed: 0, or <see cref="Marked"/>. SweepStarted: the <see cref="SweepAction"/>. SweepEnded: the <see cref="SweepState"/>. ScheduleFired: the <see cref="Firing"/>. SchedulePaused: 1: it stands still.</summary>
     [FieldOffset(6)] public ushort Small;
 
-    /// <summary>Queue or subscription. TransactionRefused: which of its records, from 1 on.</summary>
+    /// <summary>Queue, subscription or schedule. TransactionRefused: which of its records, from 1 on.</summary>
     [FieldOffset(8)] public uint Subject;
 
-    /// <summary>LeaseEnded, MessagesDropped, TransactionRefused: how many. PurgeSlice: how many entries. MessagesDue, MessagesExpired: how many at most. Subscribed: the queue. SweepStarted: most messages a second, 0: no bound.</summary>
+    /// <summary>LeaseEnded, MessagesDropped, TransactionRefused: how many. PurgeSlice: how many entries. MessagesDue, MessagesExpired: how many at most. Subscribed: the queue. SweepStarted: most messages a second, 0: no bound. ScheduleSet: the queue. ScheduleFired: 1: the next was due already.</summary>
     [FieldOffset(12)] public uint Count;
 
     /// <summary>QueueDeclared: the producer that it goes with; 0: none. LeaseEnded: first delivery. NumberRefused, TransactionRefused: first number. Unsubscribed, SubscriptionResumed: deliveries from here on were not taken. QueuePurged, PurgeSlice: first tag not purged. ProducerOpened, ProducerForgotten, Subscribed, RefusalFloor: the producer. MessageDamaged, DeathStopped, RequestEnded: the tag. MessagesDropped, SweepStarted: the first tag. MessageDeleted, MessageChanged: the tag. SweepEnded: how many could not go. MessagesDue, MessagesExpired: the interval time up to which they are due.</summary>

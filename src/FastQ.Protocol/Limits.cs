@@ -59,6 +59,15 @@ public static class Limits
     /// <summary>The longest time for which a queue remembers what was processed: thirty days.</summary>
     public const long MaxProcessedMilliseconds = 30L * 24 * 3600 * 1000;
 
+    /// <summary>A schedule with its rule and its whole message, in bytes: it is a part of the state, and goes as one command.</summary>
+    public const int MaxScheduleBytes = 24 * 1024;
+
+    /// <summary>Shortest interval of a schedule.</summary>
+    public const long MinEveryMilliseconds = 100;
+
+    /// <summary>Missed firings that a schedule sends one after the other; of those beyond the last alone.</summary>
+    public const int MostMissedFirings = 1000;
+
     /// <summary>Deaths that a message's story tells of one by one, the latest ones.</summary>
     public const int MaxDeaths = 8;
 

@@ -65,6 +65,15 @@ public enum PropertyTag : byte
     /// <summary>Somebody waits for a reply (Int64): the message is delivered once, and whoever waits is told of its death instead of the dead letters. 1: it is refused where its queue has no consumer; 0: it waits for one.</summary>
     Request = 51,
 
+    /// <summary>A key (Text, 1 to 255 bytes): while a message with it waits for its time, a later one takes its place, or is not taken: see <see cref="ScheduleMode"/>.</summary>
+    ScheduleKey = 48,
+
+    /// <summary>What the message does where one of its <see cref="ScheduleKey"/> waits already (Int64): see <see cref="Protocol.ScheduleMode"/>; when it is not there, it replaces it.</summary>
+    ScheduleMode = 49,
+
+    /// <summary>Milliseconds (Int64), at least 1: of a <see cref="Protocol.ScheduleMode.Debounce"/>, how long it may be put off since the first of the key came.</summary>
+    LongestWait = 50,
+
     // From 64 on: what the broker alone writes.
 
     /// <summary>A death (Bytes): fields. The latest stands first.</summary>

@@ -99,6 +99,10 @@ public enum RecordKind : byte
     /// <summary>A consumer has marked a key as processed, and accepted a delivery with it.</summary>
     MessageProcessed = 165,
     RequestEnded = 179,
+    ScheduleSet = 172,
+    ScheduleDeleted = 173,
+    SchedulePaused = 174,
+    ScheduleFired = 175,
 }
 
 /// <summary>What kinds have in common.</summary>
@@ -108,7 +112,7 @@ public static class RecordKinds
     public static bool IsStoredMessage(this RecordKind kind) => kind is RecordKind.Message or RecordKind.MovedMessage or RecordKind.DeadLetter or RecordKind.MessageTransferred or RecordKind.SharedMessage;
 
     /// <summary>May it stand in a block?</summary>
-    public static bool IsJournaled(this RecordKind kind) => kind is RecordKind.Message or RecordKind.Settle or RecordKind.Extend or (>= RecordKind.Source and <= RecordKind.SweepEnded) or (>= RecordKind.RoutedMessage and <= RecordKind.MessageUnrouted) or RecordKind.PassedOver or RecordKind.TransactionRefused or RecordKind.MessageProcessed or RecordKind.RequestEnded;
+    public static bool IsJournaled(this RecordKind kind) => kind is RecordKind.Message or RecordKind.Settle or RecordKind.Extend or (>= RecordKind.Source and <= RecordKind.SweepEnded) or (>= RecordKind.RoutedMessage and <= RecordKind.MessageUnrouted) or RecordKind.PassedOver or RecordKind.TransactionRefused or RecordKind.MessageProcessed or RecordKind.RequestEnded or (>= RecordKind.ScheduleSet and <= RecordKind.ScheduleFired);
 }
 
 /// <summary>The first 8 bytes of every record.</summary>
@@ -273,6 +277,18 @@ public enum CommandKind : ushort
 
     /// <summary>Says what is wrong with the attributes of a queue, and does nothing.</summary>
     JudgeQueue = 36,
+
+    /// <summary>Removes the message that waits under a schedule key.</summary>
+    CancelScheduled = 32,
+
+    /// <summary>Gives the message that waits under a schedule key another time.</summary>
+    Reschedule = 33,
+
+    /// <summary>Makes, deletes, pauses or resumes a schedule: a message that is sent again and again.</summary>
+    ChangeSchedule = 34,
+
+    /// <summary>Tells how schedules stand.</summary>
+    ListSchedules = 35,
 }
 
 /// <summary>What a sweep does with the messages that match.</summary>
@@ -349,6 +365,74 @@ public enum UniqueUntil : byte
 
     /// <summary>Until it goes to a consumer first.</summary>
     Started = 1,
+}
+
+/// <summary>What a message does where one of its schedule key waits for its time already.</summary>
+public enum ScheduleMode : byte
+{
+    /// <summary>It takes the other's place: body, properties and time.</summary>
+    Replace = 0,
+
+    /// <summary>The same; and what was said of the longest wait counts from the first of them.</summary>
+    Debounce = 1,
+
+    /// <summary>It is not taken, and answered as a duplicate of the one that waits.</summary>
+    Keep = 2,
+}
+
+/// <summary>Whether a word about a message that waits for its time came before it was too late.</summary>
+public enum Timeliness : byte
+{
+    /// <summary>It waited, for its time or for a consumer: done.</summary>
+    InTime = 0,
+
+    /// <summary>It is with a consumer, or was once: nothing was done.</summary>
+    HandedOut = 1,
+
+    /// <summary>None of this key is there any more, or there never was one.</summary>
+    Gone = 2,
+}
+
+/// <summary>What is done with a schedule.</summary>
+public enum ScheduleAction : byte
+{
+    /// <summary>It is made; one of the same name is replaced.</summary>
+    Set = 0,
+
+    /// <summary>It is gone; what it has sent stays.</summary>
+    Delete = 1,
+
+    /// <summary>It stands still, over restarts too.</summary>
+    Pause = 2,
+
+    /// <summary>It goes on, by the wall clock as it is then; what it missed meanwhile is not sent.</summary>
+    Resume = 3,
+}
+
+/// <summary>What a schedule does about firings that it missed: the broker was away, or the queue full or paused.</summary>
+public enum MissedFirings : byte
+{
+    /// <summary>The last of them is sent, when it can be.</summary>
+    One = 0,
+
+    /// <summary>All are, in order; after <see cref="Limits.MostMissedFirings"/> of them the last.</summary>
+    All = 1,
+
+    /// <summary>None is.</summary>
+    None = 2,
+}
+
+/// <summary>What became of a firing.</summary>
+public enum Firing : byte
+{
+    /// <summary>It was missed, and nothing was sent.</summary>
+    Passed = 0,
+
+    /// <summary>Its message is in the queue, or is a duplicate of one that was.</summary>
+    Sent = 1,
+
+    /// <summary>The queue would never take its message: too large, or lacking a property.</summary>
+    Failed = 2,
 }
 
 /// <summary>Ways of a queue that stand still. Bits.</summary>

@@ -18,6 +18,7 @@ RootCommand root = new("FastQ: a durable message broker for one host, over share
     ExchangeCommand.Create(),
     ExchangeCommand.CreateBinding(isBind: true),
     ExchangeCommand.CreateBinding(isBind: false),
+    ScheduleCommand.Create(),
     StatsCommand.Create(),
     JournalCommand.Create(),
     BenchCommand.Create(),

@@ -37,12 +37,16 @@ internal static class PublishCommand
         Option<string?> tenant = new("--tenant") { Description = "In a --fair queue: tenants take turns.", HelpName = "T" };
         Option<string?> dedup = new("--dedup-id") { Description = "A second message with this id is not taken within the queue's window (queue create --dedup-window), and counts as published.", HelpName = "ID" };
         Option<string?> unique = new("--unique") { Description = "While a message with this key is in the queue, or with a consumer, another one is not taken, and counts as published.", HelpName = "KEY" };
-        Option<DateTimeOffset?> at = new("--at") { Description = "Nobody gets it before this moment, as 2030-01-31T08:00:00Z; without a zone it is local time.", HelpName = "TIME", CustomParser = ParseMoment };
+        Option<DateTimeOffset?> at = Shared.Moment("--at", "Nobody gets it before this moment, as 2030-01-31T08:00:00Z; without a zone it is local time.");
+        Option<string?> schedule = new("--schedule-key") { Description = "While a message with this key waits for its time, a later one takes its place; by it fastq schedule cancels or moves the one that waits.", HelpName = "KEY" };
+        Option<string?> mode = new("--schedule-mode") { Description = "What this one does where one of its key waits: takes its place, does so until none has come for the delay, or is not taken, and counts as published (replace).", HelpName = "replace|debounce|keep" };
         Option<bool> transaction = new("--transaction") { Description = "All of it in one transaction: every message is taken, or none; at most 65,536 of together 16 MiB." };
+        mode.AcceptOnlyFromAmong("replace", "debounce", "keep");
+        Option<TimeSpan?> longest = Shared.OptionalDuration("--longest-wait", "Of a debounce: it comes no later than so long after the first of them.");
         (Option<string> socket, Option<TimeSpan> patience, Option<bool> json) = (Shared.Socket(), Shared.Patience(), Shared.Json());
         Command command = new("publish", "Publish messages and wait until all are confirmed; rides out restarts of the broker.\n\nExamples:\n  fastq publish work --body hello\n  fastq publish work --file lines.txt --confirm written\n  fastq publish work --body hello --type greeting --header colour=blue --header count:int=7\n  fastq publish work --file lines.txt --transaction\n  tail -f app.log | fastq publish logs -\n  fastq publish --exchange events --key order.created --body hello")
         {
-            queue, input, body, file, count, confirm, header, id, type, correlation, replyTo, contentType, key, exchange, mandatory, optional, schema, priority, group, tenant, dedup, unique, delay, life, at, transaction, socket, patience, json,
+            queue, input, body, file, count, confirm, header, id, type, correlation, replyTo, contentType, key, exchange, mandatory, optional, schema, priority, group, tenant, dedup, unique, delay, life, at, transaction, schedule, mode, longest, socket, patience, json,
         };
         command.Validators.Add(result =>
         {
@@ -57,6 +61,12 @@ internal static class PublishCommand
             if (result.GetResult(delay) is not null && result.GetResult(at) is not null)
             {
                 result.AddError("Give --delay or --at, not both.");
+            }
+
+            bool isDebounce = result.GetValue(schedule) is not null && result.GetValue(mode) == "debounce";
+            if ((result.GetResult(mode) is not null && result.GetValue(schedule) is null) || (result.GetResult(longest) is not null && !isDebounce))
+            {
+                result.AddError("--schedule-mode needs --schedule-key KEY, and --longest-wait --schedule-mode debounce.");
             }
 
             if (isForExchange ? result.GetValue(input) is not null || (result.GetValue(mandatory) && result.GetValue(optional)) : result.GetValue(queue) is null || result.GetValue(mandatory) || result.GetValue(optional))
@@ -82,6 +92,9 @@ internal static class PublishCommand
                 Tenant = parsed.GetValue(tenant),
                 DeduplicationId = parsed.GetValue(dedup),
                 UniqueKey = parsed.GetValue(unique),
+                ScheduleKey = parsed.GetValue(schedule),
+                ScheduleMode = parsed.GetValue(mode) switch { "debounce" => ScheduleMode.Debounce, "keep" => ScheduleMode.Keep, _ => ScheduleMode.Replace },
+                LongestWait = parsed.GetValue(longest),
                 Delay = parsed.GetValue(delay),
                 DeliverAt = parsed.GetValue(at),
                 TimeToLive = parsed.GetValue(life),
@@ -124,18 +137,6 @@ internal static class PublishCommand
         }
 
         argument.AddError($"--priority is 0 to {byte.MaxValue}; '{argument.Tokens[0].Value}' is not.");
-        return null;
-    }
-
-    private static DateTimeOffset? ParseMoment(ArgumentResult argument)
-    {
-        string text = argument.Tokens[0].Value;
-        if (Shared.TryParseMoment(text, out DateTimeOffset moment))
-        {
-            return moment;
-        }
-
-        argument.AddError($"'{text}' is no moment. Use one like 2030-01-31T08:00:00Z.");
         return null;
     }
 

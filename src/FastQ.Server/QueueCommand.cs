@@ -80,12 +80,13 @@ internal static class QueueCommand
         private readonly Option<TimeSpan?> _processed = Shared.OptionalDuration("--processed-window", "So long it is remembered what consumers have marked as processed, up to 30d; 0s: not at all (0s).");
         private readonly Option<TimeSpan?> _dedup = Shared.OptionalDuration("--dedup-window", "So long a deduplication id (publish --dedup-id) is remembered, up to 30d; 0s: not at all (5m).");
         private readonly Option<bool?> _byGroup = Switch("--dedup-by-group", "Ids are compared within a group, not within the queue (off).");
+        private readonly Option<TimeSpan?> _expires = Shared.OptionalDuration("--expires", "So long without consumers, and without a message that comes, the queue is deleted; 0s: never (never).");
         private readonly Option<bool?> _single = Switch("--single-active", "One consumer at a time gets messages; the next follows when it ends (off).");
 
         public Attributes(Command command)
         {
             _overflow.AcceptOnlyFromAmong("reject", "drop-head", "dead-letter");
-            foreach (Option option in (Option[])[_lease, _delay, _life, _deliveries, _backoff, _dead, _deadExchange, _length, _bytes, _overflow, _size, _require, _lz4, _priority, _share, _fifo, _fair, _weights, _dedup, _byGroup, _single, _processed])
+            foreach (Option option in (Option[])[_lease, _delay, _life, _deliveries, _backoff, _dead, _deadExchange, _length, _bytes, _overflow, _size, _require, _lz4, _priority, _share, _fifo, _fair, _weights, _dedup, _byGroup, _expires, _single, _processed])
             {
                 command.Options.Add(option);
             }
@@ -110,6 +111,7 @@ internal static class QueueCommand
             Fair = parsed.GetValue(_fair),
             FairWeights = parsed.GetValue(_weights) is string weights ? WeightsOf(weights) : null,
             SingleActive = parsed.GetValue(_single),
+            ExpiresAfter = parsed.GetValue(_expires),
             DedupWindow = parsed.GetValue(_dedup),
             DedupByGroup = parsed.GetValue(_byGroup),
             ProcessedWindow = parsed.GetValue(_processed),
@@ -360,6 +362,7 @@ internal static class QueueCommand
         table.AddRow("consumers served", queue.SingleActive ? "one at a time" : "all");
         table.AddRow("deduplication", queue.DedupWindow == TimeSpan.Zero ? "none" : $"{Seconds(queue.DedupWindow)}{(queue.DedupByGroup ? ", by group" : "")}");
         table.AddRow("remembers what was processed", queue.ProcessedWindow == TimeSpan.Zero ? "no" : Seconds(queue.ProcessedWindow));
+        table.AddRow("expires", queue.ExpiresAfter == TimeSpan.Zero ? "never" : $"unused for {Seconds(queue.ExpiresAfter)}");
         table.AddRow("requires", queue.Require == RequiredProperties.None ? "nothing" : Requirement.NamesOf(queue.Require).Replace(',', '\n'));
         table.AddRow("compressed with lz4", queue.Lz4FromBytes == 0 ? "nothing" : $"from {Number(queue.Lz4FromBytes)} B");
         table.AddRow("published", Number((long)queue.Published));
@@ -443,6 +446,7 @@ internal static class QueueCommand
         writer.WriteNumber("processedWindowSeconds", queue.ProcessedWindow.TotalSeconds);
         writer.WriteNumber("dedupWindowSeconds", queue.DedupWindow.TotalSeconds);
         writer.WriteBoolean("dedupByGroup", queue.DedupByGroup);
+        writer.WriteNumber("expiresSeconds", queue.ExpiresAfter.TotalSeconds);
         writer.WriteNumber("lz4FromBytes", queue.Lz4FromBytes);
         writer.WriteStartArray("require");
         foreach (string name in Requirement.NamesOf(queue.Require).Split(',', StringSplitOptions.RemoveEmptyEntries))

@@ -93,6 +93,20 @@ internal static class Shared
         return false;
     }
 
+    public static Option<DateTimeOffset?> Moment(string name, string description) => new(name) { Description = description, HelpName = "TIME", CustomParser = ParseMoment };
+
+    private static DateTimeOffset? ParseMoment(ArgumentResult argument)
+    {
+        string text = argument.Tokens[0].Value;
+        if (TryParseMoment(text, out DateTimeOffset moment))
+        {
+            return moment;
+        }
+
+        argument.AddError($"'{text}' is no moment. Use one like 2030-01-31T08:00:00Z.");
+        return null;
+    }
+
     /// <summary>A moment as in ISO 8601; without a zone it is local time.</summary>
     public static bool TryParseMoment(string text, out DateTimeOffset moment) => DateTimeOffset.TryParse(text, CultureInfo.InvariantCulture, DateTimeStyles.AssumeLocal, out moment);
 

@@ -853,3 +853,72 @@ public class CommandLineTests
         Assert.Equal(["new", "other", "work"], broker.Run("queue", "list", "--json").Json.EnumerateArray().Select(queue => queue.GetProperty("name").GetString()));
     }
 }
+
+
+    [Fact]
+    public void A_message_that_waits_is_replaced_moved_and_cancelled_by_its_schedule_key_over_a_kill_too()
+    {
+        using TestBroker broker = new();
+        broker.Run("queue", "create", "work");
+        broker.Run("publish", "work", "--body", "a", "--delay", "1h", "--schedule-key", "k");
+        broker.Run("publish", "work", "--body", "b", "--delay", "1h", "--schedule-key", "k", "--schedule-mode", "debounce", "--longest-wait", "2h");
+        broker.Kill();
+        broker.Start();
+        Assert.Equal(1, broker.Run("publish", "work", "--body", "c", "--delay", "1h", "--schedule-key", "k", "--schedule-mode", "keep", "--json").Json.GetProperty("duplicates").GetInt32());
+        Assert.Equal(1, broker.Run("queue", "show", "work", "--json").Json.GetProperty("delayed").GetInt32());
+        Assert.Equal(0, broker.Run("schedule", "move", "work", "k", "--at", "2100-01-31T08:00:00Z").ExitCode);
+        Assert.Equal(0, broker.Run("schedule", "move", "work", "k", "--delay", "0s").ExitCode);
+        Assert.Equal("b\n", broker.Run("consume", "work").Output);
+        Ran late = broker.Run("schedule", "cancel", "work", "k");
+        Assert.Equal(1, late.ExitCode);
+        Assert.Contains("too late", late.Error, StringComparison.Ordinal);
+        broker.Run("publish", "work", "--body", "d", "--delay", "1h", "--schedule-key", "k");
+        Assert.Equal(0, broker.Run("schedule", "cancel", "work", "k").ExitCode);
+        Assert.Equal(0, broker.Run("queue", "show", "work", "--json").Json.GetProperty("messages").GetInt32());
+        Assert.Equal(2, broker.Run("schedule", "move", "work", "k").ExitCode);
+        Assert.Equal(2, broker.Run("publish", "work", "--body", "e", "--schedule-mode", "keep").ExitCode);
+    }
+
+    [Fact]
+    public void A_schedule_sends_its_message_again_and_again_and_is_kept_over_a_kill()
+    {
+        using TestBroker broker = new();
+        broker.Run("queue", "create", "work");
+        Ran made = broker.Run("schedule", "create", "beat", "--queue", "work", "--every", "100ms", "--missed", "none", "--body", "beat", "--type", "t", "--json");
+        Assert.True(made.ExitCode == 0, made.Error);
+        Assert.Equal(0.1, made.Json.GetProperty("everySeconds").GetDouble());
+        Ran nightly = broker.Run("schedule", "create", "nightly", "--queue", "work", "--cron", "0 3 * * *", "--zone", "Europe/Berlin", "--body", "tidy", "--json");
+        Assert.True(nightly.ExitCode == 0, nightly.Error); // Time zones are known to the native binary, too.
+        Assert.Equal("Europe/Berlin", nightly.Json.GetProperty("zone").GetString());
+        Assert.Equal("beat\nbeat\n", broker.Run("consume", "work", "--max", "2").Output);
+        broker.Kill();
+        broker.Start();
+        Assert.Equal("beat\nbeat\n", broker.Run("consume", "work", "--max", "2").Output);
+        Assert.True(broker.Run("schedule", "show", "beat", "--json").Json.GetProperty("fired").GetInt32() >= 4);
+        Assert.True(broker.Run("schedule", "pause", "beat", "--json").Json.GetProperty("paused").GetBoolean());
+        Assert.Contains("paused", broker.Run("schedule", "list").Output, StringComparison.Ordinal);
+        Assert.Equal(0, broker.Run("schedule", "resume", "beat").ExitCode);
+        Assert.Equal(0, broker.Run("schedule", "delete", "beat").ExitCode);
+        Assert.Equal(2, broker.Run("schedule", "show", "beat").ExitCode);
+        Assert.Equal(["nightly"], broker.Run("schedule", "list", "--json").Json.EnumerateArray().Select(one => one.GetProperty("name").GetString()));
+        Ran wrong = broker.Run("schedule", "create", "x", "--queue", "work", "--cron", "each day", "--body", "x");
+        Assert.Equal(2, wrong.ExitCode);
+        Assert.Contains("is no cron expression", wrong.Error, StringComparison.Ordinal);
+        Assert.Equal(2, broker.Run("schedule", "create", "x", "--queue", "work", "--body", "x").ExitCode);
+    }
+
+    [Fact]
+    public void A_queue_that_nobody_uses_is_deleted_over_a_kill_too()
+    {
+        using TestBroker broker = new();
+        Assert.Equal(3600, broker.Run("queue", "create", "work", "--expires", "1h", "--json").Json.GetProperty("expiresSeconds").GetInt32());
+        broker.Run("queue", "create", "stays");
+        broker.Run("publish", "work", "--body", "a");
+        broker.Kill();
+        broker.Start();
+        Assert.Equal(1, broker.Run("queue", "show", "work", "--json").Json.GetProperty("ready").GetInt32());
+        broker.Run("queue", "set", "work", "--expires", "100ms");
+        Assert.True(SpinWait.SpinUntil(() => broker.Run("queue", "show", "work").ExitCode == 1, TimeSpan.FromSeconds(20)));
+        Assert.Equal(["stays"], broker.Run("queue", "list", "--json").Json.EnumerateArray().Select(one => one.GetProperty("name").GetString()));
+    }
+}

@@ -110,6 +110,27 @@ public sealed class DelayTests
         world.Check();
     }
 
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void What_fell_due_while_the_broker_was_away_is_ready_a_slice_at_a_time(bool fromSnapshot)
+    {
+        using World world = new();
+        ulong producer = world.Open();
+        uint queue = world.Declare("q", QueueAttributes.Default with { DelayMilliseconds = 1000 });
+        world.PublishMany(producer, queue, 2 * (int)QueueEngine.SliceTags + 1, bodyBytes: 1);
+        world.IntervalMicros += 3_600_000_000;
+        world.Restart(fromSnapshot);
+        for (int i = 0; i < 3; i++)
+        {
+            Assert.Equal(Math.Min(i * QueueEngine.SliceTags, 2 * QueueEngine.SliceTags + 1), world.Engine.View(queue).Ready);
+            Assert.Equal(1, world.Advance(0, mostRecords: 1)); // Others have their turn between them.
+        }
+
+        Assert.Equal(2 * QueueEngine.SliceTags + 1, world.Engine.View(queue).Ready);
+        world.Check();
+    }
+
     [Fact]
     public void A_purge_takes_what_is_delayed_and_what_is_delayed_after_it_stays()
     {

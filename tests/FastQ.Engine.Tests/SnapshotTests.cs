@@ -124,6 +124,7 @@ public sealed class SnapshotTests
             ("words tag", [1, Most]),
             ("words length", [0, Limits.MaxWordsBytes + 1]),
             ("queue paused", [4, Most]),
+            ("queue last used", [Latest, Negative]),
             ("traits tag", [77, Most]),
             ("traits priority", [256, Negative]),
             ("sweep state", [1, 4]),
@@ -131,6 +132,8 @@ public sealed class SnapshotTests
             ("dedup until", [0, Latest + 1, Negative]),
             ("unique tag", [77, Most]),
             ("unique until started", [2, Negative]),
+            ("scheduled tag", [77, Most]),
+            ("scheduled since", [Latest, Negative]),
             ("due", [0, Latest + 1, Negative]),
             ("entry tag", [Most]),
             ("subscription id", [0, 2]),
@@ -151,6 +154,15 @@ public sealed class SnapshotTests
             ("binding match", [2, Negative]),
             ("binding key bytes", [Limits.MaxNameBytes + 1]),
             ("binding arguments bytes", [Limits.MaxArgumentBytes + 1]),
+            ("schedule id", [0, 2, Most]),
+            ("schedule queue", [0, 3, Most]), // 3 is the one that is being deleted.
+            ("schedule next", [Negative, Latest + 1]),
+            ("schedule due", [Negative, Latest + 1]),
+            ("schedule last", [Negative, Latest + 1]),
+            ("schedule late", [MoreThanUint]),
+            ("schedule paused", [2]),
+            ("schedule bytes", [0, Limits.MaxScheduleBytes + 1]),
+            ("schedules next", [0, 1, MoreThanUint]),
             ("end mark", [0]),
         ];
         Assert.True(IsTaken(saved));
@@ -200,7 +212,7 @@ public sealed class SnapshotTests
             }
 
             at += attributeBytes;
-            All("queue", "next tag", "cursor", "purge next", "purge end", "generation", "deleted", "ready", "in flight", "delayed", "damaged", "dying", "published", "accepted", "rejected", "exhausted", "expired", "overflowed", "dead lettered", "purged", "moved", "redelivered", "paused");
+            All("queue", "next tag", "cursor", "purge next", "purge end", "generation", "deleted", "ready", "in flight", "delayed", "damaged", "dying", "published", "accepted", "rejected", "exhausted", "expired", "overflowed", "dead lettered", "purged", "moved", "redelivered", "paused", "last used");
             int delayed = 0;
             while (Next("entry tag") != 0)
             {
@@ -246,6 +258,11 @@ public sealed class SnapshotTests
             {
                 All("unique", "until started", "low", "high");
             }
+
+            while (Next("scheduled tag") != 0)
+            {
+                All("scheduled", "since", "low", "high");
+            }
         }
 
         for (ulong left = Next("subscriptions"); left > 0; left--)
@@ -278,6 +295,14 @@ public sealed class SnapshotTests
             at += keyBytes;
             int argumentBytes = (int)Next("binding arguments bytes");
             at += argumentBytes;
+        }
+
+        Next("schedules next");
+        for (ulong left = Next("schedules"); left > 0; left--)
+        {
+            All("schedule", "id", "queue", "next", "due", "last", "fired", "failed", "late", "paused");
+            int definitionBytes = (int)Next("schedule bytes");
+            at += definitionBytes;
         }
 
         Next("end mark");

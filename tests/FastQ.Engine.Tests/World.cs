@@ -88,6 +88,8 @@ internal sealed partial class World : IDisposable
         uint same = world.Declare("same");
         world.Publish(producer, same, properties: Same(dedupId: "d", uniqueKey: "u"));
         world.Publish(producer, same, properties: Same(dedupId: "e"));
+        world.Publish(producer, same, properties: Scheduled("s", 70_000, ScheduleMode.Debounce, longest: 90_000));
+        Assert.True(world.SetSchedule(same, Definition("nightly"), world.WallMicros + 80_000_000, world.IntervalMicros + 80_000_000).IsTaken);
         Assert.True(world.StartSweep(b, new SweepView(SweepAction.Move, 0, 0, "a", "type=x", 7, default, 0, 0)).IsTaken);
         world.AddRoutes(producer);
         world.AddRequests(producer, other);
@@ -248,6 +250,7 @@ internal sealed partial class World : IDisposable
     public void Begin(ulong producer)
     {
         Block++;
+        Engine.OpenBlock = Block;
         Keep(Engine.Begin(producer, new Now(IntervalMicros, WallMicros), _room));
     }
 
@@ -329,6 +332,28 @@ internal sealed partial class World : IDisposable
         }
 
         writer.Number(PropertyTag.UniqueUntil, PropertyType.Int64, (long)until);
+        return writer.Written.ToArray();
+    }
+
+    /// <summary>Properties of a message that waits under a schedule key; no key: it has none.</summary>
+    public static byte[] Scheduled(string key, long delay, ScheduleMode mode = ScheduleMode.Replace, long longest = 0, long life = 0)
+    {
+        PropertyWriter writer = new(new byte[1024]);
+        writer.Number(PropertyTag.Delay, PropertyType.Int64, delay);
+        writer.Number(PropertyTag.ScheduleMode, PropertyType.Int64, (long)mode);
+        foreach ((PropertyTag tag, long milliseconds) in new[] { (PropertyTag.LongestWait, longest), (PropertyTag.Ttl, life) })
+        {
+            if (milliseconds > 0)
+            {
+                writer.Number(tag, PropertyType.Int64, milliseconds);
+            }
+        }
+
+        if (key.Length > 0)
+        {
+            writer.Text(PropertyTag.ScheduleKey, key);
+        }
+
         return writer.Written.ToArray();
     }
 
@@ -632,6 +657,78 @@ internal sealed partial class World : IDisposable
         return isTaken;
     }
 
+    public (Decision Decision, Timeliness Timeliness) CancelScheduled(uint queue, string key)
+    {
+        Begin(0);
+        Decision decision = Engine.CancelScheduled(queue, Encoding.UTF8.GetBytes(key), _room, Block, out int written, out Timeliness timeliness);
+        Keep(written);
+        return (decision, timeliness);
+    }
+
+    public (Decision Decision, Timeliness Timeliness) Reschedule(uint queue, string key, long? delayMilliseconds)
+    {
+        Begin(0);
+        Decision decision = Engine.Reschedule(queue, Encoding.UTF8.GetBytes(key), IntervalMicros + delayMilliseconds * 1000, _room, Block, out int written, out Timeliness timeliness);
+        Keep(written);
+        return (decision, timeliness);
+    }
+
+    /// <summary>What the broker would keep of a schedule whose rule is of no concern here.</summary>
+    public static byte[] Definition(string name, byte[]? properties = null, int bodyBytes = 10)
+    {
+        FieldWriter fields = new(new byte[Limits.MaxCommandBytes]);
+        fields.Text(FieldTag.Name, name);
+        fields.Number(FieldTag.EveryMilliseconds, 1000);
+        fields.Bytes(FieldTag.Properties, properties);
+        fields.Bytes(FieldTag.Body, new byte[bodyBytes]);
+        return fields.Written.ToArray();
+    }
+
+    public Decision SetSchedule(uint queue, byte[] definition, long nextMicros, long dueMicros)
+    {
+        Begin(0);
+        byte[] room = new byte[QueueEngine.MaxFactBytes + Limits.MaxCommandBytes];
+        Decision decision = Engine.SetSchedule(queue, definition, nextMicros, dueMicros, room, Block, out int written);
+        Keep(written, room);
+        return decision;
+    }
+
+    public Decision DeleteSchedule(string name)
+    {
+        Begin(0);
+        Decision decision = Engine.DeleteSchedule(name, _room, Block, out int written);
+        Keep(written);
+        return decision;
+    }
+
+    public Decision PauseSchedule(string name, bool isPaused, long nextMicros, long dueMicros)
+    {
+        Begin(0);
+        Decision decision = Engine.PauseSchedule(name, isPaused, nextMicros, dueMicros, _room, Block, out int written);
+        Keep(written);
+        return decision;
+    }
+
+    /// <summary>The schedule that is due fires, as the broker has it do: its message, and the fact beside it in the same block.</summary>
+    public Decision Fire(long nextMicros, long dueMicros, bool isLate = false)
+    {
+        Begin(0);
+        Assert.True(Engine.TryNextSchedule(IntervalMicros, out ScheduleView schedule));
+        _ = FieldReader.TryBytes(schedule.Definition.Span, FieldTag.Properties, out ReadOnlySpan<byte> properties);
+        byte[] record = new byte[MessageHeader.SizeBytes + properties.Length + 10];
+        MemoryMarshal.Write(record, new MessageHeader { LengthBytes = (uint)record.Length, Kind = RecordKind.Message, PropertyBytes = (ushort)properties.Length, Queue = schedule.Queue });
+        properties.CopyTo(record.AsSpan(MessageHeader.SizeBytes));
+        Place place = NextPlace(record.Length);
+        Decision decision = Engine.Publish(record, place);
+        if (decision.IsTaken)
+        {
+            Log.Add(new Logged(record, place, Block));
+            Keep(Engine.PassSchedule(schedule.Id, Firing.Sent, isLate, schedule.NextMicros, nextMicros, dueMicros, _room, Block));
+        }
+
+        return decision;
+    }
+
     public Decision Change(uint queue, QueueAttributes to)
     {
         Begin(0);
@@ -776,15 +873,17 @@ internal sealed partial class World : IDisposable
     }
 
     /// <summary>One record that the engine wrote into the room.</summary>
-    private void Keep(int written)
+    private void Keep(int written) => Keep(written, _room);
+
+    private void Keep(int written, byte[] room)
     {
         if (written > 0)
         {
-            int length = (int)MemoryMarshal.Read<RecordPrefix>(_room).LengthBytes;
+            int length = (int)MemoryMarshal.Read<RecordPrefix>(room).LengthBytes;
             Assert.Equal(written, Limits.Align(length));
             if (IsLogging)
             {
-                Log.Add(new Logged(_room[..length], NextPlace(length), Block));
+                Log.Add(new Logged(room[..length], NextPlace(length), Block));
             }
         }
     }

@@ -201,6 +201,10 @@ internal static class Vectors
                 Fact(RecordKind.TransactionRefused, "7 numbers were refused, for the third of them.", new FactRecord { Small = (ushort)RefusalCode.LeaseLost, Subject = 3, Count = 7, First = Number }),
                 Fact(RecordKind.MessageProcessed, "a delivery is accepted, and a key is marked as processed without a result.", new FactRecord { Small = FactRecord.Marked, Subject = Subscription, Count = Queue, First = Delivery, Second = 0xA1A2A3A4A5A6A7A8, Third = 0xB1B2B3B4B5B6B7B8 }),
                 Fact(RecordKind.RequestEnded, "the request of this tag had died and is gone.", new FactRecord { Subject = Queue, First = Tag }),
+                Fact(RecordKind.ScheduleSet, "it fires each day at three.", new FactRecord { Subject = 3, Count = Queue, First = (ulong)Micros, Second = 5_000_000 }, Schedule()),
+                Fact(RecordKind.ScheduleDeleted, "its messages stay.", new FactRecord { Subject = 3 }),
+                Fact(RecordKind.SchedulePaused, "it stands still.", new FactRecord { Small = 1, Subject = 3, First = (ulong)Micros, Second = 5_000_000 }),
+                Fact(RecordKind.ScheduleFired, "its message was sent, and the next is due.", new FactRecord { Small = (ushort)Firing.Sent, Subject = 3, Count = 1, First = (ulong)Micros, Second = (ulong)Micros + 1, Third = 5_000_001 }),
                 Fact(RecordKind.DeathStopped, "the message of this tag has gone in a circle.", new FactRecord { Subject = Queue, First = Tag }),
             ];
         }
@@ -401,6 +405,16 @@ internal static class Vectors
         return writer.Written.ToArray();
     }
 
+    private static byte[] Schedule()
+    {
+        FieldWriter writer = new(new byte[100]);
+        writer.Text(FieldTag.Name, "nightly");
+        writer.Text(FieldTag.Cron, "0 3 * * *");
+        writer.Text(FieldTag.Zone, "Europe/Berlin");
+        writer.Bytes(FieldTag.Body, "good night"u8);
+        return writer.Written.ToArray();
+    }
+
     private static byte[] AllProperties()
     {
         PropertyWriter writer = new(new byte[1300]);
@@ -408,8 +422,8 @@ internal static class Vectors
         {
             switch (tag)
             {
-                case PropertyTag.Delay or PropertyTag.Ttl or PropertyTag.Priority or PropertyTag.UniqueUntil or PropertyTag.Request:
-                    writer.Number(tag, PropertyType.Int64, tag switch { PropertyTag.Priority => 200, PropertyTag.UniqueUntil or PropertyTag.Request => 1, _ => 1500 });
+                case PropertyTag.Delay or PropertyTag.Ttl or PropertyTag.Priority or PropertyTag.UniqueUntil or PropertyTag.Request or PropertyTag.ScheduleMode or PropertyTag.LongestWait:
+                    writer.Number(tag, PropertyType.Int64, tag switch { PropertyTag.Priority => 200, PropertyTag.UniqueUntil or PropertyTag.Request or PropertyTag.ScheduleMode => 1, _ => 1500 });
                     break;
                 case PropertyTag.DeliverAt:
                     writer.Number(tag, PropertyType.Timestamp, 1_893_456_000_000_000);

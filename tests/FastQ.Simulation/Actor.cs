@@ -17,6 +17,7 @@ internal sealed class Actor
     private readonly List<FastQException> _refusals = [];
     private readonly Dictionary<Subscription, int> _mostCredit = [];
     private readonly Dictionary<uint, List<Sent>> _withIds = [];
+    private readonly Dictionary<(uint Queue, int Key), Sent> _withKeys = [];
     private int _sequence;
 
     public Actor(int producer, Session session, InMachine surroundings, Model model, Machine machine)
@@ -51,6 +52,14 @@ internal sealed class Actor
     {
         Span<byte> room = stackalloc byte[256];
         PropertyWriter writer = new(room);
+        int? key = _model.HasKeys && dice.OnceIn(2) ? dice.Below(3) : null;
+        if (key is not null)
+        {
+            delayMilliseconds = dice.Of(20, 500, 5000, 30_000);
+            writer.Text(PropertyTag.ScheduleKey, $"{_producer}/{key}");
+            writer.Number(PropertyTag.ScheduleMode, PropertyType.Int64, (long)dice.Of(ScheduleMode.Replace, ScheduleMode.Debounce));
+        }
+
         if (delayMilliseconds > 0)
         {
             writer.Number(PropertyTag.Delay, PropertyType.Int64, delayMilliseconds);
@@ -85,7 +94,18 @@ internal sealed class Actor
             ExpiresFromNanoseconds = _machine.NowNanoseconds + life,
             Turn = turn,
             SameAs = same,
+            Before = key is int mark ? _withKeys.GetValueOrDefault((queue.Id, mark)) : null,
         };
+        if (key is int held)
+        {
+            _withKeys[(queue.Id, held)] = message;
+        }
+
+        if (message.Before is Sent before)
+        {
+            (before.After, before.MayBeGone) = (message, true); // From now on: whether it still waited, the sender is not told.
+        }
+
         if (_model.HasDuplicates && same is null && PropertyReader.TryFind(properties, PropertyTag.DeduplicationId, out _))
         {
             (_withIds.TryGetValue(queue.Id, out List<Sent>? mine) ? mine : _withIds[queue.Id] = []).Add(message);
@@ -395,6 +415,7 @@ internal sealed class Actor
 
     private void Confirm(Sent message, ConfirmLevel level)
     {
+        _model.Supersede(message);
         Model.Confirm(message, level);
         _model.Age(message);
     }

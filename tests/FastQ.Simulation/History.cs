@@ -107,7 +107,10 @@ internal sealed record Setting
     /// <summary>Messages and settlements that take effect together.</summary>
     public bool HasTransactions { get; init; }
 
-    public override string ToString() => $"{Clients} clients, {Queues} queues, slots of {SlotBytes}, blocks of {BlockBytes}, bodies up to {MostBodyBytes}, credit {Credit}, lease {LeaseMilliseconds} ms{(WantsCopies ? ", copies" : "")}{(IsDiskOutOfOrder ? ", disk out of order" : "")}{(IsDiskLying ? ", lying disk" : "")}{(IsDoubting ? ", doubting clients" : "")}{(IsLarge ? ", large bodies" : "")}{(HasDelays ? ", delays" : "")}{(Mortality is null ? "" : $", {Mortality}")}{(IsOrdered ? ", groups and priorities" : "")}{(HasDuplicates ? ", duplicates" : "")}{(HasRouting ? ", an exchange" : "")}{(HasTransactions ? ", transactions" : "")}";
+    /// <summary>Messages that wait for their time have schedule keys, and later ones take their places.</summary>
+    public bool HasKeys { get; init; }
+
+    public override string ToString() => $"{Clients} clients, {Queues} queues, slots of {SlotBytes}, blocks of {BlockBytes}, bodies up to {MostBodyBytes}, credit {Credit}, lease {LeaseMilliseconds} ms{(WantsCopies ? ", copies" : "")}{(IsDiskOutOfOrder ? ", disk out of order" : "")}{(IsDiskLying ? ", lying disk" : "")}{(IsDoubting ? ", doubting clients" : "")}{(IsLarge ? ", large bodies" : "")}{(HasDelays ? ", delays" : "")}{(Mortality is null ? "" : $", {Mortality}")}{(IsOrdered ? ", groups and priorities" : "")}{(HasDuplicates ? ", duplicates" : "")}{(HasRouting ? ", an exchange" : "")}{(HasTransactions ? ", transactions" : "")}{(HasKeys ? ", schedule keys" : "")}";
 }
 
 /// <summary>One history.</summary>
@@ -215,6 +218,12 @@ internal sealed record History(ulong Seed, Setting Setting, IReadOnlyList<Act> A
         {
             acts.RemoveAll(act => act.Kind == ActKind.Delete);
             setting = setting with { HasRouting = true, Queues = 3 };
+        }
+
+        if (history.Seed % 97 is 45 or 46 or 48 or (>= 50 and <= 56) && !isLying)
+        {
+            Insert(acts, [ActKind.Publish, ActKind.Publish, ActKind.Pass, ActKind.Receive, ActKind.Accept, ActKind.Release], dice.Between(20, 80), dice);
+            setting = setting with { HasKeys = true };
         }
 
         return history with { Setting = history.Seed % 16 == 9 ? setting with { IsLarge = true, SlotBytes = 512 * 1024, MostBodyBytes = 150_000 } : setting, Acts = acts };

@@ -82,6 +82,15 @@ internal sealed class Sent(int producer, int sequence, uint queue, byte[] body, 
     /// <summary>The transaction that it was sent in; null: none.</summary>
     public Together? Together { get; init; }
 
+    /// <summary>The one of its producer that had its schedule key before; null: it has none, or it is the first.</summary>
+    public Sent? Before { get; init; }
+
+    /// <summary>It was taken while the one before still waited for its time: that one is gone.</summary>
+    public bool HasSuperseded { get; set; }
+
+    /// <summary>The one that has its schedule key after it.</summary>
+    public Sent? After { get; set; }
+
     /// <summary>What it says of its turn.</summary>
     public Turn Turn { get; init; }
 
@@ -166,6 +175,9 @@ internal sealed class Model(Trace trace)
     /// <summary>Messages have deduplication ids.</summary>
     public bool HasDuplicates { get; init; }
 
+    /// <summary>Messages that wait have schedule keys.</summary>
+    public bool HasKeys { get; init; }
+
     /// <summary>Messages of one group go one after the other.</summary>
     public bool IsOrdered { get; init; }
 
@@ -228,6 +240,15 @@ internal sealed class Model(Trace trace)
         }
     }
 
+    /// <summary>It was seen that the broker has taken it for the first time since a crash: where the one before it still waits, it has taken its place.</summary>
+    public void Supersede(Sent message)
+    {
+        if (message is { Confirmed: ConfirmLevel.None, IsRefused: false, Before: Sent before })
+        {
+            message.HasSuperseded = trace.NowNanoseconds < before.NotBeforeNanoseconds;
+        }
+    }
+
     /// <summary>A queue's number is known.</summary>
     public void Name(uint queue, string name) => _names[queue] = name;
 
@@ -280,6 +301,7 @@ internal sealed class Model(Trace trace)
         Must(isDead || delivery.Properties.SequenceEqual(message.Properties), $"{message} came with other properties");
         Must(!message.IsRefused, $"{message} was refused and came");
         Must(message.SameAs is not { Confirmed: > ConfirmLevel.None, IsRefused: false }, $"{message} came, and {message.SameAs} of the same deduplication id had been taken");
+        Must(message.After is not { HasSuperseded: true, Confirmed: > ConfirmLevel.None, IsRefused: false }, $"{message} came, and {message.After} had taken its place while it waited");
         (ulong, ulong) token = (delivery.Subscription.Epoch, delivery.TokenNumber);
         Must(delivery.TokenNumber > 0, $"{message} came without a fencing token");
         if (!isInTime)
@@ -474,6 +496,7 @@ internal sealed class Model(Trace trace)
             if (message.Confirmed < covered)
             {
                 (message.Confirmed, message.ExpiresByNanoseconds) = (ConfirmLevel.None, long.MaxValue); // Sent again, it begins to age again.
+                message.HasSuperseded = false;
                 if (message.Tag != 0 && kind == Simulation.Crash.Power)
                 {
                     Displace(message);

@@ -31,7 +31,7 @@ internal sealed class World : IDisposable
         _trace = new Trace(text);
         _dice = new Dice(history.Seed ^ 0x5DEECE66D);
         _machine = new Machine(history.Setting, _trace, new Dice(history.Seed + 1)) { Crashed = Crashed, Ended = Ended };
-        _model = new Model(_trace) { Mortality = history.Setting.Mortality, IsOrdered = history.Setting.IsOrdered, HasDuplicates = history.Setting.HasDuplicates };
+        _model = new Model(_trace) { Mortality = history.Setting.Mortality, IsOrdered = history.Setting.IsOrdered, HasDuplicates = history.Setting.HasDuplicates, HasKeys = history.Setting.HasKeys };
         _trace.Say($"{history.Setting}");
     }
 
