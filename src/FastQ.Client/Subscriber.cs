@@ -124,8 +124,6 @@ public sealed class Subscriber : IAsyncEnumerable<Message>, IAsyncDisposable
     internal ValueTask ExtendAsync(Message message, TimeSpan lease, ConfirmLevel level, CancellationToken cancellation) =>
         _connection.SubmitAsync(_ => Subscription.Extend(message.Handle, message.Life, lease, level), level, cancellation);
 
-    internal Connection Connection => _connection;
-
     /// <summary>Fetches what is there and fits. On the connection's thread. False: nothing was.</summary>
     internal bool Fetch()
     {

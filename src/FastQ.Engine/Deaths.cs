@@ -129,7 +129,7 @@ public sealed partial class QueueEngine
         }
 
         targets = _targets.AsSpan(0, queues.Length);
-        return _pages.HasRoomFor(queues.Length + 1) ? Decision.Taken : Decision.Refuse(RefusalCode.LimitReached, (ulong)_limits.IndexBytes);
+        return _pages.HasRoomForPages(queues.Length + 1) ? Decision.Taken : Decision.Refuse(RefusalCode.LimitReached, (ulong)_limits.IndexBytes);
     }
 
     /// <summary>A message dies: it is to leave for the dead letters, or is gone where there are none. What it was counted as before is the caller's.</summary>
@@ -267,12 +267,12 @@ public sealed partial class QueueEngine
 
     private static bool TryFirstDying(Queue queue, out ulong tag)
     {
-        return TryFirstDying(queue, queue.DyingRequests, out tag) || (queue.DeadLetter.Length > 0 && TryFirstDying(queue, queue.AttributesDyingTags, out tag));
+        return TryFirstDying(queue, queue.DyingRequests, out tag) || (queue.Attributes.HasDeadLetters && TryFirstDying(queue, queue.DyingTags, out tag));
     }
 
     private static bool TryFirstDying(Queue queue, NativeHeap<ulong> dying, out ulong tag)
     {
-        for (; dying.HasDeadLettersCount > 0; dying.Pop())
+        for (; dying.Count > 0; dying.Pop())
         {
             tag = dying.Top;
             ref IndexEntry entry = ref queue.Index.Find(tag);

@@ -57,7 +57,7 @@ public sealed partial class QueueEngine
         }
 
         int more = supersededBytes < 0 ? 1 : 0;
-        if (attributes.Overflow != Overflow.Reject || !queue.Exceeds(1 + before.Messagesmore, bytes + before.Bytes - Math.Max(0, supersededBytes)))
+        if (attributes.Overflow != Overflow.Reject || !queue.Exceeds(more + before.Messages, bytes + before.Bytes - Math.Max(0, supersededBytes)))
         {
             return Decision.Taken;
         }

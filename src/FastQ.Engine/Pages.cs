@@ -35,13 +35,13 @@ internal sealed unsafe class PageAllocator(long budgetBytes) : IDisposable
     public long ReservedBytes => (long)_chunks.Count * ChunkBytes;
 
     /// <summary>May a page be taken within the budget? Recovery and settlements take beyond it (DESIGN-REVIEW R49).</summary>
-    public bool HasRoom => HasRoomFor(0);
+    public bool HasRoom => HasRoomForPages(1);
+
+    /// <summary>As <see cref="HasRoom"/>, for so many at once.</summary>
+    public bool HasRoomForPages(int pages) => UsedBytes + (long)pages * PageBytes <= budgetBytes;
 
     /// <summary>As <see cref="HasRoom"/>, where so many bytes more are to be taken.</summary>
-    public bool HasRoomFor(long bytes) => UsedBytes + PageBytes + bytes <= budgetBytes;
-
-    /// <summary>As above, for so many at once.</summary>
-    public bool HasRoomFor(int pages) => UsedBytes + (long)pages * PageBytes <= budgetBytes;
+    public bool HasRoomForBytes(long bytes) => UsedBytes + PageBytes + bytes <= budgetBytes;
 
     /// <summary>Memory beside the pages that counts as theirs; negative: it was given back.</summary>
     public void Charge(long bytes) => UsedBytes += bytes;

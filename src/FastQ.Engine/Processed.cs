@@ -136,7 +136,7 @@ public sealed partial class QueueEngine
         UInt128 hash = QueueAttributes.KeyOf(default, key);
         byte[]? first = null;
         bool isMarked = found.Processed?.TryFind(hash, IntervalMicros, out first) == true;
-        if (!isMarked && !_pages.HasRoomFor(ProcessedKeys.MarkBytes + result.Length))
+        if (!isMarked && !_pages.HasRoomForBytes(ProcessedKeys.MarkBytes + result.Length))
         {
             return Decision.Refuse(RefusalCode.LimitReached, (ulong)_limits.IndexBytes, "Bytes of memory for the indexes of all queues");
         }

@@ -239,7 +239,7 @@ public sealed partial class QueueEngine : IDisposable
     /// <param name="supersededBytes">Of the message whose place it takes; -1: it takes nobody's.</param>
     private Decision JudgeRoom(Queue queue, ReadOnlySpan<byte> record, in MessageHeader header, bool needsMemory, long supersededBytes = -1)
     {
-        if (queue.HasLimits && JudgeSent(queue, record, header, supersededBytes) is { IsTaken: false } beyond)
+        if (queue.HasLimits && JudgeSent(queue, record, header, supersededBytes: supersededBytes) is { IsTaken: false } beyond)
         {
             return beyond;
         }

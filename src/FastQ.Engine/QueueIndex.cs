@@ -49,43 +49,36 @@ internal struct IndexEntry
 
     [FieldOffset(0)] public uint Slot;
     [FieldOffset(4)] private uint _offsetAndState;
-    [FieldOffset(8)] private uint _length_lengthAndRequest; // Lengths are below 2^25.
+    [FieldOffset(8)] private uint _lengthAndFlags; // Lengths are below 2^25.
     [FieldOffset(12)] public ushort Deliveries;
 
     /// <summary>Of a message that came back, or is delayed: the queue's purge generation then; an older one is purged by the newest purge. Of one that is dying: why, with <see cref="Stopped"/>.</summary>
     [FieldOffset(14)] public ushort Generation;
 
     private const uint SharedBit = 1u << 31;
+    private const uint RequestBit = 1u << 30;
 
-    /// <summary>Of the record: header, properties and body.</summary>
+    /// <summary>Of the record: header, properties and body. What is set is neither shared nor a request, unless that is said after it.</summary>
     public uint LengthBytes
     {
-        readonly get => _length & ~SharedBit;
-        set => _length = value;
+        readonly get => _lengthAndFlags & ~(SharedBit | RequestBit);
+        set => _lengthAndFlags = value;
     }
 
     /// <summary>Other queues may have the same record (Shared.cs).</summary>
-    public readonly bool IsShared => (_length & SharedBit) != 0;
+    public readonly bool IsShared => (_lengthAndFlags & SharedBit) != 0;
 
-    public void Share() => _length |= SharedBit;
-
-    /// <summary>Added to the reason of a death: it went in a circle, and stays.</summary>
-    public const ushort Stopped = 0x8000;
-
-    private const uint RequestBit = 1u << 31;
-
-    public uint LengthBytes
-    {
-        readonly get => _lengthAndRequest & ~RequestBit;
-        set => _lengthAndRequest = value; // It is no request, unless that is said after this.
-    }
+    public void Share() => _lengthAndFlags |= SharedBit;
 
     /// <summary>Somebody waits for a reply to it: it is delivered once, and its death is told.</summary>
     public bool IsRequest
     {
-        readonly get => (_lengthAndRequest & RequestBit) != 0;
-        set => _lengthAndRequest = LengthBytes | (value ? RequestBit : 0);
+        readonly get => (_lengthAndFlags & RequestBit) != 0;
+        set => _lengthAndFlags = (_lengthAndFlags & ~RequestBit) | (value ? RequestBit : 0);
     }
+
+    /// <summary>Added to the reason of a death: it went in a circle, and stays.</summary>
+    public const ushort Stopped = 0x8000;
 
     public readonly DeathReason Reason => (DeathReason)(byte)Generation;
 

@@ -230,6 +230,11 @@ public sealed partial class QueueEngine
                 return Decision.Refuse(RefusalCode.BadArgument);
             }
 
+            if (terms.ScheduleKey != 0 || terms.IsRequest)
+            {
+                return Decision.Refuse(RefusalCode.BadArgument, 0, "A request, and a message with a schedule key, goes to one queue: publish it there, not to an exchange");
+            }
+
             if ((terms.DedupKey | terms.UniqueKey) != 0 && JudgeSame(queue, terms) is { IsTaken: false } same)
             {
                 duplicate = same;
@@ -251,7 +256,7 @@ public sealed partial class QueueEngine
             return duplicate;
         }
 
-        if (!_pages.HasRoomFor(needy + 1))
+        if (!_pages.HasRoomForPages(needy + 1))
         {
             return Decision.Refuse(RefusalCode.LimitReached, (ulong)_limits.IndexBytes, "Bytes of memory for the indexes of all queues");
         }

@@ -104,6 +104,11 @@ public sealed partial class QueueEngine
             return Decision.Refuse(RefusalCode.BadArgument);
         }
 
+        if (terms.NeedsConsumer && queue.Subscriptions.Count == 0)
+        {
+            return Decision.Refuse(RefusalCode.NoResponder);
+        }
+
         if (IsSameByThen(queue, terms))
         {
             return Decision.Taken;
@@ -118,7 +123,7 @@ public sealed partial class QueueEngine
         taking.Messages++;
         taking.Bytes += header.LengthBytes - MessageHeader.SizeBytes;
         _bytesNeeded += IndexEntry.SizeBytes + (hasTerms ? TermsBytes : 0);
-        return _pages.HasRoomFor(_bytesNeeded) ? Decision.Taken : Decision.Refuse(RefusalCode.LimitReached, (ulong)_limits.IndexBytes, "Bytes of memory for the indexes of all queues");
+        return _pages.HasRoomForBytes(_bytesNeeded) ? Decision.Taken : Decision.Refuse(RefusalCode.LimitReached, (ulong)_limits.IndexBytes, "Bytes of memory for the indexes of all queues");
     }
 
     /// <summary>Will its queue have it already, when it is its turn? If not, it is there from then on.</summary>
@@ -224,7 +229,7 @@ public sealed partial class QueueEngine
         while (reader.Next())
         {
             bool fits = reader.Kind == RecordKind.Message
-                ? TakeOrPassOver(reader.Record, new Place(place.Slot, place.Offset + (uint)reader.Offset))
+                ? TakeOrPassOver(reader.Record, new Place(place.Slot, place.Offset + (uint)reader.Offset), block)
                 : ApplySettle(MemoryMarshal.Read<SettleRecord>(reader.Record), reader.Record[SettleRecord.SizeBytes..], block) && _late.Count == 0;
             Invariant.Holds(fits);
             if (reader.Kind == RecordKind.Settle)
@@ -234,7 +239,7 @@ public sealed partial class QueueEngine
         }
     }
 
-    private bool TakeOrPassOver(Span<byte> record, Place place)
+    private bool TakeOrPassOver(Span<byte> record, Place place, ulong block)
     {
         ref MessageHeader header = ref MemoryMarshal.AsRef<MessageHeader>(record);
         Queue queue = FindQueue(header.Queue)!;
@@ -246,13 +251,19 @@ public sealed partial class QueueEngine
         }
 
         bool fits = TryTermsOf(queue, record, header, out MessageTerms terms);
-        if ((terms.DedupKey | terms.UniqueKey) != 0 && !JudgeSame(queue, terms).IsTaken)
+        bool isSame = ((terms.DedupKey | terms.UniqueKey) != 0 && !JudgeSame(queue, terms).IsTaken) || (terms.ScheduleKey != 0 && !JudgeScheduled(queue, terms).IsTaken);
+        if (isSame)
         {
             header.Kind = RecordKind.PassedOver;
             return ApplyPassedOver();
         }
 
         Complete(queue, ref header, place);
+        if (terms.ScheduleKey != 0)
+        {
+            terms = Supersede(queue, terms, block);
+        }
+
         EnqueueOnTerms(queue, header.Tag, header.LengthBytes, place, terms);
         return fits;
     }

@@ -74,6 +74,11 @@ internal static class PublishCommand
                 result.AddError("Give a queue, or --exchange NAME and perhaps one of --mandatory and --optional.");
             }
 
+            if (isForExchange && result.GetValue(transaction))
+            {
+                result.AddError("--transaction needs a queue: an exchange takes part in none.");
+            }
+
             if (from is not (null or "-"))
             {
                 result.AddError($"'{from}' is no input; '-' is standard input, --file PATH a file.");
@@ -115,18 +120,28 @@ internal static class PublishCommand
         return command;
     }
 
-    private delegate void Sender(ReadOnlySpan<byte> body);
+    private delegate void Sender(SessionTransaction? transaction, ReadOnlySpan<byte> body);
 
     private static Sender SenderTo(Session session, string? queue, string? exchange, ConfirmLevel level, byte[] properties, bool isMandatory)
     {
         if (exchange is null)
         {
             QueueHandle to = session.OpenQueue(queue!);
-            return body => session.Publish(to, body, level, properties);
+            return (transaction, body) =>
+            {
+                if (transaction is null)
+                {
+                    session.Publish(to, body, level, properties);
+                }
+                else
+                {
+                    transaction.Publish(to, body, properties);
+                }
+            };
         }
 
         ExchangeHandle through = session.OpenExchange(exchange);
-        return body => session.Publish(through, body, level, properties, isMandatory);
+        return (_, body) => session.Publish(through, body, level, properties, isMandatory);
     }
 
     private static byte? ParsePriority(ArgumentResult argument)
@@ -240,15 +255,7 @@ internal static class PublishCommand
                 session.Refused = OnRefused;
             }
 
-            sendif (_transaction is null)
-            {
-                session.Publish(body);
-            }
-            else
-            {
-                _transaction.Publish(queue, body, properties);
-            }
-
+            send(_transaction, body);
             _sent++;
             if (_sent % 256 == 0)
             {
