@@ -136,7 +136,7 @@ public sealed partial class QueueEngine
     private void Die(Queue queue, ulong tag, ref IndexEntry entry, DeathReason reason, ReadOnlySpan<byte> words, ulong block)
     {
         CountDeath(queue, reason, 1);
-        if (!entry.IsRequest ? !IsAwaited(reason) : queue.Attributes.HasDeadLetters || (reason == DeathReason.Overflow && queue.Attributes.Overflow != Overflow.DeadLetter))
+        if (entry.IsRequest ? !IsAwaited(reason) : !queue.Attributes.HasDeadLetters || (reason == DeathReason.Overflow && queue.Attributes.Overflow != Overflow.DeadLetter))
         {
             Free(queue, tag, ref entry, block);
             return;

@@ -76,8 +76,8 @@ public sealed class VectorTests
                     AssertMessage(message.ToArray());
                     break;
                 case RecordKind.Transaction:
-                    TransactionHeader header = MemoryMarshal.Read<TransactionHeader>(bytes);
-                    Assert.Equal("", TransactionReader.Fault(payload, header.Number, header.Count));
+                    TransactionHeader transaction = MemoryMarshal.Read<TransactionHeader>(bytes);
+                    Assert.Equal("", TransactionReader.Fault(payload, transaction.Number, transaction.Count));
                     break;
                 case RecordKind.PassedOver:
                     Assert.NotEmpty(payload);
