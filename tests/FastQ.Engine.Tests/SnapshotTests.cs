@@ -84,7 +84,7 @@ public sealed class SnapshotTests
         Dictionary<string, int> places = PlacesOf(saved);
         (string Where, ulong[] Beyond)[] table =
         [
-            ("state version", [4, 6]),
+            ("state version", [5, 7]),
             ("state interval", [Negative, Latest + 1]),
             ("state next queue", [0, MoreThanUint]),
             ("state next subscription", [0, MoreThanUint]),
@@ -95,6 +95,7 @@ public sealed class SnapshotTests
             ("producer seen", [Negative, Latest]),
             ("producer refusals", [Limits.MaxKeptRefusals * 2 + 1]),
             ("refusal number", [0, Most]),
+            ("refusal which", [0, 1000, Most]),
             ("queue id", [0, 4, uint.MaxValue]),
             ("queue name bytes", [0, Limits.MaxNameBytes + 1]),
             ("queue attribute bytes", [QueueEngine.MaxFactBytes + 1]),
@@ -131,6 +132,8 @@ public sealed class SnapshotTests
             ("dedup until", [0, Latest + 1, Negative]),
             ("unique tag", [77, Most]),
             ("unique until started", [2, Negative]),
+            ("processed until", [Latest + 1, Negative]),
+            ("processed result bytes", [Limits.MaxResultBytes + 1, Negative]),
             ("due", [0, Latest + 1, Negative]),
             ("entry tag", [Most]),
             ("subscription id", [0, 2]),
@@ -173,7 +176,7 @@ public sealed class SnapshotTests
             All("producer", "id", "last", "epoch", "instance low", "instance high", "floor", "seen");
             for (ulong refusals = Next("producer refusals"); refusals > 0; refusals--)
             {
-                All("refusal", "number", "code");
+                All("refusal", "number", "code", "which");
             }
         }
 
@@ -236,6 +239,13 @@ public sealed class SnapshotTests
             while (Next("unique tag") != 0)
             {
                 All("unique", "until started", "low", "high");
+            }
+
+            while (Next("processed until") != 0)
+            {
+                All("processed", "low", "high");
+                int resultBytes = (int)Next("processed result bytes");
+                at += resultBytes;
             }
         }
 

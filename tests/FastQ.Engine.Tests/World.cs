@@ -88,6 +88,10 @@ internal sealed class World : IDisposable
         uint same = world.Declare("same");
         world.Publish(producer, same, properties: Same(dedupId: "d", uniqueKey: "u"));
         world.Publish(producer, same, properties: Same(dedupId: "e"));
+        uint ledger = world.Declare("ledger", QueueAttributes.Default with { ProcessedMilliseconds = 60_000 });
+        Assert.True(world.AcceptProcessed(producer, ledger, 0, 0, "k", [1, 2, 3]).Decision.IsTaken);
+        Assert.Equal(2u, world.Transact(producer, [MessageTo(same), MessageTo(99)]).Operation);
+        Assert.True(world.Transact(producer, [MessageTo(same), MessageTo(same, properties: Same(dedupId: "d"))]).Decision.IsTaken);
         Assert.True(world.StartSweep(b, new SweepView(SweepAction.Move, 0, 0, "a", "type=x", 7, default, 0, 0)).IsTaken);
         world.Engine.Hold(sub, false);
         return world;
