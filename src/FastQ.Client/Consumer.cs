@@ -236,7 +236,7 @@ public sealed class Consumer : IAsyncDisposable
             await Task.WhenAny(work, _givenUp.Task).ConfigureAwait(false); // It counts as in hand as long as it runs.
             if (_options.IsIdempotent && work.IsCompleted && await work.ConfigureAwait(false) is null)
             {
-                await message.AcceptProcessedAsync(message.Result).ConfigureAwait(false); // Done is done: whoever has it now is to know.
+                await MarkLostAsync(message).ConfigureAwait(false);
             }
 
             NoteLeaseLost(message, lost);
@@ -263,6 +263,19 @@ public sealed class Consumer : IAsyncDisposable
     {
         await ConfirmAsync("accept", _options.IsIdempotent ? MarkAsync(message) : message.Outgoing is OutgoingReply reply ? ReplyAsync(message, reply) : message.AcceptAsync(_options.Confirm)).ConfigureAwait(false);
         Note(null, static health => health with { Accepted = health.Accepted + 1 });
+    }
+
+    /// <summary>Done is done: whoever has it now is to know.</summary>
+    private static async Task MarkLostAsync(Message message)
+    {
+        try
+        {
+            await message.AcceptProcessedAsync(message.Result).ConfigureAwait(false);
+        }
+        catch (FastQException gone) when (IsSomebodyElses(gone))
+        {
+            // The connection was closed by this program: nobody hears of it.
+        }
     }
 
     private static async ValueTask MarkAsync(Message message)

@@ -95,6 +95,7 @@ public sealed class SnapshotTests
             ("producer seen", [Negative, Latest]),
             ("producer refusals", [Limits.MaxKeptRefusals * 2 + 1]),
             ("refusal number", [0, Most]),
+            ("refusal which", [0, 1000, Most]),
             ("queue id", [0, 4, uint.MaxValue]),
             ("queue name bytes", [0, Limits.MaxNameBytes + 1]),
             ("queue attribute bytes", [QueueEngine.MaxFactBytes + 1]),
@@ -134,6 +135,8 @@ public sealed class SnapshotTests
             ("unique until started", [2, Negative]),
             ("scheduled tag", [77, Most]),
             ("scheduled since", [Latest, Negative]),
+            ("processed until", [Latest + 1, Negative]),
+            ("processed result bytes", [Limits.MaxResultBytes + 1, Negative]),
             ("due", [0, Latest + 1, Negative]),
             ("entry tag", [Most]),
             ("subscription id", [0, 2]),
@@ -194,7 +197,7 @@ public sealed class SnapshotTests
             All("producer", "id", "last", "epoch", "instance low", "instance high", "floor", "seen");
             for (ulong refusals = Next("producer refusals"); refusals > 0; refusals--)
             {
-                All("refusal", "number", "code");
+                All("refusal", "number", "code", "which");
             }
         }
 
@@ -262,6 +265,13 @@ public sealed class SnapshotTests
             while (Next("scheduled tag") != 0)
             {
                 All("scheduled", "since", "low", "high");
+            }
+
+            while (Next("processed until") != 0)
+            {
+                All("processed", "low", "high");
+                int resultBytes = (int)Next("processed result bytes");
+                at += resultBytes;
             }
         }
 

@@ -90,6 +90,10 @@ internal sealed partial class World : IDisposable
         world.Publish(producer, same, properties: Same(dedupId: "e"));
         world.Publish(producer, same, properties: Scheduled("s", 70_000, ScheduleMode.Debounce, longest: 90_000));
         Assert.True(world.SetSchedule(same, Definition("nightly"), world.WallMicros + 80_000_000, world.IntervalMicros + 80_000_000).IsTaken);
+        uint ledger = world.Declare("ledger", QueueAttributes.Default with { ProcessedMilliseconds = 60_000 });
+        Assert.True(world.AcceptProcessed(producer, ledger, 0, 0, "k", [1, 2, 3]).Decision.IsTaken);
+        Assert.Equal(2u, world.Transact(producer, [MessageTo(same), MessageTo(99)]).Operation);
+        Assert.True(world.Transact(producer, [MessageTo(same), MessageTo(same, properties: Same(dedupId: "d"))]).Decision.IsTaken);
         Assert.True(world.StartSweep(b, new SweepView(SweepAction.Move, 0, 0, "a", "type=x", 7, default, 0, 0)).IsTaken);
         world.AddRoutes(producer);
         world.AddRequests(producer, other);
