@@ -89,7 +89,7 @@ public sealed partial class HostileClientTests
             const int Replies = 380;
             for (int i = 0; i < Replies; i++)
             {
-                Reply(responder, requester.Producer, request, (ulong)i, ReplyRecord.WantsWord, new byte[1000], part: (uint)i);
+                Reply(responder, requester.Producer, request, (ulong)i, ReplyRecord.WantsWord, new byte[i % 2 == 0 ? 2000 : 0], part: (uint)i); // A small one would still fit where a large one waits.
                 if (i % 100 == 99)
                 {
                     responder.Wait(() => responder.Rings.SubmissionPosition == responder.Rings.Head, "all are read"); // There is room for as many again.
