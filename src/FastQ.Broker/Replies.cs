@@ -28,6 +28,10 @@ internal readonly record struct WaitingReply(byte[] Record, ulong Responder, ulo
 public sealed partial class Broker
 {
     private const int LargestReplyBytes = ReplyRecord.SizeBytes + Limits.MaxPropertyBytes + Limits.MaxMessageBytes;
+
+    /// <summary>So much may wait for a requester: the largest reply, and as many bytes of others. Charged to the budget of rings.</summary>
+    private const long MostWaitingReplyBytes = 2L * Limits.MaxMessageBytes;
+
     private long _repliesDropped;
 
     /// <summary>Always true: it leaves the ring, unless the session has ended with it.</summary>
@@ -104,7 +108,7 @@ public sealed partial class Broker
 
         byte[] record = new byte[reply.LengthBytes];
         WaitingReply waiting = new(record, responder, cookie, wantsWord);
-        if ((requester.Replies.Count > 0 && requester.ReplyBytes + waiting.Bytes > requester.Rings.DeliveryBytes) || _ringBytes + waiting.Bytes > _options.MaxRingBytes)
+        if (requester.ReplyBytes + waiting.Bytes > MostWaitingReplyBytes || _ringBytes + waiting.Bytes > _options.MaxRingBytes)
         {
             return RefusalCode.LimitReached;
         }

@@ -64,6 +64,7 @@ public struct ReplyRecord
 /// <summary>Whose request a reply answers, as text in the property ReplyTo.</summary>
 /// <param name="Producer">The requester.</param>
 /// <param name="Request">Number of its request.</param>
+[StructLayout(LayoutKind.Sequential)]
 public readonly record struct ReplyAddress(ulong Producer, ulong Request)
 {
     /// <summary>The longest text of an address, in bytes.</summary>

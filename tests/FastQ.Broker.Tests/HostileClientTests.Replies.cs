@@ -32,9 +32,9 @@ public sealed partial class HostileClientTests
 
     // A requester that reads nothing: its responder is told, and served; what waits for it has a bound; and its end frees all of it.
     [Fact]
-    public void Replies_that_nobody_reads_fill_no_more_than_twice_the_ring_and_hold_nobody_up()
+    public void Replies_that_nobody_reads_have_a_bound_and_hold_nobody_up()
     {
-        const int BodyBytes = 8000;
+        const int BodyBytes = 150_000, Bound = 2 * Limits.MaxMessageBytes;
         using (RawClient honest = _broker.Connect())
         using (RawClient flooding = _broker.Connect())
         {
@@ -47,7 +47,7 @@ public sealed partial class HostileClientTests
                 deaf.WaitForWritten(request);
                 int taken = 0, refused = 0;
                 byte[] body = new byte[BodyBytes];
-                while (refused < 100)
+                while (refused < 20)
                 {
                     Reply(flooding, deaf.Producer, request, cookie: 1, ReplyRecord.Last, body);
                     flooding.MustDeliver("between two replies");
@@ -57,7 +57,7 @@ public sealed partial class HostileClientTests
                     taken += told.Length == 0 ? 1 : 0;
                 }
 
-                Assert.InRange(taken * BodyBytes, Limits.DefaultRingBytes / 2, 2 * Limits.DefaultRingBytes);
+                Assert.InRange(taken * BodyBytes, Bound - Limits.DefaultRingBytes, Bound + Limits.DefaultRingBytes);
                 honest.MustDeliver("while somebody is deaf");
             }
 
@@ -89,7 +89,7 @@ public sealed partial class HostileClientTests
             const int Replies = 380;
             for (int i = 0; i < Replies; i++)
             {
-                Reply(responder, requester.Producer, request, (ulong)i, ReplyRecord.WantsWord, new byte[1000], part: (uint)i);
+                Reply(responder, requester.Producer, request, (ulong)i, ReplyRecord.WantsWord, new byte[i % 2 == 0 ? 2000 : 0], part: (uint)i); // A small one would still fit where a large one waits.
                 if (i % 100 == 99)
                 {
                     responder.Wait(() => responder.Rings.SubmissionPosition == responder.Rings.Head, "all are read"); // There is room for as many again.
