@@ -8,10 +8,10 @@ namespace FastQ.Broker;
 
 // The turn (DESIGN section 8): one thread, everything bounded.
 //
-//   completions -> rings -> hang-ups -> timers -> what is too much -> dead letters -> dispatch -> seal, write, sync -> counters, doorbells -> nothing to do: yield, then sleep
+//   completions -> rings -> hang-ups -> timers -> what is too much -> dead letters -> sweeps, schedules -> dispatch -> seal, write, sync -> counters, doorbells -> nothing to do: yield, then sleep
 //
 // This is the only place where time and I/O meet the engine. Parts: Intake.cs (rings to records), Delivery.cs (records to rings),
-// Commands.cs, DeadLetters.cs, Handshakes.cs, Ending.cs (hang-ups, stop, failure), Upkeep.cs (snapshots, reclaim, compaction).
+// Commands.cs, DeadLetters.cs, Scheduling.cs, Handshakes.cs, Ending.cs (hang-ups, stop, failure), Upkeep.cs (snapshots, reclaim, compaction).
 
 /// <summary>A broker of one namespace. <see cref="Run"/> is its thread; only <see cref="RequestStop"/> may be called from others.</summary>
 public sealed partial class Broker : IDisposable

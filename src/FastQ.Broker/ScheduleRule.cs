@@ -6,6 +6,8 @@ namespace FastQ.Broker;
 /// <summary>When a schedule fires: a cron expression in a time zone, or an interval. Moments are microseconds of the wall clock. Pure, but for the time zones that the system knows.</summary>
 internal sealed class ScheduleRule
 {
+    private const int MostCronBytes = 200;
+    private const int MostZoneBytes = 64;
     private readonly CronExpression? _cron;
     private readonly TimeZoneInfo _zone;
     private readonly long _everyMicros;
@@ -80,6 +82,12 @@ internal sealed class ScheduleRule
 
     private static bool TryParse(string text, out CronExpression? expression)
     {
+        expression = null;
+        if (text.Length > MostCronBytes)
+        {
+            return false;
+        }
+
         bool hasSeconds = text.Split([' ', '\t'], StringSplitOptions.RemoveEmptyEntries).Length == 6;
         return CronExpression.TryParse(text, hasSeconds ? CronFormat.IncludeSeconds : CronFormat.Standard, out expression);
     }
@@ -87,8 +95,11 @@ internal sealed class ScheduleRule
     private static bool TryFindZone(string name, out TimeZoneInfo zone)
     {
         zone = TimeZoneInfo.Utc;
-        return name is "" or "UTC" || TimeZoneInfo.TryFindSystemTimeZoneById(name, out zone!);
+        return name is "" or "UTC" || (IsZoneName(name) && TimeZoneInfo.TryFindSystemTimeZoneById(name, out zone!));
     }
+
+    /// <summary>The system looks for a file of this name: no other file may be meant.</summary>
+    private static bool IsZoneName(string name) => name.Length <= MostZoneBytes && char.IsAsciiLetter(name[0]) && name.All(letter => char.IsAsciiLetterOrDigit(letter) || letter is '/' or '_' or '-' or '+');
 
     private static DateTime MomentOf(long micros) => DateTime.UnixEpoch.AddTicks(Math.Clamp(micros, 0, (long)(DateTime.MaxValue - DateTime.UnixEpoch).TotalMicroseconds - 1) * TimeSpan.TicksPerMicrosecond);
 

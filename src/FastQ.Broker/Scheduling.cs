@@ -189,23 +189,38 @@ public sealed partial class Broker
             return Decision.Refuse(RefusalCode.BadArgument);
         }
 
-        FieldWriter definition = new(new byte[Limits.MaxCommandBytes]);
-        FieldReader reader = new(fields);
-        while (reader.Next())
+        byte[] definition = DefinitionOf(fields);
+        if (!HasRoomForFiring(definition))
         {
-            if (reader.Tag is FieldTag.Name or FieldTag.Cron or FieldTag.Zone or FieldTag.EveryMilliseconds or FieldTag.Missed or FieldTag.EndMicros or FieldTag.Most or FieldTag.Properties or FieldTag.Body)
-            {
-                definition.Bytes(reader.Tag, reader.Value);
-            }
-        }
-
-        if (!HasRoomForFiring(definition.Written) || Encoding.UTF8.GetByteCount(TextIn(fields, FieldTag.Cron)) > Limits.MaxNameBytes)
-        {
-            fault = "Its properties do not fit, or its cron expression is too long";
+            fault = "Its properties do not fit";
             return Decision.Refuse(RefusalCode.TooLarge, Limits.MaxPropertyBytes);
         }
 
-        return _engine.SetSchedule(IdIn(fields, FieldTag.Queue), definition.Written, first, _now.IntervalMicros + (first - _now.WallMicros), room, _journal.OpenBlock, out written);
+        return _engine.SetSchedule(IdIn(fields, FieldTag.Queue), definition, first, _now.IntervalMicros + (first - _now.WallMicros), room, _journal.OpenBlock, out written);
+    }
+
+    /// <summary>What is kept of a command: each field once, and in its own form.</summary>
+    private static byte[] DefinitionOf(ReadOnlySpan<byte> fields)
+    {
+        FieldWriter definition = new(new byte[Limits.MaxCommandBytes]);
+        foreach (FieldTag tag in (ReadOnlySpan<FieldTag>)[FieldTag.Name, FieldTag.Cron, FieldTag.Zone, FieldTag.Properties, FieldTag.Body])
+        {
+            if (FieldReader.TryBytes(fields, tag, out ReadOnlySpan<byte> value) && !value.IsEmpty)
+            {
+                definition.Bytes(tag, value);
+            }
+        }
+
+        foreach (FieldTag tag in (ReadOnlySpan<FieldTag>)[FieldTag.EveryMilliseconds, FieldTag.Missed, FieldTag.EndMicros, FieldTag.Most])
+        {
+            if (FieldReader.TryNumber(fields, tag, out ulong number))
+            {
+                definition.Number(tag, number);
+            }
+        }
+
+        Invariant.Holds(!definition.Overflowed);
+        return definition.Written.ToArray();
     }
 
     private static bool HasRoomForFiring(ReadOnlySpan<byte> definition)

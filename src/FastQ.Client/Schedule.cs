@@ -17,7 +17,7 @@ public sealed record ScheduleRule
     public TimeSpan? Interval { get; }
 
     /// <summary>By a cron expression: minute, hour, day, month and weekday, with seconds before them if there are six.</summary>
-    /// <param name="expression">Like <c>0 3 * * 1-5</c>; at most 255 bytes.</param>
+    /// <param name="expression">Like <c>0 3 * * 1-5</c>; at most 200 characters.</param>
     /// <param name="zone">Like <c>Europe/Berlin</c>, as the broker's system knows it; null: UTC. Where a change of clocks leaves a moment out, it fires when that is over; one that comes twice fires once, but where it is one of several in an hour.</param>
     public static ScheduleRule Cron(string expression, string? zone = null) => new(expression, zone, null);
 

@@ -183,6 +183,8 @@ public sealed class ScheduleTests : IDisposable
     [InlineData("0 3 * *", null, 0, "is no cron expression")]
     [InlineData("61 3 * * *", null, 0, "is no cron expression")]
     [InlineData("0 3 * * *", "Mars/Olympus", 0, "time zone 'Mars/Olympus' is not known")]
+    [InlineData("0 3 * * *", "/dev/zero", 0, "is not known")]
+    [InlineData("0 3 * * *", "../../../dev/zero", 0, "is not known")]
     [InlineData("0 0 30 2 *", null, 0, "never fire")]
     [InlineData("", null, 99, "An interval is 100")]
     [InlineData("0 3 * * *", null, 60_000, "either a cron expression or an interval")]
@@ -201,6 +203,22 @@ public sealed class ScheduleTests : IDisposable
         Assert.Equal(RefusalCode.BadArgument, answer.Code);
         Assert.Contains(words, answer.Text, StringComparison.Ordinal);
         Assert.Empty(_broker.Engine.Schedules);
+    }
+
+    [Fact]
+    public void A_field_that_comes_twice_or_has_no_form_is_not_kept()
+    {
+        RawAnswer answer = Ask(CommandKind.ChangeSchedule, "s", writer =>
+        {
+            writer.Number(FieldTag.Queue, _queue);
+            writer.Text(FieldTag.Cron, "0 * * * *");
+            writer.Text(FieldTag.Cron, new string('x', 9000));
+            writer.Bytes(FieldTag.EveryMilliseconds, new byte[9000]);
+        });
+        Assert.True(answer.Code == RefusalCode.None, answer.Text);
+        Assert.InRange(View().Definition.Length, 1, 100);
+        Pass(Hour);
+        Assert.Equal([Hour], Moments());
     }
 
     private RawClient Client => _client ??= RawClient.Connect(_broker.SocketPath, new Hello(), TurnOnce);
