@@ -77,7 +77,7 @@ public sealed partial class QueueEngine
             return false;
         }
 
-        EnqueueOnTerms(queue, header.Tag, header.LengthBytes, place, terms);
+        EnqueueOnTerms(queue, header.Tag, header.LengthBytes, place, terms, isPublished: true);
         return true;
     }
 
@@ -91,11 +91,11 @@ public sealed partial class QueueEngine
     {
         _ = ref AddTo(queue, tag, lengthBytes, place);
         queue.Ready++;
-        Book(queue, lengthBytes, place);
+        Book(queue, lengthBytes, place, isPublished: true);
     }
 
     [MethodImpl(MethodImplOptions.NoInlining)]
-    private void EnqueueOnTerms(Queue queue, ulong tag, uint lengthBytes, Place place, in MessageTerms terms)
+    private void EnqueueOnTerms(Queue queue, ulong tag, uint lengthBytes, Place place, in MessageTerms terms, bool isPublished)
     {
         ref IndexEntry entry = ref AddTo(queue, tag, lengthBytes, place);
         if (queue.Attributes.IsOrdered)
@@ -126,7 +126,7 @@ public sealed partial class QueueEngine
             NoteSame(queue, tag, terms);
         }
 
-        Book(queue, lengthBytes, place);
+        Book(queue, lengthBytes, place, isPublished);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -141,11 +141,15 @@ public sealed partial class QueueEngine
 
     /// <summary>A message was added, and it is known how it stands.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private void Book(Queue queue, uint lengthBytes, Place place)
+    private void Book(Queue queue, uint lengthBytes, Place place, bool isPublished)
     {
         if (queue.HasLimits)
         {
             LookIfOver(queue);
+            if (isPublished)
+            {
+                TakePublish(queue);
+            }
         }
 
         queue.Published++;
@@ -251,6 +255,11 @@ public sealed partial class QueueEngine
             {
                 Die(queue, open.Tag, ref entry, DeathReason.Rejected, words, block);
             }
+
+            if (queue.Flow is not null)
+            {
+                NoteOutcome(queue, open.Tag, failed: settle.Outcome == Outcome.Reject);
+            }
         }
 
         KeepLate();
@@ -258,6 +267,7 @@ public sealed partial class QueueEngine
         queue.InFlight -= gone;
         queue.HeldBytes -= goneBytes;
         queue.Accepted += settle.Outcome == Outcome.Accept ? (ulong)gone : 0;
+        NoteLess(queue);
         if (!queue.IsListed)
         {
             List(queue);
@@ -336,7 +346,7 @@ public sealed partial class QueueEngine
             }
         }
 
-        Book(subscription, handed);
+        Book(subscription, handed, runs.Length > 0 ? runs[0].First : 0);
         NoteLeaseEnd(subscription, delivered.LeaseEndMicros);
         _nextToken = Math.Max(_nextToken, delivered.FirstToken + delivered.Count);
         DropGone(queue);
@@ -356,13 +366,13 @@ public sealed partial class QueueEngine
 
     /// <summary>One message goes to a consumer. <see cref="Book"/> follows.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void HandOver(Subscription subscription, ulong delivery, ulong tag, ref IndexEntry entry, long leaseEnd, ref HandedOver handed)
+    private void HandOver(Subscription subscription, ulong delivery, ulong tag, ref IndexEntry entry, long leaseEnd, ref HandedOver handed)
     {
         handed.Last = entry.State == EntryState.Ready ? Math.Max(handed.Last, tag) : handed.Last;
         entry.State = EntryState.InFlight;
         if (subscription.Queue.KeepsMore)
         {
-            subscription.Queue.Start(tag);
+            subscription.Queue.Start(tag, subscription.Id, IntervalMicros);
         }
 
         handed.Count++;
@@ -373,7 +383,7 @@ public sealed partial class QueueEngine
         subscription.Window.Append(delivery, new OpenDelivery { Tag = tag, LeaseEndMicros = leaseEnd });
     }
 
-    private static void Book(Subscription subscription, in HandedOver handed)
+    private void Book(Subscription subscription, in HandedOver handed, ulong first)
     {
         Queue queue = subscription.Queue;
         long bytes = handed.RecordBytes - (long)handed.Count * MessageHeader.SizeBytes;
@@ -384,6 +394,10 @@ public sealed partial class QueueEngine
         queue.WaitingBytes -= bytes;
         queue.HeldBytes += bytes;
         queue.Cursor = Math.Max(queue.Cursor, handed.Last + 1);
+        if (queue.Flow is QueueFlow flow && handed.Count > 0)
+        {
+            TakeAllowance(queue, flow, first, handed.Count);
+        }
     }
 
     private bool ApplyFact(in FactRecord fact, ReadOnlySpan<byte> payload, ulong block)
@@ -439,6 +453,12 @@ public sealed partial class QueueEngine
                 return FindQueue(fact.Subject) is Queue done && ApplySweepEnded(done, fact);
             case RecordKind.MessagesDropped:
                 return FindQueue(fact.Subject) is Queue full && ApplyDropped(full, fact.First, fact.Count, block);
+            case RecordKind.LimitSet:
+                return ApplyLimitSet(payload);
+            case RecordKind.LimitDeleted:
+                return ApplyLimitDeleted(payload);
+            case RecordKind.SubscriptionPaused:
+                return FindSubscription(fact.Subject) is Subscription stopped && ApplySubscriptionPaused(stopped, fact.Small);
             default:
                 return false;
         }
@@ -473,7 +493,7 @@ public sealed partial class QueueEngine
 
         _queues.Add(fact.Subject, queue);
         _nextQueue = fact.Subject + 1;
-        return true;
+        return TryLimit(queue);
     }
 
     /// <summary>What is there stays as it is, but for how often it may still be delivered.</summary>
@@ -487,14 +507,40 @@ public sealed partial class QueueEngine
         }
 
         int before = queue.MostDeliveries;
+        bool heldGroups = queue.Attributes.Flow.DelayHoldsGroup;
         queue.Change(attributes);
+        if (!TryLimit(queue))
+        {
+            return false;
+        }
+
+        if (heldGroups != attributes.Flow.DelayHoldsGroup)
+        {
+            StandAgain(queue);
+        }
+
         if (queue.MostDeliveries != before)
         {
             LineAgain(queue);
         }
 
         ListIfDying(queue); // It may have dead letters again.
+        List(queue);
         return true;
+    }
+
+    /// <summary>Whether what is delayed holds those behind it has changed.</summary>
+    private static void StandAgain(Queue queue)
+    {
+        ulong end = queue.Index.NextTag;
+        for (ulong tag = queue.Index.Next(0, end); tag < end && queue.Order is not null; tag = queue.Index.Next(tag + 1, end))
+        {
+            ref IndexEntry entry = ref queue.Index.Find(tag);
+            if (entry.State == EntryState.Delayed && !queue.IsVoid(tag, entry))
+            {
+                queue.Order.Move(tag, queue.StandingOfDelayed(entry));
+            }
+        }
     }
 
     /// <summary>Which delivery is a message's last has changed.</summary>
@@ -514,9 +560,15 @@ public sealed partial class QueueEngine
 
     private bool ApplyPaused(Queue queue, PausedWays ways)
     {
-        queue.Pause(ways);
+        if ((queue.Paused & ~ways & PausedWays.Breaker) != 0)
+        {
+            queue.Flow!.Breaker!.Forget();
+        }
+
+        bool isKnown = ways <= (PausedWays.In | PausedWays.Out | PausedWays.Breaker) && (ways & ~queue.Paused & PausedWays.Breaker) == 0;
+        queue.Pause(isKnown ? ways : queue.Paused);
         List(queue);
-        return ways <= (PausedWays.In | PausedWays.Out);
+        return isKnown;
     }
 
     private bool ApplyDeleted(Queue queue)
@@ -535,6 +587,7 @@ public sealed partial class QueueEngine
         }
 
         queue.Ready = queue.InFlight = queue.Delayed = queue.Damaged = queue.Dying = queue.WaitingBytes = queue.HeldBytes = 0;
+        Unlimit(queue);
         queue.PurgeEnd = queue.Index.NextTag;
         queue.PurgeNext = queue.Index.Next(0, queue.PurgeEnd);
         queue.Due.Dispose();
@@ -701,6 +754,8 @@ public sealed partial class QueueEngine
             GiveBackOne(subscription, delivery, delivery < firstUncounted, orphan, block);
         }
 
+        NoteLess(subscription.Queue);
+
         if (!subscription.Queue.IsListed)
         {
             List(subscription.Queue);
@@ -749,9 +804,11 @@ public sealed partial class QueueEngine
         if (isCounted && entry.Deliveries >= queue.MostDeliveries)
         {
             Die(queue, tag, ref entry, DeathReason.MaxDeliveries, default, block);
+            NoteOutcome(queue, tag, failed: true);
             return;
         }
 
+        NoteBack(queue, tag);
         bool expires = queue.Expiry.TryFind(tag, out long expiry);
         if (expires && expiry <= IntervalMicros)
         {
@@ -836,6 +893,7 @@ public sealed partial class QueueEngine
         }
 
         _subscriptions.Remove(subscription.Id);
+        subscription.Queue.Order?.Leave(subscription.Id);
         subscription.Queue.Subscriptions.Remove(subscription);
         subscription.Queue.Drained = subscription.Queue.Drained == subscription ? null : subscription.Queue.Drained;
         subscription.Queue.Active = subscription.Queue.Active == subscription ? null : subscription.Queue.Active;

@@ -86,6 +86,9 @@ public sealed record QueueAttributes
     /// <summary>Bodies from this size on are compressed by the libraries of their senders; the engine only tells them. 0: none.</summary>
     public long Lz4FromBytes { get; init; }
 
+    /// <summary>Limits on what flows through it.</summary>
+    public FlowLimits Flow { get; init; } = FlowLimits.None;
+
     /// <summary>Of the queue that dead letters of others go to, where nobody has declared it: what is in it stays until somebody takes it.</summary>
     public static QueueAttributes OfDeadLetters { get; } = new() { DeadLetter = "" };
 
@@ -123,6 +126,7 @@ public sealed record QueueAttributes
                 FieldTag.DedupByGroup => attributes with { DedupByGroup = NumberOf(reader) > 0 },
                 FieldTag.Lz4FromBytes => attributes with { Lz4FromBytes = NumberOf(reader) },
                 FieldTag.Require => attributes with { Require = Requirement.TryParse(reader.Text, out RequiredProperties wanted, out _) ? wanted : NoRequirement },
+                FieldTag.Flow => attributes with { Flow = attributes.Flow.With(reader.Value) },
                 _ => attributes,
             };
         }
@@ -168,6 +172,8 @@ public sealed record QueueAttributes
         {
             to.Text(FieldTag.DeadLetter, DeadLetter);
         }
+
+        Flow.Write(ref to);
     }
 
     /// <summary>Says what is outside its range or contradicts itself, or is empty.</summary>
@@ -187,6 +193,7 @@ public sealed record QueueAttributes
             ?? OrderFault()
             ?? (Lz4FromBytes is < 0 or > Limits.MaxMessageBytes ? $"lz4 must be 0 (no body is compressed) to {Limits.MaxMessageBytes}" : null)
             ?? (Require == NoRequirement ? $"require must be names with commas between, of {Requirement.AllNames}" : null)
+            ?? FlowFault()
             ?? DeadLetterFault(name);
     }
 
@@ -232,6 +239,7 @@ public sealed record QueueAttributes
             differences.Add($"dead-letter is '{DeadLetter}', not '{other.DeadLetter}'");
         }
 
+        Flow.Compare(differences, other.Flow);
         return string.Join(", ", differences);
     }
 
@@ -310,6 +318,16 @@ public sealed record QueueAttributes
         }
 
         return true;
+    }
+
+    private string? FlowFault()
+    {
+        if (!Fifo && (Flow.GroupInFlight > 0 || Flow.DelayHoldsGroup))
+        {
+            return "group-in-flight and delay-holds-group need fifo";
+        }
+
+        return !Fair && (Flow.TenantInFlight > 0 || Flow.TenantRate.Count > 0) ? "limits of tenants need fair" : Flow.Fault();
     }
 
     private string? LimitFault()

@@ -8,7 +8,7 @@ namespace FastQ.Engine;
 public sealed partial class QueueEngine
 {
     /// <summary>Is this what its queue takes of a sender, now?</summary>
-    private static Decision JudgeSent(Queue queue, ReadOnlySpan<byte> record, in MessageHeader header)
+    private Decision JudgeSent(Queue queue, ReadOnlySpan<byte> record, in MessageHeader header)
     {
         Decision decision = JudgeLimits(queue, header);
         return decision.IsTaken && queue.Attributes.Require != RequiredProperties.None ? JudgeDemands(queue.Attributes.Require, record, header) : decision;

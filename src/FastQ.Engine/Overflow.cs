@@ -33,12 +33,17 @@ public sealed partial class QueueEngine
     }
 
     /// <summary>Is this message within what its queue takes, now?</summary>
-    private static Decision JudgeLimits(Queue queue, in MessageHeader header)
+    private Decision JudgeLimits(Queue queue, in MessageHeader header)
     {
         QueueAttributes attributes = queue.Attributes;
         if ((queue.Paused & PausedWays.In) != 0)
         {
             return Decision.Refuse(RefusalCode.Paused);
+        }
+
+        if (header.Kind == RecordKind.Message && JudgePublishRate(queue) is { IsTaken: false } tooFast)
+        {
+            return tooFast;
         }
 
         long bytes = header.LengthBytes - MessageHeader.SizeBytes;
@@ -74,7 +79,7 @@ public sealed partial class QueueEngine
     /// <summary>The message that would be delivered first; else the delayed one that is due first.</summary>
     private bool TryOldest(Queue queue, out ulong tag)
     {
-        ulong plain = FirstPlain(queue, out _);
+        ulong plain = FirstPlain(queue, 0, out _);
         ulong last = FirstLast(queue);
         tag = plain == 0 || (last != 0 && last < plain) ? last : plain;
         tag = OldestOrdered(queue) is ulong ordered and not 0 ? ordered : tag;

@@ -93,7 +93,7 @@ public sealed partial class QueueEngine : IDisposable
             RecordKind.LeaseEnded or RecordKind.NumberRefused or RecordKind.QueueDeclared or RecordKind.QueueDeleted or RecordKind.QueuePurged or RecordKind.PurgeSlice
                 or RecordKind.Subscribed or RecordKind.Unsubscribed or RecordKind.ProducerOpened or RecordKind.ProducerForgotten or RecordKind.RefusalFloor
                 or RecordKind.MessageDamaged or RecordKind.SubscriptionResumed or RecordKind.CommandDone or RecordKind.MessagesDue or RecordKind.MessagesExpired or RecordKind.DeathStopped or RecordKind.MessagesDropped or RecordKind.QueueChanged or RecordKind.QueuePaused or RecordKind.MessageDeleted or RecordKind.MessageChanged
-                or RecordKind.SweepStarted or RecordKind.SweepEnded => FactRecord.SizeBytes,
+                or RecordKind.SweepStarted or RecordKind.SweepEnded or RecordKind.LimitSet or RecordKind.LimitDeleted or RecordKind.SubscriptionPaused => FactRecord.SizeBytes,
             _ => 0,
         };
         if (least == 0)
@@ -207,7 +207,7 @@ public sealed partial class QueueEngine : IDisposable
         }
 
         Complete(queue, ref header, place);
-        EnqueueOnTerms(queue, header.Tag, header.LengthBytes, place, terms);
+        EnqueueOnTerms(queue, header.Tag, header.LengthBytes, place, terms, isPublished: true);
         return Decision.Taken;
     }
 

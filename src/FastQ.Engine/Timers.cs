@@ -89,6 +89,11 @@ public sealed partial class QueueEngine
             }
 
             queue.LookAtMicros = long.MaxValue;
+            if (queue.Flow is QueueFlow flow)
+            {
+                WakeFlow(queue, flow);
+            }
+
             queue.Ledger?.Clear(IntervalMicros, (int)SliceTags);
             bool expires = TryPeekExpiry(queue, out TimedTag oldest) && oldest.AtMicros <= IntervalMicros;
             if (expires || (queue.Due.TryPeek(out TimedTag first) && first.AtMicros <= IntervalMicros))

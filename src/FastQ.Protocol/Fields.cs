@@ -121,6 +121,12 @@ public enum FieldTag : ushort
     // More of queues.
     Require = 100,
     Lz4FromBytes = 101,
+
+    // Limits on flow.
+    Flow = 120,
+    WaitsFor = 121,
+    Queues = 122,
+    Waiting = 123,
 }
 
 /// <summary>Writes fields into room that the caller owns. Never writes beyond it: <see cref="Overflowed"/> tells.</summary>

@@ -72,6 +72,9 @@ public enum RecordKind : byte
     MessageChanged = 154,
     SweepStarted = 155,
     SweepEnded = 156,
+    LimitSet = 167,
+    LimitDeleted = 168,
+    SubscriptionPaused = 169,
 }
 
 /// <summary>What kinds have in common.</summary>
@@ -81,7 +84,7 @@ public static class RecordKinds
     public static bool IsStoredMessage(this RecordKind kind) => kind is RecordKind.Message or RecordKind.MovedMessage or RecordKind.DeadLetter or RecordKind.MessageTransferred;
 
     /// <summary>May it stand in a block?</summary>
-    public static bool IsJournaled(this RecordKind kind) => kind is RecordKind.Message or RecordKind.Settle or RecordKind.Extend or (>= RecordKind.Source and <= RecordKind.SweepEnded);
+    public static bool IsJournaled(this RecordKind kind) => kind is RecordKind.Message or RecordKind.Settle or RecordKind.Extend or (>= RecordKind.Source and <= RecordKind.SweepEnded) or (>= RecordKind.LimitSet and <= RecordKind.SubscriptionPaused);
 }
 
 /// <summary>The first 8 bytes of every record.</summary>
@@ -216,6 +219,15 @@ public enum CommandKind : ushort
 
     /// <summary>Ends a queue's sweep; what it has done stays done.</summary>
     CancelSweep = 19,
+
+    /// <summary>Makes, changes or deletes a limit that queues may share.</summary>
+    SetLimit = 29,
+
+    /// <summary>Lists the limits that queues may share, or one of them.</summary>
+    ListLimits = 30,
+
+    /// <summary>Lists the consumers of a queue.</summary>
+    ListSubscriptions = 31,
 }
 
 /// <summary>What a sweep does with the messages that match.</summary>
@@ -302,6 +314,21 @@ public enum PausedWays : byte
 
     /// <summary>It delivers none.</summary>
     Out = 2,
+
+    /// <summary>It delivers none, as its breaker found too much failing; or one message alone, to see whether it still does.</summary>
+    Breaker = 4,
+}
+
+/// <summary>What is done with a limit that queues may share.</summary>
+public enum LimitAction : byte
+{
+    /// <summary>It is made; one that exists with the same numbers is fine.</summary>
+    Declare = 0,
+
+    /// <summary>It gets other numbers; what is not named stays.</summary>
+    Change = 1,
+
+    Delete = 2,
 }
 
 /// <summary>What a full queue does with the next message.</summary>
