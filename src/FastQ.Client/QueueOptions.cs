@@ -68,6 +68,9 @@ public sealed record QueueOptions
     /// <summary>Ids are compared within a <see cref="PublishOptions.Group"/>, not within the queue. Off by default.</summary>
     public bool? DedupByGroup { get; init; }
 
+    /// <summary>Limits on what flows through it: in flight, rates, a breaker. None by default.</summary>
+    public FlowOptions? Flow { get; init; }
+
     /// <exception cref="FastQException">Something is out of range.</exception>
     internal void Write(ref FieldWriter to)
     {
@@ -93,6 +96,7 @@ public sealed record QueueOptions
         Write(ref to, FieldTag.Lz4FromBytes, Lz4FromBytes, "lz4");
         Write(ref to, FieldTag.DedupMilliseconds, DedupWindow, "deduplication window");
         Write(ref to, FieldTag.DedupByGroup, DedupByGroup);
+        Flow?.Write(ref to);
         if (Require is RequiredProperties properties)
         {
             to.Text(FieldTag.Require, Requirement.NamesOf(properties));

@@ -15,7 +15,7 @@ namespace FastQ.Engine;
 /// <param name="IsStopped">Dying, and it stays: it has gone in a circle.</param>
 /// <param name="IsBehind">Ready, but another of its group comes first.</param>
 /// <param name="WaitsFor">Ready: the limit that keeps it, with its value, in words. Null: none does.</param>
-public readonly record struct MessageView(ulong Tag, MessageState State, int Deliveries, DeliveryEntry Place, uint Subscription, long LeaseEndMicros, long DueMicros, DeathReason Reason, bool IsStopped, bool IsBehind, string? WaitsFor);
+public readonly record struct MessageView(ulong Tag, MessageState State, int Deliveries, DeliveryEntry Place, uint Subscription, long LeaseEndMicros, long DueMicros, DeathReason Reason, bool IsStopped, bool IsBehind, string? WaitsFor = null);
 
 // Looking at messages without taking them. Cold: it may allocate, and who holds a message is found by a look at all that is open.
 

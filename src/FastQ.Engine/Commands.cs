@@ -121,7 +121,7 @@ public sealed partial class QueueEngine
         written = 0;
         if (FindSubscription(subscription) is not Subscription found || found.Queue.Id != queue)
         {
-            return Decision.Refuse(RefusalCode.BadArgument, 0, $"The queue has no subscription {subscription}");
+            return Decision.Refuse(RefusalCode.UnknownSubscription, 0, $"The queue has no subscription {subscription}");
         }
 
         written = isPaused == found.IsPaused ? 0 : Write(new FactRecord { Kind = RecordKind.SubscriptionPaused, Small = isPaused ? (ushort)1 : (ushort)0, Subject = subscription }, default, room, block);

@@ -118,7 +118,7 @@ public sealed partial class QueueEngine
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private void List(Queue queue)
     {
-        if (!queue.IsListed && queue.Subscriptions.Count > 0 && !queue.IsDeleted)
+        if (!queue.IsListed && queue.Subscriptions.Count > 0 && !queue.IsDeleted && queue.Flow is not { IsWaiting: true }) // Those that wait for a shared limit have their turn.
         {
             queue.IsListed = true;
             _listed.Enqueue(queue);

@@ -161,19 +161,28 @@ internal sealed unsafe partial class DeliveryOrder
             _tenants.Remove(new TenantRow { Tenant = tenant, IsThere = 1 });
         }
 
-        if (isBarred ? _barred.Add(tenant) : _barred.Remove(tenant))
+        if (isBarred && _barred.Add(tenant))
         {
-            foreach (Turns turns in (IEnumerable<Turns>)[Plain, Last, .. _own.Values])
+            _plain?.Bar(tenant);
+            _last?.Bar(tenant);
+            foreach (Turns own in _own.Values)
             {
-                if (isBarred)
-                {
-                    turns.Bar(tenant);
-                }
-                else
-                {
-                    turns.Admit(tenant);
-                }
+                own.Bar(tenant);
             }
+        }
+        else if (!isBarred && _barred.Remove(tenant))
+        {
+            AdmitToTurns(tenant);
+        }
+    }
+
+    private void AdmitToTurns(ulong tenant)
+    {
+        _plain?.Admit(tenant);
+        _last?.Admit(tenant);
+        foreach (Turns own in _own.Values)
+        {
+            own.Admit(tenant);
         }
     }
 
@@ -191,12 +200,7 @@ internal sealed unsafe partial class DeliveryOrder
         foreach (ulong tenant in _barred.ToArray())
         {
             _barred.Remove(tenant);
-            Plain.Admit(tenant);
-            Last.Admit(tenant);
-            foreach (Turns own in _own.Values)
-            {
-                own.Admit(tenant);
-            }
+            AdmitToTurns(tenant);
         }
 
         _tenants.Dispose();

@@ -39,8 +39,11 @@ public enum RateUnit : byte
 }
 
 /// <summary>So many in a while; a count of 0: no limit.</summary>
-public readonly record struct Rate(int Count, RateUnit Unit)
+public sealed record Rate(int Count, RateUnit Unit)
 {
+    /// <summary>No limit.</summary>
+    public static Rate None { get; } = new(0, RateUnit.Second);
+
     /// <summary>Length of the while, microseconds.</summary>
     public long UnitMicros => Unit switch { RateUnit.Hour => 3_600_000_000, RateUnit.Minute => 60_000_000, _ => 1_000_000 };
 
@@ -53,7 +56,7 @@ public readonly record struct Rate(int Count, RateUnit Unit)
     /// <summary>Reads <c>10</c> (a second), <c>10/s</c>, <c>600/m</c> or <c>5/h</c>; 0: no limit.</summary>
     public static bool TryParse(string text, out Rate rate)
     {
-        rate = default;
+        rate = None;
         int slash = text.IndexOf('/', StringComparison.Ordinal);
         RateUnit? unit = slash < 0 ? RateUnit.Second : text[slash..] switch { "/s" => RateUnit.Second, "/m" => RateUnit.Minute, "/h" => RateUnit.Hour, _ => null };
         if (unit is null || !int.TryParse(slash < 0 ? text : text.AsSpan(0, slash), NumberStyles.None, CultureInfo.InvariantCulture, out int count) || count > FlowLimits.Most)
@@ -71,15 +74,18 @@ public readonly record struct Rate(int Count, RateUnit Unit)
 }
 
 /// <summary>When a queue stops to deliver by itself: so many of a hundred of the last so many settlements were rejects or deaths. A window of 0: never.</summary>
-public readonly record struct BreakerRule(int Percent, int Window)
+public sealed record BreakerRule(int Percent, int Window)
 {
+    /// <summary>It never stops.</summary>
+    public static BreakerRule Off { get; } = new(0, 0);
+
     /// <summary>As <c>50%/100</c>, or <c>off</c>.</summary>
     public override string ToString() => Window == 0 ? "off" : string.Create(CultureInfo.InvariantCulture, $"{Percent}%/{Window}");
 
     /// <summary>Reads <c>50%/100</c>, or <c>off</c>.</summary>
     public static bool TryParse(string text, out BreakerRule rule)
     {
-        rule = default;
+        rule = Off;
         int sign = text.IndexOf("%/", StringComparison.Ordinal);
         if (sign < 0)
         {
@@ -91,7 +97,7 @@ public readonly record struct BreakerRule(int Percent, int Window)
         return isRead && rule.IsValid && window > 0;
     }
 
-    internal bool IsValid => this == default || (Percent is >= 1 and <= 100 && Window is >= 1 and <= FlowLimits.MostWindow);
+    internal bool IsValid => this == Off || (Percent is >= 1 and <= 100 && Window is >= 1 and <= FlowLimits.MostWindow);
 
     internal ulong Encoded => (ulong)Window * 128 + (ulong)Percent;
 
@@ -119,7 +125,7 @@ public sealed record FlowLimits
     public int MaxInFlight { get; init; }
 
     /// <summary>So many are delivered in a while.</summary>
-    public Rate Rate { get; init; }
+    public Rate Rate { get; init; } = Rate.None;
 
     /// <summary>So many may go at once after a while without any; 0: as many as come within a second.</summary>
     public int Burst { get; init; }
@@ -134,7 +140,7 @@ public sealed record FlowLimits
     public int TenantInFlight { get; init; }
 
     /// <summary>As <see cref="Rate"/>, of each tenant.</summary>
-    public Rate TenantRate { get; init; }
+    public Rate TenantRate { get; init; } = Rate.None;
 
     /// <summary>As <see cref="Burst"/>, of each tenant.</summary>
     public int TenantBurst { get; init; }
@@ -143,13 +149,13 @@ public sealed record FlowLimits
     public string Limit { get; init; } = "";
 
     /// <summary>When the queue stops to deliver by itself.</summary>
-    public BreakerRule Breaker { get; init; }
+    public BreakerRule Breaker { get; init; } = BreakerRule.Off;
 
     /// <summary>How long until one message alone is tried then, in milliseconds; 0: not before somebody resumes the queue.</summary>
     public long BreakerPauseMilliseconds { get; init; }
 
     /// <summary>So many messages are taken in a while; the others are refused.</summary>
-    public Rate PublishRate { get; init; }
+    public Rate PublishRate { get; init; } = Rate.None;
 
     /// <summary>So many may come at once after a while without any; 0: as many as within a second.</summary>
     public int PublishBurst { get; init; }

@@ -15,6 +15,7 @@ RootCommand root = new("FastQ: a durable message broker for one host, over share
     BrowseCommand.CreateWhy(),
     RedriveCommand.Create(),
     MessageCommand.Create(),
+    LimitCommand.Create(),
     StatsCommand.Create(),
     JournalCommand.Create(),
     BenchCommand.Create(),

@@ -7,6 +7,13 @@ namespace FastQ.Engine.Tests;
 /// <summary>Limits on what flows through a queue: how much is with consumers, how much goes in a while, breakers, paused consumers.</summary>
 public sealed class FlowTests
 {
+    /// <summary>Those that take the most room.</summary>
+    internal static FlowLimits Longest { get; } = new()
+    {
+        MaxInFlight = FlowLimits.Most, Rate = new Rate(FlowLimits.Most, RateUnit.Hour), Burst = FlowLimits.Most, GroupInFlight = FlowLimits.Most, DelayHoldsGroup = true, TenantInFlight = FlowLimits.Most, TenantRate = new Rate(FlowLimits.Most, RateUnit.Hour), TenantBurst = FlowLimits.Most,
+        Limit = new string('l', FlowLimits.MostNameBytes), Breaker = new BreakerRule(100, FlowLimits.MostWindow), BreakerPauseMilliseconds = Limits.MaxDelayMilliseconds, PublishRate = new Rate(FlowLimits.Most, RateUnit.Hour), PublishBurst = FlowLimits.Most,
+    };
+
     private static QueueAttributes With(FlowLimits limits) => QueueAttributes.Default with { Flow = limits };
 
     private static FlowLimits InFlight(int most) => FlowLimits.None with { MaxInFlight = most };
@@ -555,7 +562,7 @@ public sealed class FlowTests
         world.Settle(producer, b, 1, 2);
         Assert.All(world.DispatchAll(), one => Assert.Equal(b, one.Subscription));
         Assert.Equal([true, false], world.Engine.SubscriptionsOf(queue).OrderBy(one => one.Id).Select(one => one.IsPaused));
-        Assert.Equal(RefusalCode.BadArgument, world.PauseSubscription(other, a, isPaused: false).Code);
+        Assert.Equal(RefusalCode.UnknownSubscription, world.PauseSubscription(other, a, isPaused: false).Code);
         Assert.True(world.PauseSubscription(queue, a, isPaused: false).IsTaken);
         Assert.All(world.DispatchAll(), one => Assert.Equal(a, one.Subscription));
         world.Check();
@@ -604,6 +611,62 @@ public sealed class FlowTests
         world.Check();
     }
 
+    [Theory]
+    [InlineData("deleted")]
+    [InlineData("moved")]
+    [InlineData("expired")]
+    [InlineData("purged")]
+    public void A_group_goes_on_when_the_message_that_held_it_is_gone(string how)
+    {
+        using World world = new();
+        ulong producer = world.Open();
+        uint queue = world.Declare("q", QueueAttributes.Default with { Fifo = true, BackoffFirstMilliseconds = 60_000, DeadLetter = "" });
+        uint other = world.Declare("other");
+        uint sub = world.Subscribe(queue, producer);
+        byte[] turn = World.Turn(group: "g");
+        world.Publish(producer, queue, properties: how == "expired" ? [.. turn, .. World.Property(PropertyTag.Ttl, 1000)] : turn);
+        world.Publish(producer, queue, properties: turn);
+        world.Settle(producer, sub, Assert.Single(world.DispatchAll()).Delivery, 1, Outcome.Release);
+        Assert.Empty(world.DispatchAll()); // It waits for its retry.
+        switch (how)
+        {
+            case "deleted":
+                Assert.True(world.DeleteMessage(queue, 1).IsTaken);
+                break;
+            case "moved":
+                Assert.True(world.StartSweep(queue, new SweepView(SweepAction.Move, 1, 2, "other", "", 0, default, 0, 0)).IsTaken);
+                Assert.Single(world.Sweep());
+                Assert.Equal(1ul, world.Engine.View(other).Published);
+                break;
+            case "expired":
+                world.Advance(1000);
+                break;
+            default:
+                world.Purge(queue);
+                world.Publish(producer, queue, properties: turn);
+                break;
+        }
+
+        Assert.Equal(how == "purged" ? 3ul : 2ul, Assert.Single(world.DispatchAll()).Tag);
+        world.Check();
+    }
+
+    [Fact]
+    public void A_group_goes_on_when_the_message_that_held_it_was_pushed_out()
+    {
+        using World world = new();
+        ulong producer = world.Open();
+        uint queue = world.Declare("q", With(FlowLimits.None with { DelayHoldsGroup = true }) with { Fifo = true, MaxLength = 1, Overflow = Overflow.DropHead });
+        world.Subscribe(queue, producer);
+        world.Publish(producer, queue, properties: [.. World.Turn(group: "g"), .. World.Property(PropertyTag.Delay, 1000)]);
+        world.Publish(producer, queue, properties: [.. World.Turn(group: "g"), .. World.Property(PropertyTag.Delay, 1001)]);
+        Assert.Equal(1, world.PushOut());
+        Assert.Equal(1ul, world.Engine.View(queue).Overflowed);
+        world.Advance(1001);
+        Assert.Equal(2ul, Assert.Single(world.DispatchAll()).Tag);
+        world.Check();
+    }
+
     [Fact]
     public void Whatever_happens_limits_hold_and_a_replay_gives_the_same_state()
     {
@@ -620,7 +683,7 @@ public sealed class FlowTests
         ulong producer = world.Open();
         int shared = random.Next(1, 5), own = random.Next(1, 5), group = random.Next(1, 4), tenant = random.Next(1, 4);
         world.SetLimit("api", InFlight(shared) with { Rate = new Rate(random.Next(1, 50), RateUnit.Second), Burst = random.Next(1, 4) });
-        FlowLimits limits = InFlight(own) with { Limit = "api", GroupInFlight = group, TenantInFlight = tenant, DelayHoldsGroup = random.Next(2) == 0, TenantRate = random.Next(2) == 0 ? new Rate(random.Next(1, 90), RateUnit.Minute) : default, Breaker = random.Next(2) == 0 ? new BreakerRule(60, 5) : default, BreakerPauseMilliseconds = 0 };
+        FlowLimits limits = InFlight(own) with { Limit = "api", GroupInFlight = group, TenantInFlight = tenant, DelayHoldsGroup = random.Next(2) == 0, TenantRate = random.Next(2) == 0 ? new Rate(random.Next(1, 90), RateUnit.Minute) : Rate.None, Breaker = random.Next(2) == 0 ? new BreakerRule(60, 5) : BreakerRule.Off, BreakerPauseMilliseconds = 0 };
         limits = limits with { BreakerPauseMilliseconds = limits.Breaker.Window > 0 ? 700 : 0 };
         QueueAttributes attributes = QueueAttributes.Default with { Fifo = true, Fair = true, Priority = random.Next(2) == 0, MaxDeliveries = random.Next(1, 5), BackoffFirstMilliseconds = random.Next(2) * 300, DeadLetter = "", Flow = limits };
         uint[] queues = [world.Declare("a", attributes), world.Declare("b", attributes with { Flow = FlowLimits.None with { Limit = "api" } })];
@@ -698,11 +761,7 @@ public sealed class FlowTests
     [Fact]
     public void Limits_are_read_as_they_were_written_and_what_is_cut_short_is_a_fault()
     {
-        FlowLimits all = new()
-        {
-            MaxInFlight = FlowLimits.Most, Rate = new Rate(FlowLimits.Most, RateUnit.Hour), Burst = FlowLimits.Most, GroupInFlight = FlowLimits.Most, DelayHoldsGroup = true, TenantInFlight = FlowLimits.Most, TenantRate = new Rate(FlowLimits.Most, RateUnit.Hour), TenantBurst = FlowLimits.Most,
-            Limit = new string('l', FlowLimits.MostNameBytes), Breaker = new BreakerRule(100, FlowLimits.MostWindow), BreakerPauseMilliseconds = Limits.MaxDelayMilliseconds, PublishRate = new Rate(FlowLimits.Most, RateUnit.Hour), PublishBurst = FlowLimits.Most,
-        };
+        FlowLimits all = Longest;
         FieldWriter fields = new(new byte[200]);
         all.Write(ref fields);
         Assert.True(FieldReader.TryBytes(fields.Written, FieldTag.Flow, out ReadOnlySpan<byte> value));

@@ -108,7 +108,7 @@ internal sealed class World : IDisposable
         Settle(consumer, sub, 1, 1, Outcome.Release);
     }
 
-    /// <summary>Limits that were used: a shared one, of tenants, of publishes, of groups; a breaker that has tripped and tries a message; a consumer that is paused.</summary>
+    /// <summary>Limits that were used: a shared one, of tenants, of publishes, of groups; a breaker that has tripped; a consumer that is paused.</summary>
     private void AddFlow(ulong producer, ulong consumer)
     {
         Assert.True(SetLimit("api", FlowLimits.None with { MaxInFlight = 50, Rate = new Rate(100, RateUnit.Minute), Burst = 20 }).IsTaken);
@@ -132,8 +132,6 @@ internal sealed class World : IDisposable
         DispatchAll();
         Settle(consumer, failing, 1, 2);
         Settle(consumer, failing, 3, 2, Outcome.Reject);
-        Advance(1);
-        DispatchAll();
     }
 
     /// <summary>Messages that expire, that came back at their last delivery and wait by a back-off, that die with words, that died elsewhere.</summary>

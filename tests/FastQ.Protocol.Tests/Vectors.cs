@@ -119,6 +119,9 @@ internal static class Vectors
             attributes.Number(FieldTag.MaxDeliveries, 3);
             attributes.Text(FieldTag.DeadLetter, "orders.dead");
             byte[] declared = attributes.Written.ToArray();
+            FieldWriter limit = new(new byte[60]);
+            limit.Text(FieldTag.Name, "api");
+            (FlowLimits.None with { MaxInFlight = 5, Rate = new Rate(100, RateUnit.Minute), Burst = 10 }).Write(ref limit);
             FieldWriter sweep = new(new byte[60]);
             sweep.Text(FieldTag.Target, "orders");
             sweep.Text(FieldTag.Filter, "reason=rejected");
@@ -148,6 +151,9 @@ internal static class Vectors
                 Fact(RecordKind.SweepStarted, "what matches goes to another queue, 100 a second.", new FactRecord { Subject = Queue, Count = 100, First = 1, Second = Tag }, sweep.Written.ToArray()),
                 Fact(RecordKind.SweepEnded, "it was cancelled, and 2 could not go.", new FactRecord { Small = (ushort)SweepState.Cancelled, Subject = Queue, First = 2 }),
                 Fact(RecordKind.DeathStopped, "the message of this tag has gone in a circle.", new FactRecord { Subject = Queue, First = Tag }),
+                Fact(RecordKind.LimitSet, "5 in flight, 100 a minute, 10 at once, in all queues that name it.", default, limit.Written.ToArray()),
+                Fact(RecordKind.LimitDeleted, "it is gone.", default, limit.Written[..7].ToArray()),
+                Fact(RecordKind.SubscriptionPaused, "it gets nothing from now on.", new FactRecord { Small = 1, Subject = Subscription }),
             ];
         }
     }

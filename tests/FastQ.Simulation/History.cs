@@ -50,6 +50,7 @@ internal enum ActKind
     SwapRecords,
     CrashStarts,
     CrashWhere,
+    PauseConsumer,
 }
 
 /// <summary>One act. <paramref name="A"/>, <paramref name="B"/>: whom and what it concerns; <paramref name="Seed"/>: its dice.</summary>
@@ -100,7 +101,10 @@ internal sealed record Setting
     /// <summary>Messages have deduplication ids, and some are sent twice.</summary>
     public bool HasDuplicates { get; init; }
 
-    public override string ToString() => $"{Clients} clients, {Queues} queues, slots of {SlotBytes}, blocks of {BlockBytes}, bodies up to {MostBodyBytes}, credit {Credit}, lease {LeaseMilliseconds} ms{(WantsCopies ? ", copies" : "")}{(IsDiskOutOfOrder ? ", disk out of order" : "")}{(IsDiskLying ? ", lying disk" : "")}{(IsDoubting ? ", doubting clients" : "")}{(IsLarge ? ", large bodies" : "")}{(HasDelays ? ", delays" : "")}{(Mortality is null ? "" : $", {Mortality}")}{(IsOrdered ? ", groups and priorities" : "")}{(HasDuplicates ? ", duplicates" : "")}";
+    /// <summary>So many messages of a queue, of all queues together, are in flight at once, and so many of a queue are delivered a second; 0: no limit.</summary>
+    public (int InFlight, int Shared, int RateASecond) Flow { get; init; }
+
+    public override string ToString() => $"{Clients} clients, {Queues} queues, slots of {SlotBytes}, blocks of {BlockBytes}, bodies up to {MostBodyBytes}, credit {Credit}, lease {LeaseMilliseconds} ms{(WantsCopies ? ", copies" : "")}{(IsDiskOutOfOrder ? ", disk out of order" : "")}{(IsDiskLying ? ", lying disk" : "")}{(IsDoubting ? ", doubting clients" : "")}{(IsLarge ? ", large bodies" : "")}{(HasDelays ? ", delays" : "")}{(Mortality is null ? "" : $", {Mortality}")}{(IsOrdered ? ", groups and priorities" : "")}{(HasDuplicates ? ", duplicates" : "")}{(Flow == default ? "" : $", limits {Flow}")}";
 }
 
 /// <summary>One history.</summary>
@@ -196,6 +200,14 @@ internal sealed record History(ulong Seed, Setting Setting, IReadOnlyList<Act> A
         }
 
         setting = setting with { HasDuplicates = history.Seed % 32 is 22 or 24 && !isLying };
+        if (history.Seed % 97 is 29 or 32 or 34 or 35 or 37 or 38 or 39 or 41 or 42 or 43 && !isLying && mortality is null)
+        {
+            const ulong FlowSalt = 167UL << 32;
+            Dice flow = new(history.Seed ^ FlowSalt);
+            Insert(acts, [ActKind.PauseConsumer, ActKind.Publish, ActKind.Receive, ActKind.Receive, ActKind.Release], flow.Between(30, 90), flow);
+            setting = setting with { Flow = (flow.Of(1, 2, 5), flow.Of(0, 3, 8), flow.Of(0, 20, 300)) };
+        }
+
         return history with { Setting = history.Seed % 16 == 9 ? setting with { IsLarge = true, SlotBytes = 512 * 1024, MostBodyBytes = 150_000 } : setting, Acts = acts };
     }
 
