@@ -124,7 +124,6 @@ internal sealed class World : IDisposable
         }
 
         DispatchAll();
-        Settle(consumer, sub, 1, 2);
         Assert.True(PauseSubscription(limited, sub, isPaused: true).IsTaken);
         uint breaks = Declare("breaks", QueueAttributes.Default with { Flow = FlowLimits.None with { Breaker = new BreakerRule(50, 4), BreakerPauseMilliseconds = 1 } });
         uint failing = Subscribe(breaks, consumer, credit: 4);
