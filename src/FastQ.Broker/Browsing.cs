@@ -63,6 +63,11 @@ public sealed partial class Broker
             writer.Number(FieldTag.DueMicros, (ulong)(_now.WallMicros + message.DueMicros - _now.IntervalMicros));
         }
 
+        if (message.WaitsFor is string limit)
+        {
+            writer.Text(FieldTag.WaitsFor, limit);
+        }
+
         if (message.IsBehind)
         {
             writer.Number(FieldTag.Behind, 1);

@@ -88,6 +88,9 @@ public sealed partial class Broker
                 facts.Add(written);
                 AnswerView(session, command, change, IdIn(fields, FieldTag.Queue), fault);
                 break;
+            case CommandKind.PauseQueue when FieldReader.TryNumber(fields, FieldTag.Subscription, out _):
+                PauseSubscription(session, command, fields, ref facts);
+                break;
             case CommandKind.PauseQueue:
                 ulong ways = FieldReader.TryNumber(fields, FieldTag.Paused, out ulong wanted) ? wanted : ulong.MaxValue;
                 Decision pause = _engine.PauseQueue(IdIn(fields, FieldTag.Queue), (PausedWays)Math.Min(ways, byte.MaxValue), facts.Rest, _journal.OpenBlock, out written);
@@ -164,6 +167,15 @@ public sealed partial class Broker
                 break;
             case CommandKind.ListSchedules:
                 ListSchedules(session, command, fields);
+                break;
+            case CommandKind.SetLimit:
+                SetLimit(session, command, fields, ref facts);
+                break;
+            case CommandKind.ListLimits:
+                ListLimits(session, command);
+                break;
+            case CommandKind.ListSubscriptions:
+                ListSubscriptions(session, command, fields);
                 break;
             case CommandKind.Statistics:
                 AnswerJson(session, command, StatisticsJson());

@@ -24,6 +24,12 @@ public sealed record BrowsedMessage(ulong Tag, MessageState State, int Deliverie
     /// <summary>Dead-lettering: it has gone in a circle, and stays.</summary>
     public bool IsStopped { get; init; }
 
+    /// <summary>In flight: the subscription that holds it, for <see cref="Session.PauseSubscription"/>. Else 0.</summary>
+    public uint Subscription { get; init; }
+
+    /// <summary>Ready, but a limit on what flows keeps it: which, with its value, in words. Else null.</summary>
+    public string? WaitsFor { get; init; }
+
     /// <summary>Ready, but in a fifo queue another of its group comes first: it is with a consumer, waits for its retry, or is older.</summary>
     public bool IsBehind { get; init; }
 
@@ -57,6 +63,8 @@ public sealed record BrowsedMessage(ulong Tag, MessageState State, int Deliverie
                 FieldTag.LeaseLeftMilliseconds => message with { LeaseLeft = TimeSpan.FromMilliseconds(reader.Number) },
                 FieldTag.DueMicros => message with { Due = DateTimeOffset.UnixEpoch.AddMicroseconds(reader.Number) },
                 FieldTag.Reason => message with { Reason = (DeathReason)reader.Number },
+                FieldTag.Subscription => message with { Subscription = (uint)reader.Number },
+                FieldTag.WaitsFor => message with { WaitsFor = reader.Text },
                 FieldTag.Behind => message with { IsBehind = reader.Number == 1 },
                 FieldTag.Stopped => message with { IsStopped = reader.Number == 1 },
                 FieldTag.TimeMicros => message with { Timestamp = DateTimeOffset.UnixEpoch.AddMicroseconds(reader.Number) },

@@ -103,6 +103,30 @@ public sealed partial class Connection : IAsyncDisposable
     /// <inheritdoc cref="Session.PauseQueue"/>
     public Task<QueueInfo> PauseQueueAsync(string name, PausedWays ways, CancellationToken cancellation = default) => AskAsync(session => session.PauseQueue(name, ways), cancellation);
 
+    /// <inheritdoc cref="Session.PauseSubscription"/>
+    public Task<QueueInfo> PauseSubscriptionAsync(string queue, uint subscription, bool isPaused, CancellationToken cancellation = default) => AskAsync(session => session.PauseSubscription(queue, subscription, isPaused), cancellation);
+
+    /// <inheritdoc cref="Session.ListSubscriptions"/>
+    public Task<IReadOnlyList<SubscriptionInfo>> ListSubscriptionsAsync(string queue, CancellationToken cancellation = default) => AskAsync(session => session.ListSubscriptions(queue), cancellation);
+
+    /// <inheritdoc cref="Session.DeclareLimit"/>
+    public Task<LimitInfo> DeclareLimitAsync(string name, FlowOptions limits, CancellationToken cancellation = default) => AskAsync(session => session.DeclareLimit(name, limits), cancellation);
+
+    /// <inheritdoc cref="Session.ChangeLimit"/>
+    public Task<LimitInfo> ChangeLimitAsync(string name, FlowOptions changes, CancellationToken cancellation = default) => AskAsync(session => session.ChangeLimit(name, changes), cancellation);
+
+    /// <inheritdoc cref="Session.DeleteLimit"/>
+    public Task DeleteLimitAsync(string name, CancellationToken cancellation = default) => AskAsync(
+        session =>
+        {
+            session.DeleteLimit(name);
+            return true;
+        },
+        cancellation);
+
+    /// <inheritdoc cref="Session.ListLimits"/>
+    public Task<IReadOnlyList<LimitInfo>> ListLimitsAsync(CancellationToken cancellation = default) => AskAsync(session => session.ListLimits(), cancellation);
+
     /// <summary>A queue by its name.</summary>
     public Task<QueueInfo> GetQueueAsync(string name, CancellationToken cancellation = default) => AskAsync(session => session.GetQueue(name), cancellation);
 

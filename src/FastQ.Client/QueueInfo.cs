@@ -86,6 +86,9 @@ public sealed record QueueInfo
     /// <summary>See <see cref="QueueOptions.DedupByGroup"/>.</summary>
     public bool DedupByGroup { get; init; }
 
+    /// <summary>See <see cref="QueueOptions.Flow"/>; what is 0 or empty is not limited.</summary>
+    public FlowLimits Flow { get; init; } = FlowLimits.None;
+
     /// <summary>Its ways that stand still.</summary>
     public PausedWays Paused { get; init; }
 
@@ -195,6 +198,7 @@ public sealed record QueueInfo
                 FieldTag.DedupByGroup => info with { DedupByGroup = reader.Number == 1 },
                 FieldTag.Require => info with { Require = Requirement.TryParse(reader.Text, out RequiredProperties wanted, out _) ? wanted : RequiredProperties.None },
                 FieldTag.Lz4FromBytes => info with { Lz4FromBytes = (long)reader.Number },
+                FieldTag.Flow => info with { Flow = FlowLimits.None.With(reader.Value) },
                 FieldTag.DeadLettered => info with { DeadLettered = reader.Number },
                 FieldTag.Redelivered => info with { Redelivered = reader.Number },
                 FieldTag.Moved => info with { Moved = reader.Number },

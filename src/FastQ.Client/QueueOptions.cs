@@ -80,6 +80,9 @@ public sealed record QueueOptions
     /// <summary>The queue belongs to this session: nobody else consumes from it, and it is deleted when the session ends, or when the broker was restarted and the session does not come back. Only when a queue is made.</summary>
     public bool IsTemporary { get; init; }
 
+    /// <summary>Limits on what flows through it: in flight, rates, a breaker. None by default.</summary>
+    public FlowOptions? Flow { get; init; }
+
     /// <exception cref="FastQException">Something is out of range.</exception>
     internal void Write(ref FieldWriter to)
     {
@@ -122,6 +125,7 @@ public sealed record QueueOptions
         Write(ref to, FieldTag.DedupMilliseconds, DedupWindow, "deduplication window");
         Write(ref to, FieldTag.ProcessedMilliseconds, ProcessedWindow, "window of what was processed");
         Write(ref to, FieldTag.DedupByGroup, DedupByGroup);
+        Flow?.Write(ref to);
         if (Require is RequiredProperties properties)
         {
             to.Text(FieldTag.Require, Requirement.NamesOf(properties));

@@ -82,7 +82,7 @@ public sealed partial class QueueEngine
             terms = Supersede(queue, terms, block);
         }
 
-        EnqueueOnTerms(queue, header.Tag, header.LengthBytes, place, terms);
+        EnqueueOnTerms(queue, header.Tag, header.LengthBytes, place, terms, isPublished: true);
         return true;
     }
 
@@ -96,11 +96,11 @@ public sealed partial class QueueEngine
     {
         _ = ref AddTo(queue, tag, lengthBytes, place);
         queue.Ready++;
-        Book(queue, lengthBytes, place, isShared: false);
+        Book(queue, lengthBytes, place, isShared: false, isPublished: true);
     }
 
     [MethodImpl(MethodImplOptions.NoInlining)]
-    private void EnqueueOnTerms(Queue queue, ulong tag, uint lengthBytes, Place place, in MessageTerms terms, bool isShared = false)
+    private void EnqueueOnTerms(Queue queue, ulong tag, uint lengthBytes, Place place, in MessageTerms terms, bool isShared = false, bool isPublished)
     {
         ref IndexEntry entry = ref AddTo(queue, tag, lengthBytes, place);
         if (isShared)
@@ -142,7 +142,7 @@ public sealed partial class QueueEngine
             NoteScheduled(queue, tag, terms);
         }
 
-        Book(queue, lengthBytes, place, isShared);
+        Book(queue, lengthBytes, place, isShared, isPublished);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -157,12 +157,16 @@ public sealed partial class QueueEngine
 
     /// <summary>A message was added, and it is known how it stands.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private void Book(Queue queue, uint lengthBytes, Place place, bool isShared)
+    private void Book(Queue queue, uint lengthBytes, Place place, bool isShared, bool isPublished)
     {
         if (queue.HasLimits)
         {
             LookIfOver(queue);
             queue.LastUsedMicros = IntervalMicros;
+            if (isPublished)
+            {
+                TakePublish(queue);
+            }
         }
 
         queue.Published++;
@@ -285,6 +289,11 @@ public sealed partial class QueueEngine
             {
                 Die(queue, open.Tag, ref entry, DeathReason.Rejected, words, block);
             }
+
+            if (queue.Flow is not null)
+            {
+                NoteOutcome(queue, open.Tag, failed: settle.Outcome == Outcome.Reject);
+            }
         }
 
         KeepLate();
@@ -292,6 +301,7 @@ public sealed partial class QueueEngine
         queue.InFlight -= gone;
         queue.HeldBytes -= goneBytes;
         queue.Accepted += settle.Outcome == Outcome.Accept ? (ulong)gone : 0;
+        NoteLess(queue);
         if (!queue.IsListed)
         {
             List(queue);
@@ -370,7 +380,7 @@ public sealed partial class QueueEngine
             }
         }
 
-        Book(subscription, handed);
+        Book(subscription, handed, runs.Length > 0 ? runs[0].First : 0);
         NoteLeaseEnd(subscription, delivered.LeaseEndMicros);
         _nextToken = Math.Max(_nextToken, delivered.FirstToken + delivered.Count);
         DropGone(queue);
@@ -390,13 +400,13 @@ public sealed partial class QueueEngine
 
     /// <summary>One message goes to a consumer. <see cref="Book"/> follows.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void HandOver(Subscription subscription, ulong delivery, ulong tag, ref IndexEntry entry, long leaseEnd, ref HandedOver handed)
+    private void HandOver(Subscription subscription, ulong delivery, ulong tag, ref IndexEntry entry, long leaseEnd, ref HandedOver handed)
     {
         handed.Last = entry.State == EntryState.Ready ? Math.Max(handed.Last, tag) : handed.Last;
         entry.State = EntryState.InFlight;
         if (subscription.Queue.KeepsMore)
         {
-            subscription.Queue.Start(tag);
+            subscription.Queue.Start(tag, subscription.Id, IntervalMicros);
         }
 
         handed.Count++;
@@ -407,7 +417,7 @@ public sealed partial class QueueEngine
         subscription.Window.Append(delivery, new OpenDelivery { Tag = tag, LeaseEndMicros = leaseEnd });
     }
 
-    private static void Book(Subscription subscription, in HandedOver handed)
+    private void Book(Subscription subscription, in HandedOver handed, ulong first)
     {
         Queue queue = subscription.Queue;
         long bytes = handed.RecordBytes - (long)handed.Count * MessageHeader.SizeBytes;
@@ -418,6 +428,10 @@ public sealed partial class QueueEngine
         queue.WaitingBytes -= bytes;
         queue.HeldBytes += bytes;
         queue.Cursor = Math.Max(queue.Cursor, handed.Last + 1);
+        if (queue.Flow is QueueFlow flow && handed.Count > 0)
+        {
+            TakeAllowance(queue, flow, first, handed.Count);
+        }
     }
 
     private bool ApplyFact(in FactRecord fact, ReadOnlySpan<byte> payload, ulong block)
@@ -495,6 +509,12 @@ public sealed partial class QueueEngine
                 return ApplyScheduleFired(fact);
             case RecordKind.MessagesDropped:
                 return FindQueue(fact.Subject) is Queue full && ApplyDropped(full, fact.First, fact.Count, block);
+            case RecordKind.LimitSet:
+                return ApplyLimitSet(payload);
+            case RecordKind.LimitDeleted:
+                return ApplyLimitDeleted(payload);
+            case RecordKind.SubscriptionPaused:
+                return FindSubscription(fact.Subject) is Subscription stopped && ApplySubscriptionPaused(stopped, fact.Small);
             default:
                 return false;
         }
@@ -530,7 +550,7 @@ public sealed partial class QueueEngine
         _queues.Add(fact.Subject, queue);
         _nextQueue = fact.Subject + 1;
         Use(queue);
-        return true;
+        return TryLimit(queue);
     }
 
     /// <summary>What is there stays as it is, but for how often it may still be delivered.</summary>
@@ -544,7 +564,18 @@ public sealed partial class QueueEngine
         }
 
         int before = queue.MostDeliveries;
+        bool heldGroups = queue.Attributes.Flow.DelayHoldsGroup;
         queue.Change(attributes);
+        if (!TryLimit(queue))
+        {
+            return false;
+        }
+
+        if (heldGroups != attributes.Flow.DelayHoldsGroup)
+        {
+            StandAgain(queue);
+        }
+
         if (queue.MostDeliveries != before)
         {
             LineAgain(queue);
@@ -552,7 +583,22 @@ public sealed partial class QueueEngine
 
         Use(queue);
         ListIfDying(queue); // It may have dead letters again.
+        List(queue);
         return true;
+    }
+
+    /// <summary>Whether what is delayed holds those behind it has changed.</summary>
+    private static void StandAgain(Queue queue)
+    {
+        ulong end = queue.Index.NextTag;
+        for (ulong tag = queue.Index.Next(0, end); tag < end && queue.Order is not null; tag = queue.Index.Next(tag + 1, end))
+        {
+            ref IndexEntry entry = ref queue.Index.Find(tag);
+            if (entry.State == EntryState.Delayed && !queue.IsVoid(tag, entry))
+            {
+                queue.Order.Move(tag, queue.StandingOfDelayed(entry));
+            }
+        }
     }
 
     /// <summary>Which delivery is a message's last has changed.</summary>
@@ -572,9 +618,15 @@ public sealed partial class QueueEngine
 
     private bool ApplyPaused(Queue queue, PausedWays ways)
     {
-        queue.Pause(ways);
+        if ((queue.Paused & ~ways & PausedWays.Breaker) != 0)
+        {
+            queue.Flow!.Breaker!.Forget();
+        }
+
+        bool isKnown = ways <= (PausedWays.In | PausedWays.Out | PausedWays.Breaker) && (ways & ~queue.Paused & PausedWays.Breaker) == 0;
+        queue.Pause(isKnown ? ways : queue.Paused);
         List(queue);
-        return ways <= (PausedWays.In | PausedWays.Out);
+        return isKnown;
     }
 
     private bool ApplyDeleted(Queue queue)
@@ -594,6 +646,7 @@ public sealed partial class QueueEngine
         }
 
         queue.Ready = queue.InFlight = queue.Delayed = queue.Damaged = queue.Dying = queue.WaitingBytes = queue.HeldBytes = 0;
+        Unlimit(queue);
         queue.PurgeEnd = queue.Index.NextTag;
         queue.PurgeNext = queue.Index.Next(0, queue.PurgeEnd);
         queue.Due.Dispose();
@@ -764,6 +817,8 @@ public sealed partial class QueueEngine
             GiveBackOne(subscription, delivery, delivery < firstUncounted, orphan, block);
         }
 
+        NoteLess(subscription.Queue);
+
         if (!subscription.Queue.IsListed)
         {
             List(subscription.Queue);
@@ -812,9 +867,11 @@ public sealed partial class QueueEngine
         if (isCounted && (entry.Deliveries >= queue.MostDeliveries || entry.IsRequest))
         {
             Die(queue, tag, ref entry, DeathReason.MaxDeliveries, default, block);
+            NoteOutcome(queue, tag, failed: true);
             return;
         }
 
+        NoteBack(queue, tag);
         bool expires = queue.Expiry.TryFind(tag, out long expiry);
         if (expires && expiry <= IntervalMicros)
         {
@@ -899,6 +956,7 @@ public sealed partial class QueueEngine
         }
 
         _subscriptions.Remove(subscription.Id);
+        subscription.Queue.Order?.Leave(subscription.Id);
         subscription.Queue.Subscriptions.Remove(subscription);
         Use(subscription.Queue);
         subscription.Queue.Drained = subscription.Queue.Drained == subscription ? null : subscription.Queue.Drained;

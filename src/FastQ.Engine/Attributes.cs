@@ -98,6 +98,9 @@ public sealed record QueueAttributes
     /// <summary>So long without consumers and without a message that comes, the queue is deleted. 0: never.</summary>
     public long ExpiresMilliseconds { get; init; }
 
+    /// <summary>Limits on what flows through it.</summary>
+    public FlowLimits Flow { get; init; } = FlowLimits.None;
+
     /// <summary>Of the queue that dead letters of others go to, where nobody has declared it: what is in it stays until somebody takes it.</summary>
     public static QueueAttributes OfDeadLetters { get; } = new() { DeadLetter = "" };
 
@@ -138,6 +141,7 @@ public sealed record QueueAttributes
                 FieldTag.Lz4FromBytes => attributes with { Lz4FromBytes = NumberOf(reader) },
                 FieldTag.ExpiresMilliseconds => attributes with { ExpiresMilliseconds = NumberOf(reader) },
                 FieldTag.Require => attributes with { Require = Requirement.TryParse(reader.Text, out RequiredProperties wanted, out _) ? wanted : NoRequirement },
+                FieldTag.Flow => attributes with { Flow = attributes.Flow.With(reader.Value) },
                 _ => attributes,
             };
         }
@@ -193,6 +197,8 @@ public sealed record QueueAttributes
         {
             to.Text(FieldTag.DeadLetter, DeadLetter);
         }
+
+        Flow.Write(ref to);
     }
 
     /// <summary>Says what is outside its range or contradicts itself, or is empty.</summary>
@@ -214,6 +220,7 @@ public sealed record QueueAttributes
             ?? OrderFault()
             ?? (Lz4FromBytes is < 0 or > Limits.MaxMessageBytes ? $"lz4 must be 0 (no body is compressed) to {Limits.MaxMessageBytes}" : null)
             ?? (Require == NoRequirement ? $"require must be names with commas between, of {Requirement.AllNames}" : null)
+            ?? FlowFault()
             ?? DeadLetterFault(name);
     }
 
@@ -266,6 +273,7 @@ public sealed record QueueAttributes
             differences.Add($"dead-letter is '{DeadLetter}', not '{other.DeadLetter}'");
         }
 
+        Flow.Compare(differences, other.Flow);
         return string.Join(", ", differences);
     }
 
@@ -344,6 +352,16 @@ public sealed record QueueAttributes
         }
 
         return true;
+    }
+
+    private string? FlowFault()
+    {
+        if (!Fifo && (Flow.GroupInFlight > 0 || Flow.DelayHoldsGroup))
+        {
+            return "group-in-flight and delay-holds-group need fifo";
+        }
+
+        return !Fair && (Flow.TenantInFlight > 0 || Flow.TenantRate.Count > 0) ? "limits of tenants need fair" : Flow.Fault();
     }
 
     private string? LimitFault()

@@ -29,6 +29,12 @@ public sealed partial class QueueEngine
         string text = Encoding.UTF8.GetString(name);
         wanted = wanted.For(text);
 
+        difference = LimitFaultOf(wanted);
+        if (difference.Length > 0)
+        {
+            return Decision.Refuse(RefusalCode.BadArgument);
+        }
+
         if (_byName.TryGetValue(text, out Queue? existing))
         {
             queue = existing.Id;
@@ -91,7 +97,7 @@ public sealed partial class QueueEngine
 
         string name = Encoding.UTF8.GetString(found.Name);
         QueueAttributes wanted = found.Attributes.With(fields).For(name);
-        fault = wanted.Fault(name);
+        fault = wanted.Fault(name) is { Length: > 0 } wrong ? wrong : LimitFaultOf(wanted);
         if (fault.Length > 0)
         {
             return Decision.Refuse(RefusalCode.BadArgument);
@@ -118,13 +124,33 @@ public sealed partial class QueueEngine
             return Unknown(queue);
         }
 
-        if (ways > (PausedWays.In | PausedWays.Out))
+        if (ways > (PausedWays.In | PausedWays.Out | PausedWays.Breaker) || (ways & ~found.Paused & PausedWays.Breaker) != 0)
         {
             return Decision.Refuse(RefusalCode.BadArgument);
         }
 
         written = ways == found.Paused ? 0 : Write(new FactRecord { Kind = RecordKind.QueuePaused, Small = (ushort)ways, Subject = queue }, default, room, block);
         return Decision.Taken;
+    }
+
+    /// <summary>Stops or resumes one consumer; kept over restarts. What it holds stays its own, and may be settled.</summary>
+    public Decision PauseSubscription(uint queue, uint subscription, bool isPaused, Span<byte> room, ulong block, out int written)
+    {
+        written = 0;
+        if (FindSubscription(subscription) is not Subscription found || found.Queue.Id != queue)
+        {
+            return Decision.Refuse(RefusalCode.UnknownSubscription, 0, $"The queue has no subscription {subscription}");
+        }
+
+        written = isPaused == found.IsPaused ? 0 : Write(new FactRecord { Kind = RecordKind.SubscriptionPaused, Small = isPaused ? (ushort)1 : (ushort)0, Subject = subscription }, default, room, block);
+        return Decision.Taken;
+    }
+
+    private bool ApplySubscriptionPaused(Subscription subscription, ushort paused)
+    {
+        subscription.IsPaused = paused == 1;
+        List(subscription.Queue);
+        return paused <= 1;
     }
 
     /// <summary>Deletes a queue with all it holds. Its name is free at once; the work behind it is sliced.</summary>

@@ -168,7 +168,7 @@ public sealed partial class QueueEngine
         entry.Generation = queue.PurgeGeneration;
         queue.Delayed++;
         queue.Due.Set(tag, dueMicros);
-        queue.Order?.Move(tag, entry.Deliveries > 0 ? Standing.Held : Standing.Out); // What was delivered already holds those behind it in its group.
+        queue.Order?.Move(tag, queue.StandingOfDelayed(entry));
         NoteQueueTimer(queue, dueMicros);
     }
 

@@ -208,7 +208,7 @@ public sealed partial class QueueEngine
             return false;
         }
 
-        EnqueueOnTerms(target, header.Tag, header.LengthBytes, place, terms);
+        EnqueueOnTerms(target, header.Tag, header.LengthBytes, place, terms, isPublished: false);
         return true;
     }
 

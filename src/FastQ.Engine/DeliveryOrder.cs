@@ -11,7 +11,11 @@ namespace FastQ.Engine;
 //   turns  lines that may be served, twice: those whose first message may go in a run, those whose first is at its last delivery
 //
 // A line is a group in a queue that keeps order, else a tenant's messages of one priority. A group's line is not served while one of its
-// messages is with a consumer, or waits after a delivery that failed: what comes behind it waits, and no other group does.
+// messages is with a consumer, or one before waits after a delivery that failed: what comes behind it waits, and no other group does.
+// Where several of a group may be with one consumer, a line of which one has some is served to that one alone, from turns of its own; and
+// not before all is back, when one of them has come back alone: so it is first again.
+//
+// A tenant at its limit (Tenants.cs) is passed over in all turns.
 
 /// <summary>What of a message says when its turn comes. Persistent.</summary>
 /// <param name="Priority">255 first.</param>
@@ -40,20 +44,22 @@ internal enum Standing : byte
     /// <summary>With a consumer.</summary>
     InHand = 3,
 
-    /// <summary>Waits after a delivery that failed.</summary>
+    /// <summary>Waits for its time, and those behind it in its group for it: after a delivery that failed, or as the queue has it.</summary>
     Held = 4,
 }
 
 /// <summary>Messages of one queue in an order of its own. One thread. Its memory is charged to the budget of the indexes.</summary>
 /// <param name="pages">Whose budget.</param>
 /// <param name="generation">The queue's purge generation.</param>
-internal sealed unsafe class DeliveryOrder(PageAllocator pages, ushort generation) : IDisposable
+internal sealed unsafe partial class DeliveryOrder(PageAllocator pages, ushort generation) : IDisposable
 {
     private const int LeastCapacity = 16;
     private const int FewBytes = 4096;
     private readonly NativeSets _sets = new();
     private readonly NativeMap<Row> _rows = new();
     private readonly NativeMap<LineKey> _keys = new();
+    private readonly HashSet<ulong> _barred = [];
+    private readonly Dictionary<uint, Turns> _own = []; // Lines of which a subscription has some, and may have more.
     private Turns? _plain;
     private Turns? _last;
     private Line* _lines;
@@ -62,22 +68,50 @@ internal sealed unsafe class DeliveryOrder(PageAllocator pages, ushort generatio
     private uint _free;
     private ushort _generation = generation;
     private uint _purges;
+    private int _groupInFlight = 1;
+    private Dictionary<ulong, int>? _weights;
     private long _charged;
 
     /// <summary>How many messages have a row.</summary>
     public int Count => _rows.Count;
 
-    public long Bytes => _sets.Bytes + _rows.Bytes + _keys.Bytes + (long)_capacity * sizeof(Line);
+    public long Bytes => _sets.Bytes + _rows.Bytes + _keys.Bytes + TenantBytes + (long)_capacity * sizeof(Line);
 
-    private Turns Plain => _plain ??= new Turns(_sets);
+    private Turns Plain => _plain ??= new Turns(_sets, _barred);
 
-    private Turns Last => _last ??= new Turns(_sets);
+    private Turns Last => _last ??= new Turns(_sets, _barred);
 
     /// <summary>Sets how turns are taken.</summary>
     public void Rule(int lowShare, Dictionary<ulong, int>? weights)
     {
         (Plain.LowShare, Plain.Weights) = (lowShare, weights);
         Last.Weights = weights;
+        _weights = weights;
+        foreach (Turns own in _own.Values)
+        {
+            own.Weights = weights;
+        }
+    }
+
+    /// <summary>Sets how many of one group may be with one consumer.</summary>
+    private void LimitGroups(int inFlight)
+    {
+        if (inFlight == _groupInFlight)
+        {
+            return;
+        }
+
+        foreach (LineKey key in _keys.Rows.ToArray().Where(key => !key.IsVacant))
+        {
+            StepAside(ref Renewed(key.Line));
+        }
+
+        _groupInFlight = inFlight;
+        _own.Clear();
+        foreach (LineKey key in _keys.Rows.ToArray().Where(key => !key.IsVacant))
+        {
+            StepUp(ref Renewed(key.Line));
+        }
     }
 
     public bool Contains(ulong tag) => !Unsafe.IsNullRef(ref Find(tag));
@@ -154,8 +188,58 @@ internal sealed unsafe class DeliveryOrder(PageAllocator pages, ushort generatio
         }
     }
 
-    /// <summary>The message whose turn it is; 0: none. With <paramref name="last"/> of those at their last delivery, else of the others.</summary>
-    public ulong First(bool last) => (last ? _last : _plain)?.First() ?? 0;
+    /// <summary>The message whose turn it is; 0: none.</summary>
+    /// <param name="last">Of those at their last delivery; else of the others.</param>
+    /// <param name="to">A subscription: of groups of which it has some already, too. 0: of none such.</param>
+    public ulong First(bool last, uint to)
+    {
+        ulong first = (last ? _last : _plain)?.First() ?? 0;
+        if (last || _own.Count == 0 || !_own.TryGetValue(to, out Turns? own) || own.First() is not (> 0 and ulong mine))
+        {
+            return first;
+        }
+
+        (int priority, int its) = (PriorityOf(mine), first == 0 ? -1 : PriorityOf(first));
+        return priority > its || (priority == its && mine < first) ? mine : first;
+    }
+
+    /// <summary>Subscriptions that have some of a group may have more of it.</summary>
+    public bool HasOwn => _own.Count > 0;
+
+    /// <summary>A subscription has ended.</summary>
+    public void Leave(uint subscription)
+    {
+        if (_own.TryGetValue(subscription, out Turns? own) && own.Count == 0)
+        {
+            _own.Remove(subscription);
+        }
+    }
+
+    /// <summary>A message goes to a consumer; nothing happens when it has no traits.</summary>
+    public void Start(ulong tag, uint subscription, long nowMicros)
+    {
+        ref Row row = ref Find(tag);
+        if (!Unsafe.IsNullRef(ref row))
+        {
+            Move(ref row, Standing.InHand, subscription);
+            TakeOfTenant(_lines[row.Line].Tenant, nowMicros);
+            Charge();
+        }
+    }
+
+    /// <summary>After a snapshot was loaded: a message that is with a consumer is with this one.</summary>
+    public void HeldBy(ulong tag, uint subscription)
+    {
+        ref Row row = ref Find(tag);
+        if (!Unsafe.IsNullRef(ref row) && row.Standing == Standing.InHand)
+        {
+            ref Line line = ref Renewed(row.Line);
+            StepAside(ref line);
+            line.Holder = subscription;
+            StepUp(ref line);
+            Charge();
+        }
+    }
 
     /// <summary>Of the lowest priority, the oldest that stands first in its line; 0: none.</summary>
     public ulong Lowest() => _plain?.Lowest() is ulong tag and not 0 ? tag : _last?.Lowest() ?? 0;
@@ -185,7 +269,7 @@ internal sealed unsafe class DeliveryOrder(PageAllocator pages, ushort generatio
         }
 
         ref Line line = ref Renewed(row.Line);
-        return (line.Key & Traits.KeepsOrder) != 0 && (line.First != tag || line.InHand + line.Held > 0);
+        return (line.Key & Traits.KeepsOrder) != 0 && (line.First != tag || line.InHand > 0 || IsHeld(line));
     }
 
     public byte PriorityOf(ulong tag) => Find(tag).Priority;
@@ -194,7 +278,7 @@ internal sealed unsafe class DeliveryOrder(PageAllocator pages, ushort generatio
     public void Serve(ulong tag)
     {
         ref Row row = ref Find(tag);
-        (row.Standing == Standing.InLineLast ? Last : Plain).Serve(row.Priority);
+        TurnsOf(_lines[row.Line]).Serve(row.Priority);
     }
 
     /// <summary>All that is not with a consumer is out, whatever it costs to free it later.</summary>
@@ -205,11 +289,13 @@ internal sealed unsafe class DeliveryOrder(PageAllocator pages, ushort generatio
         _sets.Clear();
         _plain?.Clear();
         _last?.Clear();
+        _own.Clear();
     }
 
     public void Dispose()
     {
         Free();
+        ForgetTenants();
         Charge();
     }
 
@@ -220,12 +306,13 @@ internal sealed unsafe class DeliveryOrder(PageAllocator pages, ushort generatio
         _keys.Dispose();
         _plain?.Clear();
         _last?.Clear();
+        _own.Clear();
         NativeMemory.Free(_lines);
         _lines = null;
         (_capacity, _used, _free) = (0, 1, 0);
     }
 
-    private void Move(ref Row row, Standing to)
+    private void Move(ref Row row, Standing to, uint holder = 0)
     {
         ref Line line = ref Renewed(row.Line);
         Standing from = row.Generation == _generation || row.Standing == Standing.InHand ? row.Standing : Standing.Out;
@@ -235,10 +322,13 @@ internal sealed unsafe class DeliveryOrder(PageAllocator pages, ushort generatio
                 TakeOut(ref line, KeyOf(row.Tag, from));
                 break;
             case Standing.InHand:
+                StepAsideInOrder(ref line); // Whose it is may change.
                 line.InHand--;
+                (line.Holder, line.Sent) = line.InHand == 0 ? (0u, 0ul) : (line.Holder, line.Sent);
+                CountInHand(line.Tenant, -1);
                 break;
             case Standing.Held:
-                line.Held--;
+                _sets.Remove(ref line.Held, row.Tag);
                 break;
         }
 
@@ -249,10 +339,13 @@ internal sealed unsafe class DeliveryOrder(PageAllocator pages, ushort generatio
                 PutIn(ref line, KeyOf(row.Tag, to));
                 break;
             case Standing.InHand:
+                StepAsideInOrder(ref line);
                 line.InHand++;
+                (line.Holder, line.Sent) = (holder, Math.Max(line.Sent, row.Tag));
+                CountInHand(line.Tenant, 1);
                 break;
             case Standing.Held:
-                line.Held++;
+                _sets.Add(ref line.Held, row.Tag);
                 break;
         }
 
@@ -299,7 +392,7 @@ internal sealed unsafe class DeliveryOrder(PageAllocator pages, ushort generatio
     /// <summary>The line stands among those that may be served if it may.</summary>
     private void StepUp(ref Line line)
     {
-        bool isBarred = line.First == 0 || ((line.Key & Traits.KeepsOrder) != 0 && line.InHand + line.Held > 0);
+        bool isBarred = line.First == 0 || ((line.Key & Traits.KeepsOrder) != 0 && (IsHeld(line) || (line.InHand > 0 && !MayJoin(line))));
         if (isBarred)
         {
             StepAside(ref line);
@@ -308,7 +401,41 @@ internal sealed unsafe class DeliveryOrder(PageAllocator pages, ushort generatio
         {
             line.Stands = (line.FirstKey & 1) == 0 ? Standing.InLine : Standing.InLineLast;
             line.Priority = (line.Key & Traits.KeepsOrder) != 0 ? Find(line.First).Priority : (byte)line.Key;
-            (line.Stands == Standing.InLineLast ? Last : Plain).Add(line.Priority, line.Tenant, line.First);
+            TurnsOf(line).Add(line.Priority, line.Tenant, line.First);
+        }
+    }
+
+    /// <summary>One before its first waits for its time.</summary>
+    private bool IsHeld(in Line line) => line.Held != 0 && (line.First == 0 || _sets.First(line.Held) < line.First);
+
+    /// <summary>May its first go to the consumer that has some of it? Not when it came back alone, and not at its last delivery: that goes alone.</summary>
+    private bool MayJoin(in Line line) => line.InHand < _groupInFlight && line.Holder != 0 && line.First > line.Sent && Find(line.First).Standing == Standing.InLine;
+
+    private Turns TurnsOf(in Line line)
+    {
+        if (line.Stands == Standing.InLineLast)
+        {
+            return Last;
+        }
+
+        if ((line.Key & Traits.KeepsOrder) == 0 || line.InHand == 0)
+        {
+            return Plain;
+        }
+
+        if (!_own.TryGetValue(line.Holder, out Turns? own))
+        {
+            _own[line.Holder] = own = new Turns(_sets, _barred) { Weights = _weights };
+        }
+
+        return own;
+    }
+
+    private void StepAsideInOrder(ref Line line)
+    {
+        if ((line.Key & Traits.KeepsOrder) != 0)
+        {
+            StepAside(ref line);
         }
     }
 
@@ -316,7 +443,7 @@ internal sealed unsafe class DeliveryOrder(PageAllocator pages, ushort generatio
     {
         if (line.Stands != Standing.Out)
         {
-            (line.Stands == Standing.InLineLast ? Last : Plain).Remove(line.Priority, line.Tenant, line.First);
+            TurnsOf(line).Remove(line.Priority, line.Tenant, line.First);
             line.Stands = Standing.Out;
         }
     }
@@ -420,8 +547,16 @@ internal sealed unsafe class DeliveryOrder(PageAllocator pages, ushort generatio
         /// <summary>In whatever state. Of a line that is free: the next one.</summary>
         public uint Messages;
         public uint InHand;
+
+        /// <summary>Root of the tags that wait for their time, and hold those behind them.</summary>
         public uint Held;
         public uint Purges;
+
+        /// <summary>Which subscription has what is in hand.</summary>
+        public uint Holder;
+
+        /// <summary>The highest tag that was handed over since nothing was in hand.</summary>
+        public ulong Sent;
 
         /// <summary>Among which lines it stands to be served.</summary>
         public Standing Stands;

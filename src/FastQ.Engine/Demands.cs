@@ -8,7 +8,7 @@ namespace FastQ.Engine;
 public sealed partial class QueueEngine
 {
     /// <summary>Is this what its queue takes of a sender, now?</summary>
-    private static Decision JudgeSent(Queue queue, ReadOnlySpan<byte> record, in MessageHeader header, in Taking before = default, long supersededBytes = -1)
+    private Decision JudgeSent(Queue queue, ReadOnlySpan<byte> record, in MessageHeader header, in Taking before = default, long supersededBytes = -1)
     {
         Decision decision = JudgeLimits(queue, header, before, supersededBytes);
         return decision.IsTaken && queue.Attributes.Require != RequiredProperties.None ? JudgeDemands(queue.Attributes.Require, record, header) : decision;

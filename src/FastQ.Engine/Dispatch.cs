@@ -36,6 +36,11 @@ public sealed partial class QueueEngine
     /// <summary>The subscription whose turn it is: its queue has messages and it has credit. False: nobody.</summary>
     public bool TryNextDispatch(out uint subscription)
     {
+        if (_freed.Count > 0)
+        {
+            WakeFreed();
+        }
+
         while (_listed.TryPeek(out Queue? queue))
         {
             if (TryNextSubscription(queue, out subscription))
@@ -69,9 +74,10 @@ public sealed partial class QueueEngine
         int most = (int)Math.Min(Math.Min(entries.Length, shared ? SharedRun : Limits.MaxRunEntries), to.CreditMessages - to.Open);
         ulong last = to.Open == 0 ? FirstLast(queue) : 0;
         Source source = Source.InTurn;
-        ulong first = last != 0 ? last : FirstPlain(queue, out source);
+        ulong first = last != 0 ? last : FirstPlain(queue, subscription, out source);
         Invariant.Holds(first != 0);
         most = last != 0 ? 1 : most;
+        most = queue.Flow is null ? most : (int)Math.Min(most, AllowanceOf(queue));
         bool isOrdered = queue.Order?.Contains(first) == true; // Then the whole run is.
         long leaseEnd = IntervalMicros + to.LeaseMilliseconds * 1000;
         ulong firstDelivery = to.NextDelivery;
@@ -80,7 +86,7 @@ public sealed partial class QueueEngine
         while (handed.Count < most && (ulong)(to.OpenBytes + handed.RecordBytes) < to.CreditBytes)
         {
             ref IndexEntry entry = ref queue.Index.Find(tag);
-            if (Unsafe.IsNullRef(ref entry) || (last == 0 && !IsPlain(queue, tag, entry, source)))
+            if (Unsafe.IsNullRef(ref entry) || (last == 0 && !IsPlain(queue, tag, entry, source, subscription)))
             {
                 break;
             }
@@ -98,7 +104,7 @@ public sealed partial class QueueEngine
 
         int count = handed.Count;
         Invariant.Holds(count > 0);
-        Book(to, handed);
+        Book(to, handed, first);
         NoteLeaseEnd(to, leaseEnd);
         DropGone(queue);
         ulong token = _nextToken;
@@ -112,7 +118,7 @@ public sealed partial class QueueEngine
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private void List(Queue queue)
     {
-        if (!queue.IsListed && queue.Subscriptions.Count > 0 && !queue.IsDeleted)
+        if (!queue.IsListed && queue.Subscriptions.Count > 0 && !queue.IsDeleted && queue.Flow is not { IsWaiting: true }) // Those that wait for a shared limit have their turn.
         {
             queue.IsListed = true;
             _listed.Enqueue(queue);
@@ -122,22 +128,23 @@ public sealed partial class QueueEngine
     private bool TryNextSubscription(Queue queue, out uint subscription)
     {
         subscription = 0;
-        if (queue.Ready == 0 || (queue.Paused & PausedWays.Out) != 0)
+        if (queue.Ready == 0 || (queue.Paused & PausedWays.Out) != 0 || (queue.Flow is not null && AllowanceOf(queue) == 0))
         {
             return false;
         }
 
         bool hasLast = FirstLast(queue) != 0;
-        bool hasPlain = FirstPlain(queue, out _) != 0;
+        bool hasPlain = FirstPlain(queue, 0, out _) != 0;
+        bool hasOwn = queue.Order?.HasOwn == true;
         Subscription? active = queue.Attributes.SingleActive ? ActiveOf(queue) : null;
         Drain(queue, hasLast, active);
         int count = queue.Subscriptions.Count;
         int chosen = -1;
         byte highest = 0;
-        for (int i = 0; i < count && (hasLast || hasPlain); i++)
+        for (int i = 0; i < count && (hasLast || hasPlain || hasOwn); i++)
         {
             Subscription candidate = queue.Subscriptions[(queue.NextSubscription + i) % count];
-            bool gets = (hasLast && candidate.Open == 0) || (hasPlain && candidate != queue.Drained);
+            bool gets = (hasLast && candidate.Open == 0) || (candidate != queue.Drained && (hasPlain || (hasOwn && FirstPlain(queue, candidate.Id, out _) != 0)));
             if (!gets || !candidate.HasCredit || (queue.Attributes.SingleActive && candidate != active) || (chosen >= 0 && candidate.Rank.Priority <= highest))
             {
                 continue;
@@ -157,12 +164,12 @@ public sealed partial class QueueEngine
     /// <summary>The one consumer that gets messages, till it ends or its session does. Another follows it only when nothing is with anybody: what the former one holds may still be settled. Null: nobody, for now.</summary>
     private static Subscription? ActiveOf(Queue queue)
     {
-        if (queue.Active is not { IsAttached: true })
+        if (queue.Active is not { IsAttached: true, IsPaused: false })
         {
             queue.Active = null;
             foreach (Subscription candidate in queue.Subscriptions)
             {
-                if (candidate.IsAttached && candidate.CreditMessages > 0 && (queue.Active is null || candidate.Rank.Priority > queue.Active.Rank.Priority))
+                if (candidate.IsAttached && !candidate.IsPaused && candidate.CreditMessages > 0 && (queue.Active is null || candidate.Rank.Priority > queue.Active.Rank.Priority))
                 {
                     queue.Active = candidate;
                 }
@@ -184,29 +191,30 @@ public sealed partial class QueueEngine
         {
             queue.Drained = active;
         }
-        else if (queue.Drained is not { CreditMessages: > 0, HoldsLast: false })
+        else if (queue.Drained is not { CreditMessages: > 0, HoldsLast: false, IsPaused: false })
         {
-            queue.Drained = queue.Subscriptions.Find(static candidate => candidate.CreditMessages > 0 && !candidate.HoldsLast);
+            queue.Drained = queue.Subscriptions.Find(static candidate => candidate.CreditMessages > 0 && !candidate.HoldsLast && !candidate.IsPaused);
         }
     }
 
     /// <summary>The first message whose next delivery is the last that is allowed; 0: none. Where only one is allowed they are all so.</summary>
-    private ulong FirstLast(Queue queue) => queue.MostDeliveries == 1 ? First(queue, out _) : Sooner(queue, FirstIn(queue, queue.Lasts), FirstOrdered(queue, last: true));
+    private ulong FirstLast(Queue queue) => queue.MostDeliveries == 1 ? First(queue, 0, out _) : Sooner(queue, FirstIn(queue, queue.Lasts), FirstOrdered(queue, last: true, 0));
 
     /// <summary>The first of the others; 0: none.</summary>
-    private ulong FirstPlain(Queue queue, out Source source)
+    /// <param name="to">A subscription: of groups of which it has some, too; 0: of none such.</param>
+    private ulong FirstPlain(Queue queue, uint to, out Source source)
     {
         source = Source.InTurn;
-        return queue.MostDeliveries == 1 ? 0 : First(queue, out source);
+        return queue.MostDeliveries == 1 ? 0 : First(queue, to, out source);
     }
 
-    private ulong First(Queue queue, out Source source)
+    private ulong First(Queue queue, uint to, out Source source)
     {
         ulong returned = FirstIn(queue, queue.Returned);
         ulong inTurn = FirstInTurn(queue);
         bool cameBack = returned != 0 && (inTurn == 0 || returned < inTurn);
         ulong unordered = cameBack ? returned : inTurn;
-        ulong ordered = FirstOrdered(queue, last: false);
+        ulong ordered = FirstOrdered(queue, last: false, to);
         ulong first = Sooner(queue, unordered, ordered);
         source = first == ordered && ordered != 0 ? Source.Order : cameBack ? Source.Returned : Source.InTurn;
         return first;
@@ -217,18 +225,18 @@ public sealed partial class QueueEngine
         ordered == 0 || (unordered != 0 && unordered < ordered && queue.Order!.PriorityOf(ordered) == 0) ? unordered : ordered;
 
     /// <summary>The message whose turn it is in the queue's own order; 0: none. What has expired steps out.</summary>
-    private ulong FirstOrdered(Queue queue, bool last)
+    private ulong FirstOrdered(Queue queue, bool last, uint to)
     {
         if (queue.Order is not DeliveryOrder order)
         {
             return 0;
         }
 
-        ulong tag = order.First(last);
+        ulong tag = order.First(last, to);
         while (tag != 0 && HasExpired(queue, tag))
         {
             order.Move(tag, Standing.Out);
-            tag = order.First(last);
+            tag = order.First(last, to);
         }
 
         return tag;
@@ -276,13 +284,13 @@ public sealed partial class QueueEngine
 
     /// <summary>May it go in a run with its neighbours?</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private bool IsPlain(Queue queue, ulong tag, in IndexEntry entry, Source source) =>
-        source == Source.InTurn ? entry.State == EntryState.Ready && !queue.IsVoid(tag, entry) && !HasExpired(queue, tag) : IsPlainOutOfTurn(queue, tag, entry, source);
+    private bool IsPlain(Queue queue, ulong tag, in IndexEntry entry, Source source, uint to) =>
+        source == Source.InTurn ? entry.State == EntryState.Ready && !queue.IsVoid(tag, entry) && !HasExpired(queue, tag) : IsPlainOutOfTurn(queue, tag, entry, source, to);
 
-    private bool IsPlainOutOfTurn(Queue queue, ulong tag, in IndexEntry entry, Source source) => source switch
+    private bool IsPlainOutOfTurn(Queue queue, ulong tag, in IndexEntry entry, Source source, uint to) => source switch
     {
         Source.Returned => entry.State == EntryState.Returned && !queue.IsVoid(tag, entry) && !queue.IsLast(entry) && !HasExpired(queue, tag) && queue.Order?.Contains(tag) != true,
-        _ => FirstPlain(queue, out Source next) == tag && next == Source.Order,
+        _ => FirstPlain(queue, to, out Source next) == tag && next == Source.Order,
     };
 
     /// <summary>Where the first message was found.</summary>

@@ -37,12 +37,17 @@ public sealed partial class QueueEngine
     /// <param name="header">Its own.</param>
     /// <param name="before">What goes there before it, and is not there yet.</param>
     /// <param name="supersededBytes">Of the message whose place it takes; -1: it takes nobody's.</param>
-    private static Decision JudgeLimits(Queue queue, in MessageHeader header, in Taking before = default, long supersededBytes = -1)
+    private Decision JudgeLimits(Queue queue, in MessageHeader header, in Taking before = default, long supersededBytes = -1)
     {
         QueueAttributes attributes = queue.Attributes;
         if ((queue.Paused & PausedWays.In) != 0)
         {
             return Decision.Refuse(RefusalCode.Paused);
+        }
+
+        if (header.Kind == RecordKind.Message && JudgePublishRate(queue) is { IsTaken: false } tooFast)
+        {
+            return tooFast;
         }
 
         long bytes = header.LengthBytes - MessageHeader.SizeBytes;
@@ -79,7 +84,7 @@ public sealed partial class QueueEngine
     /// <summary>The message that would be delivered first; else the delayed one that is due first.</summary>
     private bool TryOldest(Queue queue, out ulong tag)
     {
-        ulong plain = FirstPlain(queue, out _);
+        ulong plain = FirstPlain(queue, 0, out _);
         ulong last = FirstLast(queue);
         tag = plain == 0 || (last != 0 && last < plain) ? last : plain;
         tag = OldestOrdered(queue) is ulong ordered and not 0 ? ordered : tag;

@@ -100,7 +100,7 @@ public sealed partial class QueueEngine : IDisposable
                 or RecordKind.MessageDamaged or RecordKind.SubscriptionResumed or RecordKind.CommandDone or RecordKind.MessagesDue or RecordKind.MessagesExpired or RecordKind.DeathStopped or RecordKind.MessagesDropped or RecordKind.QueueChanged or RecordKind.QueuePaused or RecordKind.MessageDeleted or RecordKind.MessageChanged
                 or RecordKind.SweepStarted or RecordKind.SweepEnded
                 or RecordKind.ExchangeDeclared or RecordKind.ExchangeDeleted or RecordKind.BindingChanged or RecordKind.MessageUnrouted
-                or RecordKind.TransactionRefused or RecordKind.MessageProcessed or RecordKind.RequestEnded or RecordKind.ScheduleSet or RecordKind.ScheduleDeleted or RecordKind.SchedulePaused or RecordKind.ScheduleFired => FactRecord.SizeBytes,
+                or RecordKind.TransactionRefused or RecordKind.MessageProcessed or RecordKind.RequestEnded or RecordKind.ScheduleSet or RecordKind.ScheduleDeleted or RecordKind.SchedulePaused or RecordKind.ScheduleFired or RecordKind.LimitSet or RecordKind.LimitDeleted or RecordKind.SubscriptionPaused => FactRecord.SizeBytes,
             RecordKind.RoutedMessage => StoredMessage.OffsetOf(1) + MessageHeader.SizeBytes,
             _ => 0,
         };
@@ -232,7 +232,7 @@ public sealed partial class QueueEngine : IDisposable
             terms = Supersede(queue, terms, OpenBlock);
         }
 
-        EnqueueOnTerms(queue, header.Tag, header.LengthBytes, place, terms);
+        EnqueueOnTerms(queue, header.Tag, header.LengthBytes, place, terms, isPublished: true);
         return Decision.Taken;
     }
 

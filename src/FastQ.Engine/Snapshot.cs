@@ -10,7 +10,7 @@ namespace FastQ.Engine;
 // The persistent state as bytes, and back. A snapshot is as hostile as any file: every count, link and length is checked, and what can
 // be counted again is counted again.
 //
-//   | version, clocks, next ids | producers | queues: attributes, counts, entries, times of the delayed, expiries, words of the dying, traits, sweep, deduplication ids, unique keys, what was processed, schedule keys | subscriptions: open deliveries | slots | exchanges, with what they discarded | bindings | schedules | end mark |
+//   | version, clocks, next ids | producers | limits that queues share | queues: attributes, counts, entries, times of the delayed, expiries, words of the dying, traits, sweep, deduplication ids, unique keys, what was processed, schedule keys, what flowed | subscriptions: open deliveries | slots | exchanges, with what they discarded | bindings | schedules | end mark |
 
 public sealed partial class QueueEngine
 {
@@ -37,6 +37,7 @@ public sealed partial class QueueEngine
             SaveProducer(to, producer);
         }
 
+        SaveLimits(to);
         Number(to, (ulong)_queues.Count);
         foreach (Queue queue in _queues.Values.OrderBy(queue => queue.Id))
         {
@@ -82,7 +83,7 @@ public sealed partial class QueueEngine
         }
 
         (_nextQueue, _nextSubscription) = ((uint)nextQueue, (uint)nextSubscription);
-        return LoadProducers(loader) && LoadQueues(loader) && LoadSubscriptions(loader) && LoadSlots(loader) && LoadExchanges(loader) && LoadSchedules(loader) && loader.Number() == EndMark && TryRecount();
+        return LoadProducers(loader) && LoadLimits(loader) && LoadQueues(loader) && LoadSubscriptions(loader) && LoadSlots(loader) && LoadExchanges(loader) && LoadSchedules(loader) && loader.Number() == EndMark && TryRecount();
     }
 
     /// <summary>After a recovery: what the records told of references and ends concerns nobody any more; owners may come back.</summary>
@@ -109,6 +110,7 @@ public sealed partial class QueueEngine
             to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"producer {p.Id} last {p.Last} epoch {p.Epoch} instance {p.InstanceLow:x} {p.InstanceHigh:x} seen {p.LastSeenMicros} subscriptions {p.Subscriptions} floor {p.RefusalFloor} refused {string.Join(',', p.Refusals.Select(r => $"{r.Number}:{r.Code}:{r.Count}:{r.Operation}"))}"));
         }
 
+        DumpLimits(to);
         foreach (Queue q in _queues.Values.OrderBy(q => q.Id))
         {
             to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"queue {q.Id} {Encoding.UTF8.GetString(q.Name)} owner {q.Owner} {q.Attributes} used {q.LastUsedMicros} next {q.Index.NextTag} cursor {q.Cursor} ready {q.Ready} inflight {q.InFlight} delayed {q.Delayed} damaged {q.Damaged} dying {q.Dying} bytes {q.WaitingBytes}+{q.HeldBytes} published {q.Published} accepted {q.Accepted} rejected {q.Rejected} exhausted {q.Exhausted} expired {q.Expired} overflowed {q.Overflowed} deadlettered {q.DeadLettered} purged {q.Purged} moved {q.Moved} sweep {q.Sweep?.View} redelivered {q.Redelivered} paused {q.Paused} purge {q.PurgeGeneration}: {q.PurgeNext}..{q.PurgeEnd} deleted {q.IsDeleted}"));
@@ -118,6 +120,7 @@ public sealed partial class QueueEngine
                 to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"  {tag} {e.State} at {e.Slot}:{e.Offset} length {e.LengthBytes}{(e.IsShared ? " shared" : "")} deliveries {e.Deliveries} generation {e.Generation}{(e.IsRequest ? " request" : "")}{(q.Due.TryFind(tag, out long due) ? $" due {due}" : "")}{(q.Expiry.TryFind(tag, out long expiry) ? $" expires {expiry}" : "")}{(q.Words is not null && q.Words.TryGetValue(tag, out byte[]? words) ? $" words {Convert.ToHexString(words)}" : "")}{(q.Order is not null && q.Order.TryFind(tag, out Traits traits) ? $" {traits}" : "")}{(q.Unique is not null && q.Unique.TryFind(tag, out UInt128 unique, out long untilStarted) ? $" unique {unique:x} {untilStarted}" : "")}{(q.Scheduled is not null && q.Scheduled.TryFind(tag, out UInt128 scheduled, out long since) ? $" scheduled {scheduled:x} since {since}" : "")}"));
             }
 
+            DumpFlow(to, q);
             foreach ((UInt128 key, ulong tag, long until) in (q.Ledger?.Rows(IntervalMicros) ?? []).Order())
             {
                 to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"  id {key:x} of {tag} until {until}"));
@@ -131,7 +134,7 @@ public sealed partial class QueueEngine
 
         foreach (Subscription s in _subscriptions.Values.OrderBy(s => s.Id))
         {
-            to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"subscription {s.Id} queue {s.Queue.Id} producer {s.Producer} lease {s.LeaseMilliseconds} rank {s.Rank.Value} next {s.NextDelivery} open {s.Open} bytes {s.OpenBytes}"));
+            to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"subscription {s.Id} queue {s.Queue.Id} producer {s.Producer} lease {s.LeaseMilliseconds} rank {s.Rank.Value} paused {s.IsPaused} next {s.NextDelivery} open {s.Open} bytes {s.OpenBytes}"));
             foreach ((ulong delivery, OpenDelivery open) in OpenOf(s))
             {
                 to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"  {delivery} tag {open.Tag} until {open.LeaseEndMicros}"));
@@ -228,6 +231,7 @@ public sealed partial class QueueEngine
         SaveSweep(to, queue);
         SaveKeys(to, queue);
         SaveProcessed(to, queue);
+        SaveFlow(to, queue);
     }
 
     /// <summary>| length | fields |</summary>
@@ -385,6 +389,7 @@ public sealed partial class QueueEngine
         Number(to, subscription.Producer);
         Number(to, (ulong)subscription.LeaseMilliseconds);
         Number(to, subscription.Rank.Value);
+        Number(to, subscription.IsPaused ? 1u : 0u);
         Number(to, subscription.NextDelivery);
         Number(to, (ulong)subscription.Open);
         foreach ((ulong delivery, OpenDelivery open) in OpenOf(subscription))
@@ -490,6 +495,11 @@ public sealed partial class QueueEngine
         ulong isDeleted = loader.Number();
         queue.PurgeGeneration = (ushort)generation;
         queue.IsDeleted = isDeleted == 1;
+        if (!queue.IsDeleted && !TryLimit(queue))
+        {
+            return false;
+        }
+
         queue.Ready = (long)loader.Number();
         queue.InFlight = (long)loader.Number();
         queue.Delayed = (long)loader.Number();
@@ -508,7 +518,7 @@ public sealed partial class QueueEngine
         ulong paused = loader.Number();
         queue.Pause((PausedWays)paused);
         queue.LastUsedMicros = (long)loader.Number();
-        if (loader.HasFailed || queue.LastUsedMicros < 0 || queue.LastUsedMicros > IntervalMicros || nextTag is 0 or > MostTag || queue.Cursor == 0 || queue.Cursor > nextTag || generation > ushort.MaxValue || isDeleted > 1 || paused > (ulong)(PausedWays.In | PausedWays.Out) || (queue.IsDeleted ? queue.PurgeEnd != nextTag : queue.PurgeEnd > queue.Cursor) || queue.PurgeNext > queue.PurgeEnd)
+        if (loader.HasFailed || queue.LastUsedMicros < 0 || queue.LastUsedMicros > IntervalMicros || nextTag is 0 or > MostTag || queue.Cursor == 0 || queue.Cursor > nextTag || generation > ushort.MaxValue || isDeleted > 1 || paused > (ulong)(PausedWays.In | PausedWays.Out | PausedWays.Breaker) || ((paused & (ulong)PausedWays.Breaker) != 0 && queue.Flow?.Breaker is null) || (queue.IsDeleted ? queue.PurgeEnd != nextTag : queue.PurgeEnd > queue.Cursor) || queue.PurgeNext > queue.PurgeEnd)
         {
             return false;
         }
@@ -528,7 +538,7 @@ public sealed partial class QueueEngine
 
         // A deletion frees entries in their order: one that it has passed over would never be freed, nor its slot.
         queue.Index.SetNextTag(nextTag);
-        return !loader.HasFailed && !(queue.IsDeleted && queue.Index.Next(0, queue.PurgeNext) < queue.PurgeNext) && LoadTimes(loader, queue) && LoadExpiries(loader, queue) && LoadWords(loader, queue) && LoadTraits(loader, queue) && LoadSweep(loader, queue) && LoadKeys(loader, queue) && LoadProcessed(loader, queue);
+        return !loader.HasFailed && !(queue.IsDeleted && queue.Index.Next(0, queue.PurgeNext) < queue.PurgeNext) && LoadTimes(loader, queue) && LoadExpiries(loader, queue) && LoadWords(loader, queue) && LoadTraits(loader, queue) && LoadSweep(loader, queue) && LoadKeys(loader, queue) && LoadProcessed(loader, queue) && LoadFlow(loader, queue);
     }
 
     /// <summary>Is it a state that there is, and of what is dying a reason that there is?</summary>
@@ -703,14 +713,15 @@ public sealed partial class QueueEngine
             ulong producer = loader.Number();
             long lease = (long)loader.Number();
             ulong rank = loader.Number();
+            ulong isPaused = loader.Number();
             ulong next = loader.Number();
             ulong open = loader.Number();
-            if (!known || queue!.IsDeleted || id == 0 || id >= _nextSubscription || next is 0 or > MostTag || lease is < Limits.MinLeaseMilliseconds or > Limits.MaxLeaseMilliseconds || !ConsumerRank.IsRank(rank) || _subscriptions.ContainsKey(id))
+            if (!known || queue!.IsDeleted || id == 0 || id >= _nextSubscription || next is 0 or > MostTag || lease is < Limits.MinLeaseMilliseconds or > Limits.MaxLeaseMilliseconds || !ConsumerRank.IsRank(rank) || isPaused > 1 || _subscriptions.ContainsKey(id))
             {
                 return false;
             }
 
-            Subscription subscription = new(id, queue, producer, lease, ConsumerRank.From(rank));
+            Subscription subscription = new(id, queue, producer, lease, ConsumerRank.From(rank)) { IsPaused = isPaused == 1 };
             AddSubscription(subscription);
             ulong last = 0;
             for (ulong k = 0; k < open; k++)
@@ -826,7 +837,7 @@ public sealed partial class QueueEngine
                     case EntryState.Delayed:
                         delayed++;
                         queue.WaitingBytes += bytes;
-                        queue.Order?.Move(tag, entry.Deliveries > 0 ? Standing.Held : Standing.Out);
+                        queue.Order?.Move(tag, queue.StandingOfDelayed(entry));
                         break;
                     case EntryState.Dying:
                         dying++;
@@ -855,6 +866,14 @@ public sealed partial class QueueEngine
             if (ready != queue.Ready || inFlight != queue.InFlight || delayed != queue.Delayed || damaged != queue.Damaged || dying != queue.Dying || (!queue.IsDeleted && !(adds && queue.Deaths >= queue.DeadLettered + (ulong)dying)))
             {
                 return false;
+            }
+        }
+
+        foreach (Subscription subscription in _subscriptions.Values)
+        {
+            foreach ((_, OpenDelivery one) in OpenOf(subscription))
+            {
+                subscription.Queue.Order?.HeldBy(one.Tag, subscription.Id);
             }
         }
 

@@ -34,6 +34,9 @@ internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, Pa
     /// <summary>Of messages that came while the queue had an order of its own; null: none ever did.</summary>
     public DeliveryOrder? Order { get; private set; }
 
+    /// <summary>Limits on what flows; null: it has none.</summary>
+    public QueueFlow? Flow { get; private set; }
+
     /// <summary>Deduplication ids; null: none ever came.</summary>
     public Ledger? Ledger { get; private set; }
 
@@ -63,7 +66,21 @@ internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, Pa
 
     public long Ready { get; set; }
 
-    public long InFlight { get; set; }
+    public long InFlight
+    {
+        get => _inFlight;
+        set
+        {
+            if (Flow?.Shared is SharedLimit shared)
+            {
+                shared.InFlight += value - _inFlight;
+            }
+
+            _inFlight = value;
+        }
+    }
+
+    private long _inFlight;
 
     public long Delayed { get; set; }
 
@@ -133,6 +150,19 @@ internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, Pa
         Pause(Paused);
     }
 
+    /// <summary>Its limits on what flows are these from now on.</summary>
+    public void LimitTo(FlowLimits limits, SharedLimit? shared, long nowMicros)
+    {
+        Flow ??= limits == FlowLimits.None ? null : new QueueFlow();
+        Flow?.Change(limits, shared, InFlight, nowMicros);
+        Flow = limits == FlowLimits.None ? null : Flow;
+        Order?.Limit(limits, nowMicros);
+        Pause(Flow?.Breaker is null ? Paused & ~PausedWays.Breaker : Paused);
+    }
+
+    /// <summary>How a message of it that waits for its time stands to its group. What was delivered already holds those behind it.</summary>
+    public Standing StandingOfDelayed(in IndexEntry entry) => entry.Deliveries > 0 || Attributes.Flow.DelayHoldsGroup ? Standing.Held : Standing.Out;
+
     public void Pause(PausedWays ways)
     {
         Paused = ways;
@@ -143,7 +173,7 @@ internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, Pa
 
     private static bool AreTermsIn(QueueAttributes attributes) => attributes.DelayMilliseconds != 0 || attributes.TtlMilliseconds != 0 || attributes.IsOrdered;
 
-    private static bool AreLimitsIn(QueueAttributes attributes) => (attributes.MaxLength | attributes.MaxBytes | attributes.MaxMessageSize | attributes.ExpiresMilliseconds) != 0 || attributes.Require != RequiredProperties.None;
+    private static bool AreLimitsIn(QueueAttributes attributes) => (attributes.MaxLength | attributes.MaxBytes | attributes.MaxMessageSize | attributes.ExpiresMilliseconds) != 0 || attributes.Require != RequiredProperties.None || attributes.Flow.PublishRate.Count > 0;
 
     /// <summary>More waits than may.</summary>
     public bool IsOver => Exceeds(0, 0);
@@ -163,9 +193,9 @@ internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, Pa
     }
 
     /// <summary>A message goes to a consumer.</summary>
-    public void Start(ulong tag)
+    public void Start(ulong tag, uint subscription, long nowMicros)
     {
-        Order?.Move(tag, Standing.InHand);
+        Order?.Start(tag, subscription, nowMicros);
         Unique?.Start(tag);
     }
 
@@ -193,6 +223,7 @@ internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, Pa
             KeepsMore = true;
             Order = new DeliveryOrder(pages, PurgeGeneration);
             Order.Rule((int)Attributes.PriorityShare, Attributes.TenantWeights());
+            Order.Limit(Attributes.Flow, 0);
         }
 
         return Order;
@@ -321,6 +352,9 @@ internal sealed class Subscription(uint id, Queue queue, ulong producer, long le
 
     public long OpenBytes { get; set; }
 
+    /// <summary>It gets nothing, over restarts too; what it holds stays.</summary>
+    public bool IsPaused { get; set; }
+
     // ---- ephemeral
 
     public uint CreditMessages { get; set; }
@@ -353,7 +387,7 @@ internal sealed class Subscription(uint id, Queue queue, ulong producer, long le
     /// <summary>What it holds, if anything, is a message at its last delivery: nothing comes beside it.</summary>
     public bool HoldsLast { get; set; }
 
-    public bool HasCredit => !IsHeld && !(HoldsLast && Open > 0) && Open < CreditMessages && (ulong)OpenBytes < CreditBytes;
+    public bool HasCredit => !IsHeld && !IsPaused && !(HoldsLast && Open > 0) && Open < CreditMessages && (ulong)OpenBytes < CreditBytes;
 
     public void Dispose() => Window.Dispose();
 }
@@ -487,6 +521,13 @@ public readonly record struct QueueView(uint Id, string Name, QueueAttributes At
 {
     public long Messages => Ready + InFlight + Delayed + Damaged + Dying;
 }
+
+/// <summary>A consumer as shown to people.</summary>
+/// <param name="Id">Of its subscription.</param>
+/// <param name="IsAttached">Its session is there.</param>
+/// <param name="Open">So many messages are with it.</param>
+/// <param name="Credit">So many may be.</param>
+public readonly record struct SubscriptionView(uint Id, byte Priority, bool IsExclusive, bool IsAttached, bool IsPaused, long Open, uint Credit);
 
 /// <summary>A producer as shown to its session.</summary>
 public readonly record struct ProducerView(bool IsKnown, ulong LastNumber, ulong Epoch, ulong RefusalFloor, int KeptRefusals, ulong InstanceLow, ulong InstanceHigh);

@@ -332,7 +332,7 @@ public sealed partial class QueueEngine
             origin.Moved++;
         }
 
-        EnqueueOnTerms(target, header.Tag, header.LengthBytes, place, terms);
+        EnqueueOnTerms(target, header.Tag, header.LengthBytes, place, terms, isPublished: false);
         return true;
     }
 

@@ -91,6 +91,11 @@ public sealed partial class QueueEngine
             }
 
             queue.LookAtMicros = long.MaxValue;
+            if (queue.Flow is QueueFlow flow)
+            {
+                WakeFlow(queue, flow);
+            }
+
             queue.Ledger?.Clear(IntervalMicros, (int)SliceTags);
             queue.Processed?.Clear(IntervalMicros, (int)SliceTags);
             if (IdleMicros(queue) <= IntervalMicros)

@@ -9,7 +9,9 @@ namespace FastQ.Engine;
 //   priority 255 .. 0 --> tenants in a round --> lines by their first message's tag
 
 /// <summary>Lines that may be served, in the order of their turns. A line is known by the tag of its first message. One thread.</summary>
-internal sealed class Turns(NativeSets sets)
+/// <param name="sets">Whose lines are kept there.</param>
+/// <param name="barred">Tenants at their limit: their lines are there, and passed over.</param>
+internal sealed class Turns(NativeSets sets, HashSet<ulong> barred)
 {
     private const int Levels = 256;
     private const int FewTenants = 64;
@@ -25,33 +27,98 @@ internal sealed class Turns(NativeSets sets)
     /// <summary>How many messages a tenant gets in a round; who is not named gets 1. Null: all get 1.</summary>
     public Dictionary<ulong, int>? Weights { get; set; }
 
+    /// <summary>Lines, those of barred tenants with them.</summary>
+    public int Count { get; private set; }
+
     public void Add(byte priority, ulong tenant, ulong first)
     {
         Level level = _levels[priority] ??= new Level();
-        _occupied[priority >> 6] |= 1ul << (priority & 63);
         if (!level.ByKey.TryGetValue(tenant, out Tenant? found))
         {
             found = _spare.TryPop(out Tenant? spare) ? spare : new Tenant();
-            (found.Key, found.Left) = (tenant, WeightOf(tenant));
+            (found.Key, found.Left, found.IsInRound) = (tenant, WeightOf(tenant), false);
             level.ByKey.Add(tenant, found);
-            level.Round.Enqueue(found);
         }
 
         sets.Add(ref found.Lines, first);
+        found.Count++;
+        Count++;
+        if (barred.Contains(tenant))
+        {
+            level.Aside++;
+            return;
+        }
+
         level.Lines++;
+        _occupied[priority >> 6] |= 1ul << (priority & 63);
+        level.Join(found);
+    }
+
+    /// <summary>A tenant is at its limit: its lines are passed over until <see cref="Admit"/>. It is among the barred already.</summary>
+    public void Bar(ulong tenant)
+    {
+        for (int priority = 0; priority < Levels; priority++)
+        {
+            if (_levels[priority] is Level level && level.ByKey.TryGetValue(tenant, out Tenant? found) && found.Count > 0)
+            {
+                level.Aside += found.Count;
+                level.Lines -= found.Count;
+                CloseIfEmpty(priority, level);
+            }
+        }
+    }
+
+    /// <summary>A tenant is below its limit again, and no longer among the barred.</summary>
+    public void Admit(ulong tenant)
+    {
+        for (int priority = 0; priority < Levels; priority++)
+        {
+            if (_levels[priority] is Level level && level.ByKey.TryGetValue(tenant, out Tenant? found) && found.Count > 0)
+            {
+                level.Aside -= found.Count;
+                level.Lines += found.Count;
+                _occupied[priority >> 6] |= 1ul << (priority & 63);
+                level.Join(found);
+            }
+        }
     }
 
     public void Remove(byte priority, ulong tenant, ulong first)
     {
         Level level = _levels[priority]!;
-        sets.Remove(ref level.ByKey[tenant].Lines, first);
-        if (--level.Lines == 0)
+        Tenant found = level.ByKey[tenant];
+        sets.Remove(ref found.Lines, first);
+        found.Count--;
+        Count--;
+        if (barred.Contains(tenant))
         {
-            _occupied[priority >> 6] &= ~(1ul << (priority & 63));
-            if (level.Round.Count > FewTenants)
-            {
-                _levels[priority] = null; // Nothing is kept of tenants that have had their say.
-            }
+            level.Aside--;
+        }
+        else
+        {
+            level.Lines--;
+        }
+
+        if (found.Count == 0 && !found.IsInRound)
+        {
+            level.ByKey.Remove(tenant);
+            _spare.Push(found);
+        }
+
+        CloseIfEmpty(priority, level);
+    }
+
+    private void CloseIfEmpty(int priority, Level level)
+    {
+        if (level.Lines > 0)
+        {
+            return;
+        }
+
+        _occupied[priority >> 6] &= ~(1ul << (priority & 63));
+        if (level.Aside == 0 && level.ByKey.Count > FewTenants)
+        {
+            _levels[priority] = null; // Nothing is kept of tenants that have had their say.
         }
     }
 
@@ -70,11 +137,14 @@ internal sealed class Turns(NativeSets sets)
     /// <summary>The oldest first message of the lowest priority; 0: there is none.</summary>
     public ulong Lowest()
     {
-        for (int i = 0; i < _occupied.Length; i++)
+        for (int priority = 0; priority < Levels; priority++)
         {
-            if (_occupied[i] != 0)
+            switch (_levels[priority])
             {
-                return FirstOf(64 * i + BitOperations.TrailingZeroCount(_occupied[i]));
+                case { Lines: > 0 }:
+                    return FirstOf(priority);
+                case { Aside: > 0 } level:
+                    return level.ByKey.Values.Where(tenant => tenant.Count > 0).Min(tenant => sets.First(tenant.Lines));
             }
         }
 
@@ -109,17 +179,21 @@ internal sealed class Turns(NativeSets sets)
     {
         Array.Clear(_levels);
         Array.Clear(_occupied);
-        _owed = 0;
+        (_owed, Count) = (0, 0);
     }
 
     private ulong FirstOf(int priority)
     {
         Level level = _levels[priority]!;
-        while (level.Round.Peek().Lines == 0)
+        while (level.Round.Peek() is { } front && (front.Count == 0 || (barred.Count > 0 && barred.Contains(front.Key))))
         {
-            Tenant empty = level.Round.Dequeue();
-            level.ByKey.Remove(empty.Key);
-            _spare.Push(empty);
+            level.Round.Dequeue();
+            front.IsInRound = false;
+            if (front.Count == 0)
+            {
+                level.ByKey.Remove(front.Key);
+                _spare.Push(front);
+            }
         }
 
         return sets.First(level.Round.Peek().Lines);
@@ -150,10 +224,22 @@ internal sealed class Turns(NativeSets sets)
     {
         public int Lines;
 
+        /// <summary>Lines of tenants that are barred.</summary>
+        public int Aside;
+
         public Dictionary<ulong, Tenant> ByKey { get; } = [];
 
-        /// <summary>Those without a line leave when they stand in front.</summary>
+        /// <summary>Those without a line, or barred, leave when they stand in front.</summary>
         public Queue<Tenant> Round { get; } = new();
+
+        public void Join(Tenant tenant)
+        {
+            if (!tenant.IsInRound)
+            {
+                tenant.IsInRound = true;
+                Round.Enqueue(tenant);
+            }
+        }
     }
 
     private sealed class Tenant
@@ -161,5 +247,7 @@ internal sealed class Turns(NativeSets sets)
         public ulong Key;
         public int Left;
         public uint Lines;
+        public int Count;
+        public bool IsInRound;
     }
 }

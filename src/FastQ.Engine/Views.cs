@@ -35,6 +35,10 @@ public sealed partial class QueueEngine
         return new QueueView(q.Id, Encoding.UTF8.GetString(q.Name), q.Attributes, q.Paused, q.Ready, q.InFlight, q.Delayed, q.Damaged, q.Dying, q.WaitingBytes + q.HeldBytes, consumers, q.Published, q.Accepted, q.Rejected, q.Exhausted, q.Expired, q.Overflowed, q.DeadLettered, q.Redelivered, q.Purged, q.Moved, q.Owner != 0);
     }
 
+    /// <summary>The consumers of a queue that is there.</summary>
+    public IReadOnlyList<SubscriptionView> SubscriptionsOf(uint queue) =>
+        [.. _queues[queue].Subscriptions.Select(one => new SubscriptionView(one.Id, one.Rank.Priority, one.Rank.IsExclusive, one.IsAttached, one.IsPaused, one.Open, one.CreditMessages))];
+
     public bool IsSubscription(uint subscription) => _subscriptions.ContainsKey(subscription);
 
     /// <summary>Queue, lease, next delivery number and how many are open of a subscription that is there.</summary>
@@ -113,6 +117,12 @@ public sealed partial class QueueEngine
 
         Invariant.Holds(shared.Count == _shared.Count && shared.All(pair => _shared.QueuesAt(pair.Key) == pair.Value));
         CheckBindings();
+        foreach (SharedLimit limit in _limitsByName.Values)
+        {
+            Queue[] sharing = [.. _queues.Values.Where(queue => queue.Flow?.Shared == limit)];
+            Invariant.Holds(limit.InFlight == sharing.Sum(queue => queue.InFlight) && limit.Queues == sharing.Length);
+        }
+
         foreach (SlotState slot in _slots.Values)
         {
             (long live, long bytes) = slots.GetValueOrDefault(slot.Id);

@@ -149,6 +149,12 @@ public enum FieldTag : ushort
     EndMicros = 139,
     Fired = 140,
     ExpiresMilliseconds = 141,
+
+    // Limits on flow.
+    Flow = 120,
+    WaitsFor = 121,
+    Queues = 122,
+    Waiting = 123,
 }
 
 /// <summary>Writes fields into room that the caller owns. Never writes beyond it: <see cref="Overflowed"/> tells.</summary>

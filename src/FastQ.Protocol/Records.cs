@@ -103,6 +103,9 @@ public enum RecordKind : byte
     ScheduleDeleted = 173,
     SchedulePaused = 174,
     ScheduleFired = 175,
+    LimitSet = 167,
+    LimitDeleted = 168,
+    SubscriptionPaused = 169,
 }
 
 /// <summary>What kinds have in common.</summary>
@@ -112,7 +115,7 @@ public static class RecordKinds
     public static bool IsStoredMessage(this RecordKind kind) => kind is RecordKind.Message or RecordKind.MovedMessage or RecordKind.DeadLetter or RecordKind.MessageTransferred or RecordKind.SharedMessage;
 
     /// <summary>May it stand in a block?</summary>
-    public static bool IsJournaled(this RecordKind kind) => kind is RecordKind.Message or RecordKind.Settle or RecordKind.Extend or (>= RecordKind.Source and <= RecordKind.SweepEnded) or (>= RecordKind.RoutedMessage and <= RecordKind.MessageUnrouted) or RecordKind.PassedOver or RecordKind.TransactionRefused or RecordKind.MessageProcessed or RecordKind.RequestEnded or (>= RecordKind.ScheduleSet and <= RecordKind.ScheduleFired);
+    public static bool IsJournaled(this RecordKind kind) => kind is RecordKind.Message or RecordKind.Settle or RecordKind.Extend or (>= RecordKind.Source and <= RecordKind.SweepEnded) or (>= RecordKind.RoutedMessage and <= RecordKind.MessageUnrouted) or RecordKind.PassedOver or RecordKind.TransactionRefused or RecordKind.MessageProcessed or RecordKind.RequestEnded or (>= RecordKind.ScheduleSet and <= RecordKind.ScheduleFired) or (>= RecordKind.LimitSet and <= RecordKind.SubscriptionPaused);
 }
 
 /// <summary>The first 8 bytes of every record.</summary>
@@ -289,6 +292,15 @@ public enum CommandKind : ushort
 
     /// <summary>Tells how schedules stand.</summary>
     ListSchedules = 35,
+
+    /// <summary>Makes, changes or deletes a limit that queues may share.</summary>
+    SetLimit = 29,
+
+    /// <summary>Lists the limits that queues may share, or one of them.</summary>
+    ListLimits = 30,
+
+    /// <summary>Lists the consumers of a queue.</summary>
+    ListSubscriptions = 31,
 }
 
 /// <summary>What a sweep does with the messages that match.</summary>
@@ -446,6 +458,21 @@ public enum PausedWays : byte
 
     /// <summary>It delivers none.</summary>
     Out = 2,
+
+    /// <summary>It delivers none, as its breaker found too much failing; or one message alone, to see whether it still does.</summary>
+    Breaker = 4,
+}
+
+/// <summary>What is done with a limit that queues may share.</summary>
+public enum LimitAction : byte
+{
+    /// <summary>It is made; one that exists with the same numbers is fine.</summary>
+    Declare = 0,
+
+    /// <summary>It gets other numbers; what is not named stays.</summary>
+    Change = 1,
+
+    Delete = 2,
 }
 
 /// <summary>What a full queue does with the next message.</summary>

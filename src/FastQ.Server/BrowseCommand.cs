@@ -119,6 +119,7 @@ internal static class BrowseCommand
             MessageState.DeadLettering => $"{what} is on its way to {(queue.DeadLetterExchange.Length > 0 ? $"exchange {queue.DeadLetterExchange}" : $"queue {queue.DeadLetter}")}: {Cause(message.Reason)}; it {times}.",
             MessageState.Damaged => $"{what} has rotted on the disk: it is kept, and never delivered.",
             _ when (queue.Paused & PausedWays.Out) != 0 => $"{what} is ready, but the queue is paused; {before}; it {times}.{Story(message.Deaths)}",
+            _ when message.WaitsFor is string limit => $"{what} is ready, but waits for {limit}; {before}; it {times}.",
             _ when message.IsBehind => $"{what} is ready, but another of its group comes first: that is with a consumer, waits for its retry, or is older; it {times}.",
             _ when queue.Consumers == 0 => $"{what} is ready, but the queue has no consumer; {before}; it {times}.",
             _ => string.Create(CultureInfo.InvariantCulture, $"{what} is ready and waits for its turn: {before}, and the queue's consumers ({queue.Consumers}) hold {queue.InFlight} and take more as their credit allows; it {times}."),
@@ -188,6 +189,7 @@ internal static class BrowseCommand
         if (message.Owner is string owner)
         {
             writer.WriteString("owner", owner);
+            writer.WriteNumber("subscription", message.Subscription);
             writer.WriteNumber("leaseLeft", message.LeaseLeft!.Value.TotalSeconds);
         }
 
@@ -200,6 +202,11 @@ internal static class BrowseCommand
         {
             writer.WriteString("reason", StateNames.NameOf(reason));
             writer.WriteBoolean("stopped", message.IsStopped);
+        }
+
+        if (message.WaitsFor is string limit)
+        {
+            writer.WriteString("waitsFor", limit);
         }
 
         if (message.IsBehind)
@@ -232,6 +239,7 @@ internal static class BrowseCommand
         { LeaseLeft: TimeSpan left } => string.Create(CultureInfo.InvariantCulture, $"{(message.Owner is { Length: > 0 } name ? name : "away")}, {left.TotalSeconds:0.#} s"),
         { Due: DateTimeOffset due } => string.Create(CultureInfo.InvariantCulture, $"due {due.UtcDateTime:yyyy-MM-ddTHH:mm:ssZ}"),
         { Reason: DeathReason reason } => StateNames.NameOf(reason) + (message.IsStopped ? ", stays" : ""),
+        { WaitsFor: string limit } => $"waits for {limit}",
         _ => "",
     };
 }

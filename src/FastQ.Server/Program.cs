@@ -19,6 +19,7 @@ RootCommand root = new("FastQ: a durable message broker for one host, over share
     ExchangeCommand.CreateBinding(isBind: true),
     ExchangeCommand.CreateBinding(isBind: false),
     ScheduleCommand.Create(),
+    LimitCommand.Create(),
     StatsCommand.Create(),
     JournalCommand.Create(),
     BenchCommand.Create(),

@@ -9,12 +9,12 @@ using Overflow = FastQ.Protocol.Overflow;
 
 namespace FastQ.Server;
 
-/// <summary>fastq queue create|set|list|show|pause|resume|purge|delete.</summary>
+/// <summary>fastq queue create|set|list|show|consumers|pause|resume|purge|delete.</summary>
 internal static class QueueCommand
 {
     public static Command Create() => new("queue", "Create, change, list, show, pause, purge and delete queues.\n\nExamples:\n  fastq queue create work --lease 1m\n  fastq queue create mail --max-deliveries 5 --backoff 1s,2,5m --ttl 1d\n  fastq queue set mail --max-length 100000 --overflow reject\n  fastq queue pause mail\n  fastq queue list --json")
     {
-        CreateOne(), SetOne(), ListAll(), ShowOne(), PauseOrResume(isPause: true), PauseOrResume(isPause: false), Purge(), Delete(),
+        CreateOne(), SetOne(), ListAll(), ShowOne(), ListConsumers(), PauseOrResume(isPause: true), PauseOrResume(isPause: false), Purge(), Delete(),
     };
 
     private static Command CreateOne()
@@ -41,12 +41,20 @@ internal static class QueueCommand
     {
         (Argument<string> name, Option<string> socket, Option<TimeSpan> patience, Option<bool> json) = (Shared.Queue(), Shared.Socket(), Shared.Patience(), Shared.Json());
         Option<bool> comesIn = new("--in") { Description = "New messages: they are refused while it is paused." }, goesOut = new("--out") { Description = "Deliveries. What consumers hold stays theirs." };
-        string about = isPause ? "Let a queue stand still, over restarts too: its deliveries, unless another way is named." : "Let a paused queue go on: both ways, unless one is named.";
-        Command command = new(isPause ? "pause" : "resume", about) { name, comesIn, goesOut, socket, patience, json };
+        Option<uint?> consumer = new("--subscription") { Description = "One consumer alone, by its subscription (fastq queue consumers): it gets nothing, and what it holds stays its own.", HelpName = "ID" };
+        string about = isPause ? "Let a queue stand still, over restarts too: its deliveries, unless another way is named." : "Let a paused queue go on: both ways, unless one is named. What its breaker has stopped goes on, too.";
+        Command command = new(isPause ? "pause" : "resume", about) { name, comesIn, goesOut, consumer, socket, patience, json };
         command.SetAction(parsed => With(parsed.GetRequiredValue(socket), parsed.GetValue(patience), session =>
         {
+            if (parsed.GetValue(consumer) is uint subscription)
+            {
+                Print(session.PauseSubscription(parsed.GetRequiredValue(name), subscription, isPause), parsed.GetValue(json));
+                return;
+            }
+
             PausedWays named = (parsed.GetValue(comesIn) ? PausedWays.In : PausedWays.None) | (parsed.GetValue(goesOut) ? PausedWays.Out : PausedWays.None);
-            PausedWays ways = named != PausedWays.None ? named : isPause ? PausedWays.Out : PausedWays.In | PausedWays.Out;
+            PausedWays ways = named != PausedWays.None ? named : isPause ? PausedWays.Out : PausedWays.In | PausedWays.Out | PausedWays.Breaker;
+            ways |= !isPause && (ways & PausedWays.Out) != 0 ? PausedWays.Breaker : PausedWays.None;
             PausedWays before = session.GetQueue(parsed.GetRequiredValue(name)).Paused;
             Print(session.PauseQueue(parsed.GetRequiredValue(name), isPause ? before | ways : before & ~ways), parsed.GetValue(json));
         }));
@@ -83,8 +91,11 @@ internal static class QueueCommand
         private readonly Option<TimeSpan?> _expires = Shared.OptionalDuration("--expires", "So long without consumers, and without a message that comes, the queue is deleted; 0s: never (never).");
         private readonly Option<bool?> _single = Switch("--single-active", "One consumer at a time gets messages; the next follows when it ends (off).");
 
+        private readonly FlowArguments _flow;
+
         public Attributes(Command command)
         {
+            _flow = new FlowArguments(command, isOfQueue: true);
             _overflow.AcceptOnlyFromAmong("reject", "drop-head", "dead-letter");
             foreach (Option option in (Option[])[_lease, _delay, _life, _deliveries, _backoff, _dead, _deadExchange, _length, _bytes, _overflow, _size, _require, _lz4, _priority, _share, _fifo, _fair, _weights, _dedup, _byGroup, _expires, _single, _processed])
             {
@@ -117,6 +128,7 @@ internal static class QueueCommand
             ProcessedWindow = parsed.GetValue(_processed),
             Require = parsed.GetValue(_require),
             Lz4FromBytes = parsed.GetValue(_lz4),
+            Flow = _flow.Of(parsed),
         };
 
         private static Option<bool?> Switch(string name, string description) => new(name) { Description = description, HelpName = "true|false", Arity = ArgumentArity.ZeroOrOne };
@@ -254,6 +266,47 @@ internal static class QueueCommand
         return command;
     }
 
+    private static Command ListConsumers()
+    {
+        (Argument<string> name, Option<string> socket, Option<TimeSpan> patience, Option<bool> json) = (Shared.Queue(), Shared.Socket(), Shared.Patience(), Shared.Json());
+        Command command = new("consumers", "List the consumers of a queue: what each holds, and whether it is paused.") { name, socket, patience, json };
+        command.SetAction(parsed => With(parsed.GetRequiredValue(socket), parsed.GetValue(patience), session =>
+        {
+            IReadOnlyList<SubscriptionInfo> consumers = session.ListSubscriptions(parsed.GetRequiredValue(name));
+            if (parsed.GetValue(json))
+            {
+                Shared.PrintJson(writer =>
+                {
+                    writer.WriteStartArray();
+                    foreach (SubscriptionInfo one in consumers)
+                    {
+                        writer.WriteStartObject();
+                        writer.WriteNumber("subscription", one.Id);
+                        writer.WriteString("owner", one.Owner);
+                        writer.WriteNumber("priority", one.Priority);
+                        writer.WriteBoolean("exclusive", one.IsExclusive);
+                        writer.WriteBoolean("paused", one.IsPaused);
+                        writer.WriteNumber("inFlight", one.InFlight);
+                        writer.WriteNumber("credit", one.Credit);
+                        writer.WriteEndObject();
+                    }
+
+                    writer.WriteEndArray();
+                });
+                return;
+            }
+
+            Table table = new Table().AddColumn("subscription").AddColumn("owner").AddColumn("in flight").AddColumn("credit").AddColumn("paused");
+            foreach (SubscriptionInfo one in consumers)
+            {
+                table.AddRow(Number(one.Id), Markup.Escape(one.Owner.Length > 0 ? one.Owner : "away"), Number(one.InFlight), Number(one.Credit), one.IsPaused ? "yes" : "no");
+            }
+
+            AnsiConsole.Write(table);
+        }));
+        return command;
+    }
+
     private static Command Purge()
     {
         (Argument<string> name, Option<string> socket, Option<TimeSpan> patience, Option<bool> json) = (Shared.Queue(), Shared.Socket(), Shared.Patience(), Shared.Json());
@@ -365,6 +418,7 @@ internal static class QueueCommand
         table.AddRow("expires", queue.ExpiresAfter == TimeSpan.Zero ? "never" : $"unused for {Seconds(queue.ExpiresAfter)}");
         table.AddRow("requires", queue.Require == RequiredProperties.None ? "nothing" : Requirement.NamesOf(queue.Require).Replace(',', '\n'));
         table.AddRow("compressed with lz4", queue.Lz4FromBytes == 0 ? "nothing" : $"from {Number(queue.Lz4FromBytes)} B");
+        FlowArguments.AddRows(table, queue.Flow);
         table.AddRow("published", Number((long)queue.Published));
         table.AddRow("accepted", Number((long)queue.Accepted));
         table.AddRow("rejected", Number((long)queue.Rejected));
@@ -402,7 +456,7 @@ internal static class QueueCommand
 
     private static string Seconds(TimeSpan span) => string.Create(CultureInfo.InvariantCulture, $"{span.TotalSeconds:0.###} s");
 
-    private static IEnumerable<string> WaysOf(PausedWays ways) => new[] { (PausedWays.In, "in"), (PausedWays.Out, "out") }.Where(way => (ways & way.Item1) != 0).Select(way => way.Item2);
+    private static IEnumerable<string> WaysOf(PausedWays ways) => new[] { (PausedWays.In, "in"), (PausedWays.Out, "out"), (PausedWays.Breaker, "breaker") }.Where(way => (ways & way.Item1) != 0).Select(way => way.Item2);
 
     private static string Number(long value) => value.ToString("N0", CultureInfo.InvariantCulture);
 
@@ -455,6 +509,7 @@ internal static class QueueCommand
         }
 
         writer.WriteEndArray();
+        FlowArguments.Write(writer, queue.Flow);
         writer.WriteNumber("published", queue.Published);
         writer.WriteNumber("accepted", queue.Accepted);
         writer.WriteNumber("rejected", queue.Rejected);

@@ -922,3 +922,47 @@ public class CommandLineTests
         Assert.Equal(["stays"], broker.Run("queue", "list", "--json").Json.EnumerateArray().Select(one => one.GetProperty("name").GetString()));
     }
 }
+
+
+    [Fact]
+    public void Limits_are_kept_over_a_kill_shared_changed_and_named_and_a_breaker_and_a_consumer_are_resumed()
+    {
+        using TestBroker broker = new();
+        Assert.Equal(0, broker.Run("limit", "create", "api", "--max-in-flight", "1", "--rate", "600/m", "--burst", "5").ExitCode);
+        Assert.Contains("there is no limit other", broker.Run("queue", "create", "q", "--limit", "other").Error, StringComparison.Ordinal);
+        Assert.Equal(0, broker.Run("queue", "create", "q", "--limit", "api", "--breaker", "100%/1", "--publish-rate", "2/h", "--publish-burst", "2").ExitCode);
+        Assert.Equal(0, broker.RunWith("hello", "publish", "q", "-").ExitCode);
+        Assert.Equal(0, broker.RunWith("hello", "publish", "q", "-").ExitCode);
+        Assert.Contains("publish-rate (2/h)", broker.RunWith("hello", "publish", "q", "-").Error, StringComparison.Ordinal);
+        using (Session session = Session.Connect(new SessionOptions { Path = broker.Socket }, TestContext.Current.CancellationToken))
+        {
+            Subscription subscription = session.Subscribe("q", new SubscribeOptions { Credit = 5 });
+            Assert.True(subscription.Receive(TimeSpan.FromSeconds(20), out Delivery delivery));
+            broker.Kill();
+            broker.RestartPlain();
+            Assert.Contains("is ready, but waits for limit api's max-in-flight of 1", broker.Run("why", "q", "2").Output, StringComparison.Ordinal);
+            Assert.Contains("600/m", broker.Run("limit", "list").Output, StringComparison.Ordinal);
+            JsonElement limit = broker.Run("limit", "show", "api", "--json").Json;
+            Assert.Equal((1, 1), (limit.GetProperty("inFlight").GetInt32(), limit.GetProperty("queues").GetInt32()));
+            Assert.Equal(1, broker.Run("limit", "delete", "api").ExitCode);
+
+            string id = broker.Run("queue", "consumers", "q", "--json").Json[0].GetProperty("subscription").GetRawText();
+            Assert.Equal(0, broker.Run("queue", "pause", "q", "--subscription", id).ExitCode);
+            Assert.True(broker.Run("queue", "consumers", "q", "--json").Json[0].GetProperty("paused").GetBoolean());
+            subscription.Reject(delivery, "broken");
+            session.Flush(ConfirmLevel.Written);
+            Assert.Equal("breaker", broker.Queue("q").GetProperty("paused")[0].GetString());
+            Assert.Equal(0, broker.Run("queue", "resume", "q", "--subscription", id).ExitCode);
+            Assert.Contains("the queue's breaker (100%/1)", broker.Run("why", "q", "2").Output, StringComparison.Ordinal);
+            Assert.Equal(0, broker.Run("queue", "resume", "q").ExitCode);
+            Assert.True(subscription.Receive(TimeSpan.FromSeconds(20), out delivery));
+            Assert.Equal(7, broker.Run("limit", "set", "api", "--max-in-flight", "7", "--json").Json.GetProperty("flow").GetProperty("maxInFlight").GetInt32());
+        }
+
+        JsonElement flow = broker.Run("queue", "set", "q", "--limit", "", "--rate", "10/s", "--json").Json.GetProperty("flow");
+        Assert.Equal(("10/s", "100%/1"), (flow.GetProperty("rate").GetString(), flow.GetProperty("breaker").GetString()));
+        Assert.Equal(0, broker.Run("limit", "delete", "api").ExitCode);
+        Assert.Equal(2, broker.Run("queue", "set", "q", "--rate", "10/d").ExitCode);
+        Assert.Equal(2, broker.Run("queue", "set", "q", "--breaker", "200%/3").ExitCode);
+    }
+}

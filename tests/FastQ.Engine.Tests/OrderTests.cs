@@ -426,7 +426,8 @@ public sealed class OrderTests
         using World world = new();
         string longest = new('n', Limits.MaxNameBytes), other = new('d', Limits.MaxNameBytes);
         string weights = string.Join(',', Enumerable.Range(0, 64).Select(i => $"t{i}=1"))[..256].TrimEnd('=', ',', 't');
-        QueueAttributes attributes = Priority with { Fair = true, Fifo = true, FairWeights = weights[..weights.LastIndexOf(',')], DeadLetter = other, Require = (RequiredProperties)0x7F, DedupMilliseconds = Limits.MaxDedupMilliseconds, MaxDeliveries = 5, ExpiresMilliseconds = 1 };
+        QueueAttributes attributes = Priority with { Fair = true, Fifo = true, FairWeights = weights[..weights.LastIndexOf(',')], DeadLetter = other, Require = (RequiredProperties)0x7F, DedupMilliseconds = Limits.MaxDedupMilliseconds, MaxDeliveries = 5, ExpiresMilliseconds = 1, Flow = FlowTests.Longest };
+        Assert.True(world.SetLimit(FlowTests.Longest.Limit, FlowLimits.None with { MaxInFlight = 1 }).IsTaken);
         uint queue = world.Declare(longest, attributes);
         Assert.True(world.Change(queue, attributes with { TtlMilliseconds = Limits.MaxDelayMilliseconds }).IsTaken);
         Assert.Equal(attributes with { TtlMilliseconds = Limits.MaxDelayMilliseconds }, world.Engine.View(queue).Attributes);

@@ -137,12 +137,24 @@ public sealed class SnapshotTests
             ("scheduled since", [Latest, Negative]),
             ("processed until", [Latest + 1, Negative]),
             ("processed result bytes", [Limits.MaxResultBytes + 1, Negative]),
+            ("limit field bytes", [513, Most]),
+            ("limit parts", [Most, Negative]),
+            ("limit at", [Most, Negative]),
+            ("flow parts", [Most, Negative]),
+            ("flow at", [Most, Negative]),
+            ("flow published parts", [Most, Negative]),
+            ("breaker known", [5, 1, Negative]), // Less than have failed.
+            ("breaker next", [4, Negative]),
+            ("breaker tripped", [Most, Negative]),
+            ("tenant more", [2, Most]),
+            ("tenant parts", [Most, Negative]),
             ("due", [0, Latest + 1, Negative]),
             ("entry tag", [Most]),
             ("subscription id", [0, 2]),
             ("subscription queue", [0, 3, 77]), // 3 is the one that is being deleted.
             ("subscription lease", [ShortLease, LongLease]),
             ("subscription rank", [512, Most]),
+            ("subscription paused", [2, Most]),
             ("subscription next delivery", [0, Most + 1]),
             ("open delivery", [0, Most]),
             ("open tag", [0, 77]),
@@ -201,6 +213,13 @@ public sealed class SnapshotTests
             }
         }
 
+        for (ulong left = Next("limits"); left > 0; left--)
+        {
+            int fieldBytes = (int)Next("limit field bytes");
+            at += fieldBytes;
+            All("limit", "parts", "at");
+        }
+
         for (ulong left = Next("queues"); left > 0; left--)
         {
             All("queue", "id", "owner");
@@ -214,6 +233,7 @@ public sealed class SnapshotTests
                 places.TryAdd($"queue {attributes[i]}", at + 16 + i * 12);
             }
 
+            FlowLimits flow = QueueAttributes.From(saved.AsSpan(at, attributeBytes)).Flow;
             at += attributeBytes;
             All("queue", "next tag", "cursor", "purge next", "purge end", "generation", "deleted", "ready", "in flight", "delayed", "damaged", "dying", "published", "accepted", "rejected", "exhausted", "expired", "overflowed", "dead lettered", "purged", "moved", "redelivered", "paused", "last used");
             int delayed = 0;
@@ -273,11 +293,27 @@ public sealed class SnapshotTests
                 int resultBytes = (int)Next("processed result bytes");
                 at += resultBytes;
             }
+
+            if (flow == FlowLimits.None)
+            {
+                continue;
+            }
+
+            All("flow", "parts", "at", "published parts", "published at");
+            if (flow.Breaker.Window > 0)
+            {
+                All("breaker", "known", "next", "tripped", "trial", "bits");
+            }
+
+            while (Next("tenant more") != 0)
+            {
+                All("tenant", "tenant", "parts", "at");
+            }
         }
 
         for (ulong left = Next("subscriptions"); left > 0; left--)
         {
-            All("subscription", "id", "queue", "producer", "lease", "rank", "next delivery");
+            All("subscription", "id", "queue", "producer", "lease", "rank", "paused", "next delivery");
             for (ulong open = Next("subscription open"); open > 0; open--)
             {
                 All("open", "delivery", "tag", "lease end");
@@ -355,10 +391,10 @@ public sealed class SnapshotTests
         world.PublishMany(producer, queue, 2);
         Assert.Equal(2, world.DispatchAll().Count);
         byte[] saved = world.Saved();
-        // | ... | delivery 1, tag, lease end of the first subscription | seven numbers of the second | delivery 1, tag, lease end | slot count, slot, left | end mark
+        // | ... | delivery 1, tag, lease end of the first subscription | eight numbers of the second | delivery 1, tag, lease end | slot count, slot, left | end mark
         Span<ulong> numbers = System.Runtime.InteropServices.MemoryMarshal.Cast<byte, ulong>(saved.AsSpan(saved.Length % 8));
         int secondTag = numbers.Length - 4 - 2;
-        int firstTag = secondTag - 10;
+        int firstTag = secondTag - 11;
         Assert.Equal(3ul, numbers[firstTag] + numbers[secondTag]);
         numbers[secondTag] = numbers[firstTag];
         using QueueEngine engine = new(new EngineLimits());

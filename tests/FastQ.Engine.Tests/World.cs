@@ -97,6 +97,7 @@ internal sealed partial class World : IDisposable
         Assert.True(world.StartSweep(b, new SweepView(SweepAction.Move, 0, 0, "a", "type=x", 7, default, 0, 0)).IsTaken);
         world.AddRoutes(producer);
         world.AddRequests(producer, other);
+        world.AddFlow(producer, other);
         world.Engine.Hold(sub, false);
         return world;
     }
@@ -153,6 +154,31 @@ internal sealed partial class World : IDisposable
 
         DispatchAll();
         Settle(consumer, sub, 1, 1, Outcome.Release);
+    }
+
+    /// <summary>Limits that were used: a shared one, of tenants, of publishes, of groups; a breaker that has tripped; a consumer that is paused.</summary>
+    private void AddFlow(ulong producer, ulong consumer)
+    {
+        Assert.True(SetLimit("api", FlowLimits.None with { MaxInFlight = 50, Rate = new Rate(100, RateUnit.Minute), Burst = 20 }).IsTaken);
+        uint limited = Declare("limited", QueueAttributes.Default with
+        {
+            Fifo = true, Fair = true,
+            Flow = FlowLimits.None with { MaxInFlight = 9, Rate = new Rate(70, RateUnit.Hour), Burst = 12, Limit = "api", GroupInFlight = 2, DelayHoldsGroup = true, TenantInFlight = 5, TenantRate = new Rate(3, RateUnit.Minute), TenantBurst = 4, PublishRate = new Rate(100, RateUnit.Second) },
+        });
+        uint sub = Subscribe(limited, consumer, credit: 6);
+        for (int i = 0; i < 12; i++)
+        {
+            Publish(producer, limited, properties: Turn(group: $"g{i % 3}", tenant: i % 2 == 0 ? "gold" : "silver"));
+        }
+
+        DispatchAll();
+        Assert.True(PauseSubscription(limited, sub, isPaused: true).IsTaken);
+        uint breaks = Declare("breaks", QueueAttributes.Default with { Flow = FlowLimits.None with { Breaker = new BreakerRule(50, 4), BreakerPauseMilliseconds = 1 } });
+        uint failing = Subscribe(breaks, consumer, credit: 4);
+        PublishMany(producer, breaks, 8);
+        DispatchAll();
+        Settle(consumer, failing, 1, 2);
+        Settle(consumer, failing, 3, 2, Outcome.Reject);
     }
 
     /// <summary>Messages that expire, that came back at their last delivery and wait by a back-off, that die with words, that died elsewhere.</summary>
@@ -739,6 +765,26 @@ internal sealed partial class World : IDisposable
         FieldWriter fields = new(new byte[2000]);
         to.Write(ref fields);
         Decision decision = Engine.ChangeQueue(queue, fields.Written, _room, Block, out int written, out _);
+        Keep(written);
+        return decision;
+    }
+
+    /// <summary>Makes, changes or deletes a limit that queues share.</summary>
+    public Decision SetLimit(string name, FlowLimits limits, LimitAction action = LimitAction.Declare)
+    {
+        Begin(0);
+        FieldWriter fields = new(new byte[200]);
+        limits.Write(ref fields);
+        _ = FieldReader.TryBytes(fields.Written, FieldTag.Flow, out ReadOnlySpan<byte> flow);
+        Decision decision = Engine.SetLimit(name, action, flow, _room, Block, out int written, out _);
+        Keep(written);
+        return decision;
+    }
+
+    public Decision PauseSubscription(uint queue, uint subscription, bool isPaused)
+    {
+        Begin(0);
+        Decision decision = Engine.PauseSubscription(queue, subscription, isPaused, _room, Block, out int written);
         Keep(written);
         return decision;
     }

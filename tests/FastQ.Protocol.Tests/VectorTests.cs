@@ -97,7 +97,7 @@ public sealed class VectorTests
                     Assert.Equal(MemoryMarshal.Read<DeliveredRecord>(bytes).Runs * TagRun.SizeBytes, payload.Length);
                     Assert.Equal(MemoryMarshal.Read<DeliveredRecord>(bytes).Count, (uint)MemoryMarshal.Cast<byte, TagRun>(payload).ToArray().Sum(run => (long)run.Count));
                     break;
-                case RecordKind.Command or RecordKind.Answer or RecordKind.QueueDeclared or RecordKind.QueueChanged or RecordKind.SweepStarted or RecordKind.ExchangeDeclared or RecordKind.BindingChanged or RecordKind.ScheduleSet:
+                case RecordKind.Command or RecordKind.Answer or RecordKind.QueueDeclared or RecordKind.QueueChanged or RecordKind.SweepStarted or RecordKind.ExchangeDeclared or RecordKind.BindingChanged or RecordKind.ScheduleSet or RecordKind.LimitSet or RecordKind.LimitDeleted:
                     Assert.NotEmpty(TagsOf(payload));
                     break;
                 case RecordKind.Refused:

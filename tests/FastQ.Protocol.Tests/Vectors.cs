@@ -157,6 +157,9 @@ internal static class Vectors
             attributes.Number(FieldTag.MaxDeliveries, 3);
             attributes.Text(FieldTag.DeadLetter, "orders.dead");
             byte[] declared = attributes.Written.ToArray();
+            FieldWriter limit = new(new byte[60]);
+            limit.Text(FieldTag.Name, "api");
+            (FlowLimits.None with { MaxInFlight = 5, Rate = new Rate(100, RateUnit.Minute), Burst = 10 }).Write(ref limit);
             FieldWriter sweep = new(new byte[60]);
             sweep.Text(FieldTag.Target, "orders");
             sweep.Text(FieldTag.Filter, "reason=rejected");
@@ -206,6 +209,9 @@ internal static class Vectors
                 Fact(RecordKind.SchedulePaused, "it stands still.", new FactRecord { Small = 1, Subject = 3, First = (ulong)Micros, Second = 5_000_000 }),
                 Fact(RecordKind.ScheduleFired, "its message was sent, and the next is due.", new FactRecord { Small = (ushort)Firing.Sent, Subject = 3, Count = 1, First = (ulong)Micros, Second = (ulong)Micros + 1, Third = 5_000_001 }),
                 Fact(RecordKind.DeathStopped, "the message of this tag has gone in a circle.", new FactRecord { Subject = Queue, First = Tag }),
+                Fact(RecordKind.LimitSet, "5 in flight, 100 a minute, 10 at once, in all queues that name it.", default, limit.Written.ToArray()),
+                Fact(RecordKind.LimitDeleted, "it is gone.", default, limit.Written[..7].ToArray()),
+                Fact(RecordKind.SubscriptionPaused, "it gets nothing from now on.", new FactRecord { Small = 1, Subject = Subscription }),
             ];
         }
     }

@@ -51,6 +51,7 @@ internal enum ActKind
     CrashStarts,
     CrashWhere,
     Transact,
+    PauseConsumer,
 }
 
 /// <summary>One act. <paramref name="A"/>, <paramref name="B"/>: whom and what it concerns; <paramref name="Seed"/>: its dice.</summary>
@@ -110,7 +111,10 @@ internal sealed record Setting
     /// <summary>Messages that wait for their time have schedule keys, and later ones take their places.</summary>
     public bool HasKeys { get; init; }
 
-    public override string ToString() => $"{Clients} clients, {Queues} queues, slots of {SlotBytes}, blocks of {BlockBytes}, bodies up to {MostBodyBytes}, credit {Credit}, lease {LeaseMilliseconds} ms{(WantsCopies ? ", copies" : "")}{(IsDiskOutOfOrder ? ", disk out of order" : "")}{(IsDiskLying ? ", lying disk" : "")}{(IsDoubting ? ", doubting clients" : "")}{(IsLarge ? ", large bodies" : "")}{(HasDelays ? ", delays" : "")}{(Mortality is null ? "" : $", {Mortality}")}{(IsOrdered ? ", groups and priorities" : "")}{(HasDuplicates ? ", duplicates" : "")}{(HasRouting ? ", an exchange" : "")}{(HasTransactions ? ", transactions" : "")}{(HasKeys ? ", schedule keys" : "")}";
+    /// <summary>So many messages of a queue, of all queues together, are in flight at once, and so many of a queue are delivered a second; 0: no limit.</summary>
+    public (int InFlight, int Shared, int RateASecond) Flow { get; init; }
+
+    public override string ToString() => $"{Clients} clients, {Queues} queues, slots of {SlotBytes}, blocks of {BlockBytes}, bodies up to {MostBodyBytes}, credit {Credit}, lease {LeaseMilliseconds} ms{(WantsCopies ? ", copies" : "")}{(IsDiskOutOfOrder ? ", disk out of order" : "")}{(IsDiskLying ? ", lying disk" : "")}{(IsDoubting ? ", doubting clients" : "")}{(IsLarge ? ", large bodies" : "")}{(HasDelays ? ", delays" : "")}{(Mortality is null ? "" : $", {Mortality}")}{(IsOrdered ? ", groups and priorities" : "")}{(HasDuplicates ? ", duplicates" : "")}{(HasRouting ? ", an exchange" : "")}{(HasTransactions ? ", transactions" : "")}{(HasKeys ? ", schedule keys" : "")}{(Flow == default ? "" : $", limits {Flow}")}";
 }
 
 /// <summary>One history.</summary>
@@ -224,6 +228,14 @@ internal sealed record History(ulong Seed, Setting Setting, IReadOnlyList<Act> A
         {
             Insert(acts, [ActKind.Publish, ActKind.Publish, ActKind.Pass, ActKind.Receive, ActKind.Accept, ActKind.Release], dice.Between(20, 80), dice);
             setting = setting with { HasKeys = true };
+        }
+
+        if (history.Seed % 97 is 29 or 32 or 34 or 35 or 37 or 38 or 39 or 41 or 42 or 43 && !isLying && mortality is null)
+        {
+            const ulong FlowSalt = 167UL << 32;
+            Dice flow = new(history.Seed ^ FlowSalt);
+            Insert(acts, [ActKind.PauseConsumer, ActKind.Publish, ActKind.Receive, ActKind.Receive, ActKind.Release], flow.Between(30, 90), flow);
+            setting = setting with { Flow = (flow.Of(1, 2, 5), flow.Of(0, 3, 8), flow.Of(0, 20, 300)) };
         }
 
         return history with { Setting = history.Seed % 16 == 9 ? setting with { IsLarge = true, SlotBytes = 512 * 1024, MostBodyBytes = 150_000 } : setting, Acts = acts };

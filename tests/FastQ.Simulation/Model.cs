@@ -252,6 +252,8 @@ internal sealed class Model(Trace trace)
     /// <summary>A queue's number is known.</summary>
     public void Name(uint queue, string name) => _names[queue] = name;
 
+    public string NameOf(uint queue) => _names[queue];
+
     /// <summary>Also one for dead letters: whose those were, the one who deletes it cannot know.</summary>
     public void DeleteQueue(uint queue)
     {

@@ -253,6 +253,10 @@ internal sealed class World : IDisposable
             case ActKind.Transact when actor is not null:
                 Transact(actor);
                 break;
+            case ActKind.PauseConsumer when actor?.Subscriptions.Count > 0:
+                Subscription meant = actor.Subscriptions[act.B % actor.Subscriptions.Count];
+                _ = actor.Session.PauseSubscription(_model.NameOf(meant.Queue), meant.Id, isPaused: dice.OnceIn(2));
+                break;
             case ActKind.ShiftWall:
                 ShiftWall(dice.Of(-3600, -1, 1, 60, 3600, 100_000) * Second);
                 break;
@@ -311,7 +315,32 @@ internal sealed class World : IDisposable
     {
         TimeSpan lease = TimeSpan.FromMilliseconds(_history.Setting.LeaseMilliseconds);
         QueueOptions options = _history.Setting.Mortality?.Options(lease) ?? new QueueOptions { Lease = lease, MaxDeliveries = 0, DeadLetter = "", Priority = _history.Setting.IsOrdered, Fifo = _history.Setting.IsOrdered, DedupWindow = TimeSpan.FromDays(30) };
+        (int inFlight, int shared, int rate) = _history.Setting.Flow;
+        if (inFlight > 0)
+        {
+            if (shared > 0)
+            {
+                actor.Session.DeclareLimit("shared", new FlowOptions { MaxInFlight = shared });
+            }
+
+            options = options with { Flow = new FlowOptions { MaxInFlight = inFlight, Limit = shared > 0 ? "shared" : "", Rate = new Rate(rate, RateUnit.Second) } };
+        }
+
         actor.Queues[queue] = new QueueHandle(Known(actor.Session.DeclareQueue(queue, options)), queue);
+    }
+
+    /// <summary>Clients hold no more of a queue, nor of all together, than its limits allow; what the broker may take for lost does not count.</summary>
+    private void MustBeWithinLimits(Held one)
+    {
+        (int inFlight, int shared, _) = _history.Setting.Flow;
+        if (inFlight == 0 || one.IsOver(_machine.NowNanoseconds))
+        {
+            return;
+        }
+
+        Held[] open = [.. _actors.SelectMany(actor => actor.InHand).Where(held => !held.IsSettled && !held.IsOver(_machine.NowNanoseconds) && !_model.IsDeleted(held.Subscription.Queue))];
+        int ofQueue = open.Count(held => held.Subscription.Queue == one.Subscription.Queue);
+        Model.Must(ofQueue <= inFlight && (shared == 0 || open.Length <= shared), $"{ofQueue} of a queue are in flight that allows {inFlight}, and {open.Length} in all, of {shared}");
     }
 
     private void Publish(Actor actor, string queue, int count)
@@ -363,6 +392,7 @@ internal sealed class World : IDisposable
                 return;
             }
 
+            MustBeWithinLimits(held);
             _trace.Say($"{actor.Name} (subscription {subscription.Id}) has {held.Message.Producer}/{held.Message.Sequence}, tag {held.Delivery.Tag}, token {held.Delivery.TokenNumber}, count {held.Delivery.DeliveryCount}");
         }
     }
