@@ -89,7 +89,7 @@ public sealed partial class QueueEngine
     /// <summary>Is this a whole message, with the tag that comes next in its queue?</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private bool IsNext(Queue queue, in MessageHeader header, Place place) =>
-        header.LengthBytes - MessageHeader.SizeBytes <is >= int.MaxValue - MessageHeader.SizeBytes and <= int.MaxValue && (place.Offset & 7) == 0 && header.Tag >= queue.Index.NextTag && (header.Tag == queue.Index.NextTag || (IsLenient && NoteMissed(queue, header.Tag)));
+        header.LengthBytes is >= MessageHeader.SizeBytes and <= int.MaxValue && (place.Offset & 7) == 0 && header.Tag >= queue.Index.NextTag && (header.Tag == queue.Index.NextTag || (IsLenient && NoteMissed(queue, header.Tag)));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private void Enqueue(Queue queue, ulong tag, uint lengthBytes, Place place)
@@ -100,7 +100,7 @@ public sealed partial class QueueEngine
     }
 
     [MethodImpl(MethodImplOptions.NoInlining)]
-    private void EnqueueOnTerms(Queue queue, ulong tag, uint lengthBytes, Place place, in MessageTerms terms, bool isShared = false, bool isPublished)
+    private void EnqueueOnTerms(Queue queue, ulong tag, uint lengthBytes, Place place, in MessageTerms terms, bool isPublished, bool isShared = false)
     {
         ref IndexEntry entry = ref AddTo(queue, tag, lengthBytes, place);
         if (isShared)

@@ -541,7 +541,7 @@ public sealed partial class QueueEngine
     }
 
     /// <summary>May one more be published now, by the queue's rate?</summary>
-    private Decision JudgePublishRate(Queue queue) => queue.Flow is { PublishRule.IsOn: true } flow && flow.Published.TokensAt(flow.PublishRule, IntervalMicros) == 0
+    private Decision JudgePublishRate(Queue queue, long before) => queue.Flow is { PublishRule.IsOn: true } flow && flow.Published.TokensAt(flow.PublishRule, IntervalMicros) <= before
         ? Decision.Refuse(RefusalCode.LimitReached, (ulong)flow.Limits.PublishRate.Count, $"The queue's publish-rate ({flow.Limits.PublishRate})")
         : Decision.Taken;
 

@@ -45,7 +45,7 @@ public sealed partial class QueueEngine
             return Decision.Refuse(RefusalCode.Paused);
         }
 
-        if (header.Kind == RecordKind.Message && JudgePublishRate(queue) is { IsTaken: false } tooFast)
+        if (header.Kind == RecordKind.Message && JudgePublishRate(queue, before.Messages) is { IsTaken: false } tooFast)
         {
             return tooFast;
         }

@@ -168,7 +168,7 @@ public sealed partial class QueueEngine
         foreach (RoutedTarget target in targets)
         {
             inner.Tag = target.Tag;
-            bool isNext = FindQueue(target.Queue) is Queue queue && IsNext(queue, inner, at) && TryTermsOf(queue, message, inner, out MessageTerms terms) && TryEnqueueShared(queue, inner, at, terms);
+            bool isNext = FindQueue(target.Queue) is Queue queue && IsNext(queue, inner, at) && TryTermsOf(queue, message, inner, out MessageTerms terms) && TryEnqueueShared(queue, inner, at, terms, isPublished: header.Flags != RoutedHeader.DeadLetter);
             fits &= isNext;
             if (!isNext && !IsLenient)
             {
@@ -179,9 +179,9 @@ public sealed partial class QueueEngine
         return fits;
     }
 
-    private bool TryEnqueueShared(Queue queue, in MessageHeader message, Place place, in MessageTerms terms)
+    private bool TryEnqueueShared(Queue queue, in MessageHeader message, Place place, in MessageTerms terms, bool isPublished)
     {
-        EnqueueOnTerms(queue, message.Tag, message.LengthBytes, place, terms, isShared: true);
+        EnqueueOnTerms(queue, message.Tag, message.LengthBytes, place, terms, isPublished, isShared: true);
         return true;
     }
 

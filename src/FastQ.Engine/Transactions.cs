@@ -264,7 +264,7 @@ public sealed partial class QueueEngine
             terms = Supersede(queue, terms, block);
         }
 
-        EnqueueOnTerms(queue, header.Tag, header.LengthBytes, place, terms);
+        EnqueueOnTerms(queue, header.Tag, header.LengthBytes, place, terms, isPublished: true);
         return fits;
     }
 
