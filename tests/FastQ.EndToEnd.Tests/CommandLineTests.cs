@@ -852,8 +852,6 @@ public class CommandLineTests
         Assert.Equal(2, broker.RunWith("{}", "apply", "-f", "-").ExitCode); // Nobody to ask.
         Assert.Equal(["new", "other", "work"], broker.Run("queue", "list", "--json").Json.EnumerateArray().Select(queue => queue.GetProperty("name").GetString()));
     }
-}
-
 
     [Fact]
     public void A_message_that_waits_is_replaced_moved_and_cancelled_by_its_schedule_key_over_a_kill_too()
@@ -921,8 +919,6 @@ public class CommandLineTests
         Assert.True(SpinWait.SpinUntil(() => broker.Run("queue", "show", "work").ExitCode == 1, TimeSpan.FromSeconds(20)));
         Assert.Equal(["stays"], broker.Run("queue", "list", "--json").Json.EnumerateArray().Select(one => one.GetProperty("name").GetString()));
     }
-}
-
 
     [Fact]
     public void Limits_are_kept_over_a_kill_shared_changed_and_named_and_a_breaker_and_a_consumer_are_resumed()

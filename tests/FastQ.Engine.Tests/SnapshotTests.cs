@@ -391,9 +391,9 @@ public sealed class SnapshotTests
         world.PublishMany(producer, queue, 2);
         Assert.Equal(2, world.DispatchAll().Count);
         byte[] saved = world.Saved();
-        // | ... | delivery 1, tag, lease end of the first subscription | eight numbers of the second | delivery 1, tag, lease end | slot count, slot, left | end mark
+        // | ... | delivery 1, tag, lease end of the first subscription | eight numbers of the second | delivery 1, tag, lease end | slot count, slot, left | exchanges, bindings | next schedule, schedules | end mark
         Span<ulong> numbers = System.Runtime.InteropServices.MemoryMarshal.Cast<byte, ulong>(saved.AsSpan(saved.Length % 8));
-        int secondTag = numbers.Length - 4 - 2;
+        int secondTag = numbers.Length - 8 - 2;
         int firstTag = secondTag - 11;
         Assert.Equal(3ul, numbers[firstTag] + numbers[secondTag]);
         numbers[secondTag] = numbers[firstTag];
