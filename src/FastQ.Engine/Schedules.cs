@@ -171,7 +171,7 @@ public sealed partial class QueueEngine
             return false;
         }
 
-        Schedule? first = _schedules.Values.Where(schedule => schedule.WakeMicros <= nowMicros).MinBy(schedule => (schedule.WakeMicros, schedule.Id));
+        Schedule? first = FirstDue(nowMicros);
         view = first?.View ?? default;
         return first is not null;
     }
@@ -208,6 +208,9 @@ public sealed partial class QueueEngine
         properties.CopyTo(record.AsSpan(MessageHeader.SizeBytes));
         return properties.Length <= Limits.MaxPropertyBytes && TryTermsOf(queue, record, new MessageHeader { Kind = RecordKind.Message, PropertyBytes = (ushort)properties.Length }, out _);
     }
+
+    /// <summary>Apart: it allocates, and is asked only when one is due.</summary>
+    private Schedule? FirstDue(long nowMicros) => _schedules.Values.Where(schedule => schedule.WakeMicros <= nowMicros).MinBy(schedule => (schedule.WakeMicros, schedule.Id));
 
     private Schedule? FindSchedule(uint id) => _schedules.Values.FirstOrDefault(schedule => schedule.Id == id);
 

@@ -278,8 +278,14 @@ public enum CommandKind : ushort
     /// <summary>Asks whether a key is marked as processed.</summary>
     FindProcessed = 27,
 
-    /// <summary>Says what is wrong with the attributes of a queue, and does nothing.</summary>
-    JudgeQueue = 36,
+    /// <summary>Makes, changes or deletes a limit that queues may share.</summary>
+    SetLimit = 29,
+
+    /// <summary>Lists the limits that queues may share, or one of them.</summary>
+    ListLimits = 30,
+
+    /// <summary>Lists the consumers of a queue.</summary>
+    ListSubscriptions = 31,
 
     /// <summary>Removes the message that waits under a schedule key.</summary>
     CancelScheduled = 32,
@@ -293,14 +299,8 @@ public enum CommandKind : ushort
     /// <summary>Tells how schedules stand.</summary>
     ListSchedules = 35,
 
-    /// <summary>Makes, changes or deletes a limit that queues may share.</summary>
-    SetLimit = 29,
-
-    /// <summary>Lists the limits that queues may share, or one of them.</summary>
-    ListLimits = 30,
-
-    /// <summary>Lists the consumers of a queue.</summary>
-    ListSubscriptions = 31,
+    /// <summary>Says what is wrong with the attributes of a queue, and does nothing.</summary>
+    JudgeQueue = 36,
 }
 
 /// <summary>What a sweep does with the messages that match.</summary>

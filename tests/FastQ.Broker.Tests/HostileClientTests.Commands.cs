@@ -123,7 +123,8 @@ public sealed partial class HostileClientTests
 
     [Theory]
     [InlineData(0)]
-    [InlineData((ushort)CommandKind.Unbind + 1)]
+    [InlineData((ushort)CommandKind.FindProcessed + 1)]
+    [InlineData((ushort)CommandKind.JudgeQueue + 1)]
     [InlineData(ushort.MaxValue)]
     public void A_command_that_is_not_known_is_answered_so(ushort command)
     {
@@ -171,7 +172,7 @@ public sealed partial class HostileClientTests
             {
                 random.NextBytes(fields);
                 RawAnswer answer = client.Ask(command, fields);
-                bool takesFields = command is not (CommandKind.ListQueues or CommandKind.ListExchanges or CommandKind.Statistics or CommandKind.Sync);
+                bool takesFields = command is not (CommandKind.ListQueues or CommandKind.ListExchanges or CommandKind.ListLimits or CommandKind.ListSchedules or CommandKind.Statistics or CommandKind.Sync);
                 Assert.Equal((command, takesFields), (command, answer.Code != RefusalCode.None));
             }
 
