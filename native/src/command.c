@@ -63,7 +63,7 @@ static int refused_text(struct session *s) {
     const unsigned char *fields, *text = NULL;
     size_t position = 0, length, bytes = 0;
     while (next_answer(s, &position, &fields, &length)) {
-        if (!bytes_of(fields, length, TEXT, &text, &bytes)) {
+        if (!bytes_of(fields, length, FIELD_TEXT, &text, &bytes)) {
             bytes = 0;
         }
     }
@@ -90,19 +90,19 @@ int ask(struct session *s, uint16_t kind, const struct field_writer *fields) {
         }
         is_repeated |= !s->is_answered;
     } while (!s->is_answered);
-    bool was_done = is_repeated && kind == DELETE_QUEUE && (s->answer_code == FASTQ_UNKNOWN_QUEUE || s->answer_code == FASTQ_QUEUE_DELETED);
+    bool was_done = is_repeated && kind == COMMAND_DELETE_QUEUE && (s->answer_code == FASTQ_UNKNOWN_QUEUE || s->answer_code == FASTQ_QUEUE_DELETED);
     return s->answer_code == 0 || was_done ? FASTQ_OK : refused_text(s);
 }
 
 int find_queue(struct session *s, const char *name, uint32_t *queue) {
     unsigned char room[512];
     struct field_writer fields = {.room = room, .size = sizeof room};
-    put_text(&fields, NAME, name);
-    int code = ask(s, SHOW_QUEUE, &fields);
+    put_text(&fields, FIELD_NAME, name);
+    int code = ask(s, COMMAND_SHOW_QUEUE, &fields);
     if (code == FASTQ_OK) {
         const unsigned char *answer;
         size_t position = 0, length;
-        *queue = next_answer(s, &position, &answer, &length) ? (uint32_t)number_of(answer, length, QUEUE) : 0;
+        *queue = next_answer(s, &position, &answer, &length) ? (uint32_t)number_of(answer, length, FIELD_QUEUE) : 0;
     }
     return code;
 }

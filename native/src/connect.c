@@ -80,7 +80,7 @@ static bool send_packet(int socket, uint16_t kind, unsigned char *packet, size_t
 
 int send_mapped(int socket) {
     unsigned char packet[HANDSHAKE_HEADER_BYTES];
-    return send_packet(socket, MAPPED, packet, sizeof packet) ? FASTQ_OK : fail_system("send", "the broker's socket");
+    return send_packet(socket, HANDSHAKE_MAPPED, packet, sizeof packet) ? FASTQ_OK : fail_system("send", "the broker's socket");
 }
 
 void close_link(struct link *link) {
@@ -144,23 +144,23 @@ static int open_socket(const char *path, int *made) {
 static bool say_hello(struct session *s, int socket, uint64_t claimed_durable, uint32_t a_bytes, uint32_t b_bytes) {
     unsigned char packet[1024];
     struct field_writer fields = {.room = packet + HANDSHAKE_HEADER_BYTES, .size = sizeof packet - HANDSHAKE_HEADER_BYTES};
-    put_number(&fields, MIN_VERSION, PROTOCOL_MAJOR);
-    put_number(&fields, MAX_VERSION, PROTOCOL_MAJOR);
-    put_text(&fields, CLIENT_NAME, s->name);
-    put_field(&fields, INSTANCE, s->instance, sizeof s->instance);
-    put_number(&fields, PRODUCER, s->producer);
-    put_number(&fields, CLAIMED_DURABLE, claimed_durable);
-    put_number(&fields, SUBMISSION_RING_BYTES, a_bytes);
-    put_number(&fields, DELIVERY_RING_BYTES, b_bytes);
-    put_number(&fields, WANTS_COPIES, s->wants_copies);
-    return send_packet(socket, HELLO, packet, HANDSHAKE_HEADER_BYTES + fields.length);
+    put_number(&fields, FIELD_MIN_VERSION, PROTOCOL_MAJOR);
+    put_number(&fields, FIELD_MAX_VERSION, PROTOCOL_MAJOR);
+    put_text(&fields, FIELD_CLIENT_NAME, s->name);
+    put_field(&fields, FIELD_INSTANCE, s->instance, sizeof s->instance);
+    put_number(&fields, FIELD_PRODUCER, s->producer);
+    put_number(&fields, FIELD_CLAIMED_DURABLE, claimed_durable);
+    put_number(&fields, FIELD_SUBMISSION_RING_BYTES, a_bytes);
+    put_number(&fields, FIELD_DELIVERY_RING_BYTES, b_bytes);
+    put_number(&fields, FIELD_WANTS_COPIES, s->wants_copies);
+    return send_packet(socket, HANDSHAKE_HELLO, packet, HANDSHAKE_HEADER_BYTES + fields.length);
 }
 
 static int refused_with(const struct field_reader *fields) {
     const unsigned char *text;
     size_t bytes = 0;
-    bool has_text = bytes_of(fields->at, fields->left, TEXT, &text, &bytes);
-    int code = (int)number_of(fields->at, fields->left, CODE);
+    bool has_text = bytes_of(fields->at, fields->left, FIELD_TEXT, &text, &bytes);
+    int code = (int)number_of(fields->at, fields->left, FIELD_CODE);
     return fail(code == 0 ? FASTQ_INTERNAL : code, 0, "%.*s", has_text ? (int)bytes : 0, has_text ? (const char *)text : "");
 }
 
@@ -169,10 +169,10 @@ static int take_welcome(struct session *s, struct link *link, struct packet *pac
     uint16_t kind = 0;
     struct field_reader fields = {0};
     bool is_ours = is_handshake(packet, &kind, &fields);
-    uint64_t a_bytes = number_of(fields.at, fields.left, SUBMISSION_RING_BYTES), b_bytes = number_of(fields.at, fields.left, DELIVERY_RING_BYTES);
-    if (!is_ours || kind != WELCOME || packet->descriptor_count != 4 || !is_ring(a_bytes) || !is_ring(b_bytes)) {
+    uint64_t a_bytes = number_of(fields.at, fields.left, FIELD_SUBMISSION_RING_BYTES), b_bytes = number_of(fields.at, fields.left, FIELD_DELIVERY_RING_BYTES);
+    if (!is_ours || kind != HANDSHAKE_WELCOME || packet->descriptor_count != 4 || !is_ring(a_bytes) || !is_ring(b_bytes)) {
         close_descriptors(packet->descriptors, packet->descriptor_count);
-        return is_ours && kind == REFUSED_HANDSHAKE ? refused_with(&fields) : fail(FASTQ_VERSION_MISMATCH, 0, "What answers at %s does not speak FastQ's protocol", s->path);
+        return is_ours && kind == HANDSHAKE_REFUSED ? refused_with(&fields) : fail(FASTQ_VERSION_MISMATCH, 0, "What answers at %s does not speak FastQ's protocol", s->path);
     }
     struct pair *pair;
     int code = map_pair(0, a_bytes, b_bytes, packet->descriptors[0], packet->descriptors[1], &pair);
@@ -185,13 +185,13 @@ static int take_welcome(struct session *s, struct link *link, struct packet *pac
     link->pairs[0] = pair;
     link->pair_count = 1;
     link->reading = 0;
-    s->producer = number_of(fields.at, fields.left, PRODUCER);
-    s->epoch = number_of(fields.at, fields.left, EPOCH);
-    s->resumed_at = number_of(fields.at, fields.left, NEXT_NUMBER);
-    s->slot_bytes = number_of(fields.at, fields.left, SLOT_BYTES);
-    uint64_t most = number_of(fields.at, fields.left, MAX_MESSAGE_BYTES_FIELD);
+    s->producer = number_of(fields.at, fields.left, FIELD_PRODUCER);
+    s->epoch = number_of(fields.at, fields.left, FIELD_EPOCH);
+    s->resumed_at = number_of(fields.at, fields.left, FIELD_NEXT_NUMBER);
+    s->slot_bytes = number_of(fields.at, fields.left, FIELD_SLOT_BYTES);
+    uint64_t most = number_of(fields.at, fields.left, FIELD_MAX_MESSAGE_BYTES);
     s->max_message_bytes = most < MAX_MESSAGE_BYTES ? most : MAX_MESSAGE_BYTES;
-    pair->is_fenced_by_broker = number_of(fields.at, fields.left, FENCES_ALL) == 1;
+    pair->is_fenced_by_broker = number_of(fields.at, fields.left, FIELD_FENCES_ALL) == 1;
     return FASTQ_OK;
 }
 

@@ -115,8 +115,8 @@ void end_subscription(struct session *s, struct subscription *u, int code) {
 
 void begin_subscription(struct session *s, const unsigned char *answer, size_t length) {
     struct subscription *u = s->subscribing;
-    restart_subscription(u, (uint32_t)number_of(answer, length, SUBSCRIPTION), number_of(answer, length, FIRST_DELIVERY));
-    u->lease_ms = number_of(answer, length, LEASE_MILLISECONDS);
+    restart_subscription(u, (uint32_t)number_of(answer, length, FIELD_SUBSCRIPTION), number_of(answer, length, FIELD_FIRST_DELIVERY));
+    u->lease_ms = number_of(answer, length, FIELD_LEASE_MILLISECONDS);
     u->is_listed = true;
     u->next = s->subscriptions;
     s->subscriptions = u;
@@ -125,22 +125,22 @@ void begin_subscription(struct session *s, const unsigned char *answer, size_t l
 
 size_t write_subscribe(const struct subscription *u, unsigned char *room, size_t size) {
     struct field_writer fields = {.room = room, .size = size};
-    put_number(&fields, QUEUE, u->queue);
-    put_number(&fields, LEASE_MILLISECONDS, u->lease_ms);
-    put_number(&fields, CREDIT_MESSAGES, u->credit);
-    put_number(&fields, CREDIT_BYTES, u->credit_bytes);
-    put_number(&fields, CONSUMER_PRIORITY, u->priority);
-    put_number(&fields, EXCLUSIVE, u->is_exclusive);
+    put_number(&fields, FIELD_QUEUE, u->queue);
+    put_number(&fields, FIELD_LEASE_MILLISECONDS, u->lease_ms);
+    put_number(&fields, FIELD_CREDIT_MESSAGES, u->credit);
+    put_number(&fields, FIELD_CREDIT_BYTES, u->credit_bytes);
+    put_number(&fields, FIELD_CONSUMER_PRIORITY, u->priority);
+    put_number(&fields, FIELD_EXCLUSIVE, u->is_exclusive);
     return fields.length;
 }
 
 /// Always of the same length.
 size_t write_resume(const struct subscription *u, uint32_t id, unsigned char *room, size_t size) {
     struct field_writer fields = {.room = room, .size = size};
-    put_number(&fields, SUBSCRIPTION, id);
-    put_number(&fields, FIRST_DELIVERY, u->next_delivery);
-    put_number(&fields, CREDIT_MESSAGES, u->credit);
-    put_number(&fields, CREDIT_BYTES, u->credit_bytes);
+    put_number(&fields, FIELD_SUBSCRIPTION, id);
+    put_number(&fields, FIELD_FIRST_DELIVERY, u->next_delivery);
+    put_number(&fields, FIELD_CREDIT_MESSAGES, u->credit);
+    put_number(&fields, FIELD_CREDIT_BYTES, u->credit_bytes);
     return fields.length;
 }
 
@@ -153,7 +153,7 @@ int flush_settles(struct session *s, struct subscription *u, uint64_t *number) {
         return FASTQ_OK;
     }
     struct settle_record record = {
-        .kind = SETTLE, .flags = u->settle_flags, .subscription = u->id, .first_delivery = u->settle_first, .count = u->settle_count, .milliseconds = u->settle_delay,
+        .kind = KIND_SETTLE, .flags = u->settle_flags, .subscription = u->id, .first_delivery = u->settle_first, .count = u->settle_count, .milliseconds = u->settle_delay,
     };
     u->settle_count = 0;
     return send_settle(s, record, u->settle_level, NULL, 0, number);
@@ -216,7 +216,7 @@ static int settle_alone(struct session *s, struct subscription *u, const fastq_m
     record.subscription = u->id;
     record.first_delivery = message->number;
     record.count = 1;
-    if (record.kind == SETTLE) {
+    if (record.kind == KIND_SETTLE) {
         close_delivery(u, message->number);
     }
     return send_settle(s, record, level, words, word_bytes, number);
@@ -330,7 +330,7 @@ int fastq_subscribe(fastq_connection connection, const char *queue, const char *
     if ((code = read_options(options, u)) == FASTQ_OK && (code = grow_open(u, 1)) == FASTQ_OK && (code = find_queue(s, queue, &u->queue)) == FASTQ_OK) {
         struct field_writer fields = {.room = room, .size = sizeof room, .length = write_subscribe(u, room, sizeof room)};
         s->subscribing = u;
-        code = ask(s, SUBSCRIBE, &fields);
+        code = ask(s, COMMAND_SUBSCRIBE, &fields);
         s->subscribing = NULL;
     }
     if (code != FASTQ_OK) {
@@ -352,10 +352,10 @@ int unsubscribe(struct session *s, struct subscription *u) {
     give_up_runs(s, u);
     unsigned char room[64];
     struct field_writer fields = {.room = room, .size = sizeof room};
-    put_number(&fields, SUBSCRIPTION, u->id);
-    put_number(&fields, FIRST_DELIVERY, u->next_delivery);
+    put_number(&fields, FIELD_SUBSCRIPTION, u->id);
+    put_number(&fields, FIELD_FIRST_DELIVERY, u->next_delivery);
     u->is_closing = true;
-    code = ask(s, UNSUBSCRIBE, &fields);
+    code = ask(s, COMMAND_UNSUBSCRIBE, &fields);
     return code == FASTQ_UNKNOWN_SUBSCRIPTION ? FASTQ_OK : code;
 }
 
@@ -387,7 +387,7 @@ int fastq_set_credit(fastq_connection connection, fastq_subscription subscriptio
         return code;
     }
     u->credit = messages;
-    return leave(connection, send_control(s, (struct control_record){.kind = CREDIT, .subject = u->id, .count = messages, .value = u->credit_bytes}));
+    return leave(connection, send_control(s, (struct control_record){.kind = KIND_CREDIT, .subject = u->id, .count = messages, .value = u->credit_bytes}));
 }
 
 /// At most once: the records are copied and accepted before the caller sees them.
@@ -523,10 +523,10 @@ int fastq_reject(fastq_connection connection, fastq_subscription subscription, c
         return fail(FASTQ_BAD_ARGUMENT, MAX_REASON_BYTES, "The reason of a reject has %zu bytes, at most %d are taken", strlen(reason), MAX_REASON_BYTES);
     }
     if (reason != NULL && *reason != 0) {
-        put_text(&fields, TEXT, reason);
+        put_text(&fields, FIELD_TEXT, reason);
     }
     if (details != NULL && *details != 0) {
-        put_text(&fields, DETAILS, details);
+        put_text(&fields, FIELD_DETAILS, details);
     }
     if (fields.has_overflowed) {
         return fail(FASTQ_BAD_ARGUMENT, MAX_WORDS_BYTES, "Reason and details of a reject do not fit in %d bytes", MAX_WORDS_BYTES);
@@ -536,7 +536,7 @@ int fastq_reject(fastq_connection connection, fastq_subscription subscription, c
         return code;
     }
     uint64_t sent;
-    struct settle_record record = {.kind = SETTLE, .flags = flags_of(FASTQ_REJECT, level, 0)};
+    struct settle_record record = {.kind = KIND_SETTLE, .flags = flags_of(FASTQ_REJECT, level, 0)};
     return leave(connection, settle_alone(s, u, message, record, level, words, fields.length, number != NULL ? number : &sent));
 }
 
@@ -551,7 +551,7 @@ int fastq_extend(fastq_connection connection, fastq_subscription subscription, c
         return code;
     }
     uint64_t sent;
-    struct settle_record record = {.kind = EXTEND, .flags = (uint8_t)level, .milliseconds = lease_ms};
+    struct settle_record record = {.kind = KIND_EXTEND, .flags = (uint8_t)level, .milliseconds = lease_ms};
     return leave(connection, settle_alone(s, u, message, record, level, NULL, 0, number != NULL ? number : &sent));
 }
 

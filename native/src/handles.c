@@ -287,7 +287,7 @@ static int close_orderly(struct session *s) {
     if (code == FASTQ_OK) {
         code = flush_all(s, FASTQ_WRITTEN, (int64_t)PATIENCE_NS * 1000000000);
     }
-    return code == FASTQ_OK ? send_control(s, (struct control_record){.kind = BYE}) : code;
+    return code == FASTQ_OK ? send_control(s, (struct control_record){.kind = KIND_BYE}) : code;
 }
 
 int fastq_close(fastq_connection connection) {

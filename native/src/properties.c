@@ -18,11 +18,11 @@ static unsigned char *put_head(void *room, size_t room_bytes, size_t *length, ui
 }
 
 int fastq_put_text(void *room, size_t room_bytes, size_t *length, uint32_t tag, const char *text) {
-    if (room == NULL || length == NULL || text == NULL || tag <= HEADER_TAG || tag > UINT8_MAX) {
+    if (room == NULL || length == NULL || text == NULL || tag <= FASTQ_HEADER || tag > UINT8_MAX) {
         return fail(FASTQ_BAD_ARGUMENT, 0, "fastq_put_text needs room, a length, a tag from 2 to 255 and a text");
     }
     size_t bytes = strlen(text);
-    unsigned char *value = put_head(room, room_bytes, length, tag, TEXT_TYPE, bytes);
+    unsigned char *value = put_head(room, room_bytes, length, tag, FASTQ_TEXT, bytes);
     if (value == NULL) {
         return too_large();
     }
@@ -31,7 +31,7 @@ int fastq_put_text(void *room, size_t room_bytes, size_t *length, uint32_t tag, 
 }
 
 int fastq_put_number(void *room, size_t room_bytes, size_t *length, uint32_t tag, int64_t number) {
-    if (room == NULL || length == NULL || tag <= HEADER_TAG || tag > UINT8_MAX) {
+    if (room == NULL || length == NULL || tag <= FASTQ_HEADER || tag > UINT8_MAX) {
         return fail(FASTQ_BAD_ARGUMENT, 0, "fastq_put_number needs room, a length and a tag from 2 to 255");
     }
     unsigned char *value = put_head(room, room_bytes, length, tag, tag == FASTQ_DELIVER_AT ? FASTQ_TIMESTAMP : FASTQ_INT64, sizeof number);
@@ -47,7 +47,7 @@ int fastq_put_header(void *room, size_t room_bytes, size_t *length, const char *
     if (room == NULL || length == NULL || (value == NULL && value_bytes > 0) || type > UINT8_MAX || key_bytes == 0 || key_bytes > UINT8_MAX) {
         return fail(FASTQ_BAD_ARGUMENT, 0, "fastq_put_header needs room, a length, a key of 1 to 255 bytes and a value");
     }
-    unsigned char *at = value_bytes > UINT16_MAX ? NULL : put_head(room, room_bytes, length, HEADER_TAG, type, 1 + key_bytes + value_bytes);
+    unsigned char *at = value_bytes > UINT16_MAX ? NULL : put_head(room, room_bytes, length, FASTQ_HEADER, type, 1 + key_bytes + value_bytes);
     if (at == NULL) {
         return too_large();
     }
@@ -72,7 +72,7 @@ static bool read_property(const unsigned char *properties, size_t length, size_t
         return false;
     }
     const unsigned char *value = at + 4;
-    if (at[0] == HEADER_TAG) {
+    if (at[0] == FASTQ_HEADER) {
         if (bytes == 0 || value[0] == 0 || bytes - 1 < value[0]) {
             return false;
         }
@@ -115,7 +115,7 @@ bool find_encoding(const unsigned char *properties, size_t length, fastq_propert
     size_t position = 0;
     bool is_whole;
     while (read_property(properties, length, &position, encoding, &is_whole)) {
-        if (encoding->tag == BODY_ENCODING_TAG) {
+        if (encoding->tag == FASTQ_BODY_ENCODING) {
             return true;
         }
     }

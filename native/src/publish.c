@@ -29,7 +29,7 @@ static int begin_message(struct session *s, fastq_queue queue, size_t body_bytes
         }
         pair = writing(s);
     }
-    struct message_header header = {.length = (uint32_t)length, .kind = MESSAGE, .property_bytes = (uint16_t)property_bytes, .number_or_time = s->next_number, .queue = queue};
+    struct message_header header = {.length = (uint32_t)length, .kind = KIND_MESSAGE, .property_bytes = (uint16_t)property_bytes, .number_or_time = s->next_number, .queue = queue};
     unsigned char *record = next_record(pair);
     memcpy(record, &header, sizeof header);
     if (property_bytes > 0) {

@@ -11,31 +11,31 @@ enum form { DURATION, NUMBER, SWITCH, STRING };
 struct attribute { const char *name; uint16_t tag; enum form form; const char *key; };
 
 static const struct attribute attributes[] = {
-    {"lease", LEASE_MILLISECONDS, DURATION, "leaseSeconds"},
-    {"delay", DELAY_MILLISECONDS, DURATION, "delaySeconds"},
-    {"ttl", TTL_MILLISECONDS, DURATION, "ttlSeconds"},
-    {"max-deliveries", MAX_DELIVERIES, NUMBER, "maxDeliveries"},
-    {"dead-letter", DEAD_LETTER, STRING, "deadLetter"},
-    {"max-length", MAX_LENGTH, NUMBER, "maxLength"},
-    {"max-bytes", MAX_BYTES, NUMBER, "maxBytes"},
-    {"max-message-size", MAX_MESSAGE_SIZE, NUMBER, "maxMessageSize"},
-    {"priority", PRIORITY, SWITCH, "priority"},
-    {"priority-share", PRIORITY_SHARE, NUMBER, "priorityShare"},
-    {"fifo", FIFO, SWITCH, "fifo"},
-    {"fair", FAIR, SWITCH, "fair"},
-    {"fair-weights", FAIR_WEIGHTS, STRING, "fairWeights"},
-    {"single-active", SINGLE_ACTIVE, SWITCH, "singleActive"},
-    {"dedup-window", DEDUP_MILLISECONDS, DURATION, "dedupWindowSeconds"},
-    {"dedup-by-group", DEDUP_BY_GROUP, SWITCH, "dedupByGroup"},
-    {"lz4", LZ4_FROM_BYTES, NUMBER, "lz4FromBytes"},
-    {"require", REQUIRE, STRING, NULL},
+    {"lease", FIELD_LEASE_MILLISECONDS, DURATION, "leaseSeconds"},
+    {"delay", FIELD_DELAY_MILLISECONDS, DURATION, "delaySeconds"},
+    {"ttl", FIELD_TTL_MILLISECONDS, DURATION, "ttlSeconds"},
+    {"max-deliveries", FIELD_MAX_DELIVERIES, NUMBER, "maxDeliveries"},
+    {"dead-letter", FIELD_DEAD_LETTER, STRING, "deadLetter"},
+    {"max-length", FIELD_MAX_LENGTH, NUMBER, "maxLength"},
+    {"max-bytes", FIELD_MAX_BYTES, NUMBER, "maxBytes"},
+    {"max-message-size", FIELD_MAX_MESSAGE_SIZE, NUMBER, "maxMessageSize"},
+    {"priority", FIELD_PRIORITY, SWITCH, "priority"},
+    {"priority-share", FIELD_PRIORITY_SHARE, NUMBER, "priorityShare"},
+    {"fifo", FIELD_FIFO, SWITCH, "fifo"},
+    {"fair", FIELD_FAIR, SWITCH, "fair"},
+    {"fair-weights", FIELD_FAIR_WEIGHTS, STRING, "fairWeights"},
+    {"single-active", FIELD_SINGLE_ACTIVE, SWITCH, "singleActive"},
+    {"dedup-window", FIELD_DEDUP_MILLISECONDS, DURATION, "dedupWindowSeconds"},
+    {"dedup-by-group", FIELD_DEDUP_BY_GROUP, SWITCH, "dedupByGroup"},
+    {"lz4", FIELD_LZ4_FROM_BYTES, NUMBER, "lz4FromBytes"},
+    {"require", FIELD_REQUIRE, STRING, NULL},
 };
 
 static const struct { uint16_t tag; const char *key; } counts[] = {
-    {READY, "ready"}, {IN_FLIGHT, "inFlight"}, {DELAYED, "delayed"}, {DAMAGED_MESSAGES, "damaged"}, {DEAD_LETTERING, "deadLettering"},
-    {MESSAGES, "messages"}, {BYTES, "bytes"}, {CONSUMERS, "consumers"}, {PUBLISHED, "published"}, {ACCEPTED, "accepted"}, {REJECTED, "rejected"},
-    {EXHAUSTED, "exhausted"}, {EXPIRED, "expired"}, {OVERFLOWED, "overflowed"}, {DEAD_LETTERED, "deadLettered"}, {REDELIVERED, "redelivered"},
-    {PURGED, "purged"}, {MOVED, "moved"},
+    {FIELD_READY, "ready"}, {FIELD_IN_FLIGHT, "inFlight"}, {FIELD_DELAYED, "delayed"}, {FIELD_DAMAGED, "damaged"}, {FIELD_DEAD_LETTERING, "deadLettering"},
+    {FIELD_MESSAGES, "messages"}, {FIELD_BYTES, "bytes"}, {FIELD_CONSUMERS, "consumers"}, {FIELD_PUBLISHED, "published"}, {FIELD_ACCEPTED, "accepted"}, {FIELD_REJECTED, "rejected"},
+    {FIELD_EXHAUSTED, "exhausted"}, {FIELD_EXPIRED, "expired"}, {FIELD_OVERFLOWED, "overflowed"}, {FIELD_DEAD_LETTERED, "deadLettered"}, {FIELD_REDELIVERED, "redelivered"},
+    {FIELD_PURGED, "purged"}, {FIELD_MOVED, "moved"},
 };
 
 static const char *const overflows[] = {"reject", "drop-head", "dead-letter"};
@@ -54,9 +54,9 @@ static int put_backoff(struct field_writer *fields, const struct option *option)
         char *middle = text + (comma - option->value) + 1, *end;
         factor = strtod(middle, &end);
         if (parse_duration(text, (size_t)(comma - option->value), &first) && end > middle && *end == ',' && parse_duration(end + 1, strlen(end + 1), &most) && factor >= 1 && factor <= 100 && most >= first) {
-            put_number(fields, BACKOFF_FIRST_MILLISECONDS, first);
-            put_number(fields, BACKOFF_FACTOR_PERMILLE, (uint64_t)(factor * 1000 + 0.5));
-            put_number(fields, BACKOFF_MOST_MILLISECONDS, most);
+            put_number(fields, FIELD_BACKOFF_FIRST_MILLISECONDS, first);
+            put_number(fields, FIELD_BACKOFF_FACTOR_PERMILLE, (uint64_t)(factor * 1000 + 0.5));
+            put_number(fields, FIELD_BACKOFF_MOST_MILLISECONDS, most);
             return FASTQ_OK;
         }
     }
@@ -66,7 +66,7 @@ static int put_backoff(struct field_writer *fields, const struct option *option)
 static int put_overflow(struct field_writer *fields, const struct option *option) {
     for (uint64_t i = 0; i < sizeof overflows / sizeof *overflows; i++) {
         if (option->value != NULL && strlen(overflows[i]) == option->value_bytes && memcmp(overflows[i], option->value, option->value_bytes) == 0) {
-            put_number(fields, OVERFLOW_ACTION, i);
+            put_number(fields, FIELD_OVERFLOW, i);
             return FASTQ_OK;
         }
     }
@@ -144,14 +144,14 @@ static int write_seconds(struct buffer *to, const char *key, uint64_t millisecon
 }
 
 static int write_backoff(struct buffer *to, const unsigned char *fields, size_t length) {
-    uint64_t first = number_of(fields, length, BACKOFF_FIRST_MILLISECONDS);
+    uint64_t first = number_of(fields, length, FIELD_BACKOFF_FIRST_MILLISECONDS);
     if (first == 0) {
         return write_text(to, "\"backoff\":null");
     }
     int code = write_text(to, "\"backoff\":{");
     code = code != FASTQ_OK ? code : write_seconds(to, "firstSeconds", first);
-    code = code != FASTQ_OK ? code : write_text(to, ",\"factor\":%g,", (double)number_of(fields, length, BACKOFF_FACTOR_PERMILLE) / 1000);
-    code = code != FASTQ_OK ? code : write_seconds(to, "mostSeconds", number_of(fields, length, BACKOFF_MOST_MILLISECONDS));
+    code = code != FASTQ_OK ? code : write_text(to, ",\"factor\":%g,", (double)number_of(fields, length, FIELD_BACKOFF_FACTOR_PERMILLE) / 1000);
+    code = code != FASTQ_OK ? code : write_seconds(to, "mostSeconds", number_of(fields, length, FIELD_BACKOFF_MOST_MILLISECONDS));
     return code != FASTQ_OK ? code : write_text(to, "}");
 }
 
@@ -182,11 +182,11 @@ static int write_queue(struct buffer *to, const unsigned char *fields, size_t le
     static const char *const ways[] = {"", "in", "out", "in,out"};
     const unsigned char *required = NULL;
     size_t required_bytes = 0;
-    (void)bytes_of(fields, length, REQUIRE, &required, &required_bytes);
-    const char *paused = ways[number_of(fields, length, PAUSED) & 3];
-    uint64_t overflow = number_of(fields, length, OVERFLOW_ACTION);
+    (void)bytes_of(fields, length, FIELD_REQUIRE, &required, &required_bytes);
+    const char *paused = ways[number_of(fields, length, FIELD_PAUSED) & 3];
+    uint64_t overflow = number_of(fields, length, FIELD_OVERFLOW);
     int code = write_text(to, "{");
-    code = code != FASTQ_OK ? code : write_named(to, fields, length, "name", NAME);
+    code = code != FASTQ_OK ? code : write_named(to, fields, length, "name", FIELD_NAME);
     for (size_t i = 0; i < sizeof counts / sizeof *counts && code == FASTQ_OK; i++) {
         code = write_text(to, ",\"%s\":%llu", counts[i].key, (unsigned long long)number_of(fields, length, counts[i].tag));
     }
@@ -194,9 +194,9 @@ static int write_queue(struct buffer *to, const unsigned char *fields, size_t le
         code = attributes[i].key == NULL ? FASTQ_OK : write_text(to, ",");
         code = code != FASTQ_OK || attributes[i].key == NULL ? code : write_attribute(to, &attributes[i], fields, length);
     }
-    uint64_t dead = number_of(fields, length, REJECTED) + number_of(fields, length, EXHAUSTED) + number_of(fields, length, EXPIRED) + number_of(fields, length, OVERFLOWED);
+    uint64_t dead = number_of(fields, length, FIELD_REJECTED) + number_of(fields, length, FIELD_EXHAUSTED) + number_of(fields, length, FIELD_EXPIRED) + number_of(fields, length, FIELD_OVERFLOWED);
     code = code != FASTQ_OK ? code : write_text(to, ",\"discarded\":%llu,\"overflow\":\"%s\",",
-        (unsigned long long)(dead - number_of(fields, length, DEAD_LETTERED) - number_of(fields, length, DEAD_LETTERING)), overflow < 3 ? overflows[overflow] : overflows[0]);
+        (unsigned long long)(dead - number_of(fields, length, FIELD_DEAD_LETTERED) - number_of(fields, length, FIELD_DEAD_LETTERING)), overflow < 3 ? overflows[overflow] : overflows[0]);
     code = code != FASTQ_OK ? code : write_backoff(to, fields, length);
     code = code != FASTQ_OK ? code : write_text(to, ",");
     code = code != FASTQ_OK ? code : write_names(to, "paused", (const unsigned char *)paused, strlen(paused));
@@ -234,9 +234,9 @@ enum { COMMAND_BYTES = 4096 };
 static int declare(struct session *s, const char *name, const char *text, const char **json) {
     unsigned char room[COMMAND_BYTES];
     struct field_writer fields = {.room = room, .size = sizeof room};
-    put_text(&fields, NAME, name);
+    put_text(&fields, FIELD_NAME, name);
     int code = put_attributes(&fields, text);
-    code = code != FASTQ_OK ? code : ask(s, DECLARE_QUEUE, &fields);
+    code = code != FASTQ_OK ? code : ask(s, COMMAND_DECLARE_QUEUE, &fields);
     return code != FASTQ_OK ? code : give_queue(s, json);
 }
 
@@ -258,7 +258,7 @@ static int ask_of(struct session *s, uint16_t kind, const char *name, struct fie
     if (code != FASTQ_OK) {
         return code;
     }
-    put_number(&all, QUEUE, queue);
+    put_number(&all, FIELD_QUEUE, queue);
     if (fields != NULL) {
         all.has_overflowed |= fields->has_overflowed || all.size - all.length < fields->length;
         if (!all.has_overflowed) {
@@ -273,7 +273,7 @@ static int change(struct session *s, const char *name, const char *text, const c
     unsigned char room[COMMAND_BYTES];
     struct field_writer fields = {.room = room, .size = sizeof room};
     int code = put_attributes(&fields, text);
-    code = code != FASTQ_OK ? code : ask_of(s, CHANGE_QUEUE, name, &fields);
+    code = code != FASTQ_OK ? code : ask_of(s, COMMAND_CHANGE_QUEUE, name, &fields);
     return code != FASTQ_OK ? code : give_queue(s, json);
 }
 
@@ -293,9 +293,9 @@ int fastq_pause_queue(fastq_connection connection, const char *name, uint32_t wa
     if (name == NULL || ways > 3) {
         return fail(FASTQ_BAD_ARGUMENT, 0, "fastq_pause_queue needs the name of a queue, and ways from 0 to 3");
     }
-    put_number(&fields, PAUSED, ways);
+    put_number(&fields, FIELD_PAUSED, ways);
     int code = enter(connection, &s);
-    return code != FASTQ_OK ? code : leave(connection, ask_of(s, PAUSE_QUEUE, name, &fields));
+    return code != FASTQ_OK ? code : leave(connection, ask_of(s, COMMAND_PAUSE_QUEUE, name, &fields));
 }
 
 int fastq_show_queue(fastq_connection connection, const char *name, const char **json) {
@@ -317,7 +317,7 @@ static int list(struct session *s, const char **json) {
     const unsigned char *fields;
     size_t position = 0, length;
     bool is_first = true;
-    int code = ask(s, LIST_QUEUES, &none);
+    int code = ask(s, COMMAND_LIST_QUEUES, &none);
     s->text.length = 0;
     code = code != FASTQ_OK ? code : write_text(&s->text, "[");
     while (code == FASTQ_OK && next_answer(s, &position, &fields, &length)) {
@@ -344,10 +344,10 @@ static int show_statistics(struct session *s, const char **json) {
     struct field_writer none = {0};
     const unsigned char *fields, *part;
     size_t position = 0, length, bytes;
-    int code = ask(s, STATISTICS, &none);
+    int code = ask(s, COMMAND_STATISTICS, &none);
     s->text.length = 0;
     while (code == FASTQ_OK && next_answer(s, &position, &fields, &length)) {
-        code = bytes_of(fields, length, JSON, &part, &bytes) ? buffer_add(&s->text, part, bytes) : FASTQ_OK;
+        code = bytes_of(fields, length, FIELD_JSON, &part, &bytes) ? buffer_add(&s->text, part, bytes) : FASTQ_OK;
     }
     return code != FASTQ_OK ? code : give_text(s, json);
 }
@@ -367,7 +367,7 @@ int fastq_delete_queue(fastq_connection connection, const char *name) {
         return needs_name("fastq_delete_queue");
     }
     int code = enter(connection, &s);
-    return code != FASTQ_OK ? code : leave(connection, ask_of(s, DELETE_QUEUE, name, NULL));
+    return code != FASTQ_OK ? code : leave(connection, ask_of(s, COMMAND_DELETE_QUEUE, name, NULL));
 }
 
 int fastq_purge_queue(fastq_connection connection, const char *name, uint64_t *purged) {
@@ -381,9 +381,9 @@ int fastq_purge_queue(fastq_connection connection, const char *name, uint64_t *p
     }
     const unsigned char *fields;
     size_t position = 0, length;
-    code = ask_of(s, PURGE_QUEUE, name, NULL);
+    code = ask_of(s, COMMAND_PURGE_QUEUE, name, NULL);
     if (code == FASTQ_OK && purged != NULL && next_answer(s, &position, &fields, &length)) {
-        *purged = number_of(fields, length, PURGED);
+        *purged = number_of(fields, length, FIELD_PURGED);
     }
     return leave(connection, code);
 }
@@ -395,19 +395,19 @@ static void fill_browsed(fastq_browsed *message, const unsigned char *fields, si
     struct field_reader reader = {.at = fields, .left = length};
     while (next_field(&reader)) {
         switch (reader.tag) {
-            case TAG: message->tag = reader.number; break;
-            case STATE: message->state = (uint32_t)reader.number; break;
-            case DELIVERY_COUNT: message->delivery_count = (uint32_t)reader.number; break;
-            case BODY_BYTES: message->whole_body_bytes = reader.number; break;
-            case TIME_MICROS: message->time_us = (int64_t)reader.number; break;
-            case DUE_MICROS: message->due_us = (int64_t)reader.number; break;
-            case LEASE_LEFT_MILLISECONDS: message->lease_left_ms = (int64_t)reader.number; break;
-            case REASON: message->reason = (uint32_t)reader.number; break;
-            case STOPPED: message->stopped = (uint32_t)reader.number; break;
-            case BEHIND: message->behind = (uint32_t)reader.number; break;
-            case BODY: message->body = reader.value; message->body_bytes = (uint32_t)reader.bytes; break;
-            case PROPERTIES: message->properties = reader.value; message->property_bytes = (uint32_t)reader.bytes; break;
-            case OWNER: message->owner = (const char *)reader.value; message->owner_bytes = (uint32_t)reader.bytes; break;
+            case FIELD_TAG: message->tag = reader.number; break;
+            case FIELD_STATE: message->state = (uint32_t)reader.number; break;
+            case FIELD_DELIVERIES: message->delivery_count = (uint32_t)reader.number; break;
+            case FIELD_BODY_BYTES: message->whole_body_bytes = reader.number; break;
+            case FIELD_TIME_MICROS: message->time_us = (int64_t)reader.number; break;
+            case FIELD_DUE_MICROS: message->due_us = (int64_t)reader.number; break;
+            case FIELD_LEASE_LEFT_MILLISECONDS: message->lease_left_ms = (int64_t)reader.number; break;
+            case FIELD_REASON: message->reason = (uint32_t)reader.number; break;
+            case FIELD_STOPPED: message->stopped = (uint32_t)reader.number; break;
+            case FIELD_BEHIND: message->behind = (uint32_t)reader.number; break;
+            case FIELD_BODY: message->body = reader.value; message->body_bytes = (uint32_t)reader.bytes; break;
+            case FIELD_PROPERTIES: message->properties = reader.value; message->property_bytes = (uint32_t)reader.bytes; break;
+            case FIELD_OWNER: message->owner = (const char *)reader.value; message->owner_bytes = (uint32_t)reader.bytes; break;
             default: break;
         }
     }
@@ -420,10 +420,10 @@ static int browse(struct session *s, const char *queue, const char *filter, uint
     struct field_writer wanted = {.room = room, .size = sizeof room};
     const unsigned char *fields, *next;
     size_t position = 0, length, next_length;
-    put_number(&wanted, TAG, *tag);
-    put_number(&wanted, MOST, most < MOST_AT_ONCE ? most : MOST_AT_ONCE);
-    put_text(&wanted, FILTER, filter != NULL ? filter : "");
-    int code = ask_of(s, BROWSE_QUEUE, queue, &wanted);
+    put_number(&wanted, FIELD_TAG, *tag);
+    put_number(&wanted, FIELD_MOST, most < MOST_AT_ONCE ? most : MOST_AT_ONCE);
+    put_text(&wanted, FIELD_FILTER, filter != NULL ? filter : "");
+    int code = ask_of(s, COMMAND_BROWSE_QUEUE, queue, &wanted);
     bool is_there = code == FASTQ_OK && next_answer(s, &position, &fields, &length);
     while (is_there && next_answer(s, &position, &next, &next_length)) {
         if (*count < most) {
@@ -433,7 +433,7 @@ static int browse(struct session *s, const char *queue, const char *filter, uint
         length = next_length;
     }
     if (is_there) {
-        *tag = number_of(fields, length, TAG);
+        *tag = number_of(fields, length, FIELD_TAG);
     }
     return code;
 }
@@ -455,9 +455,9 @@ int fastq_delete_message(fastq_connection connection, const char *queue, uint64_
     if (queue == NULL) {
         return needs_name("fastq_delete_message");
     }
-    put_number(&fields, TAG, tag);
+    put_number(&fields, FIELD_TAG, tag);
     int code = enter(connection, &s);
-    return code != FASTQ_OK ? code : leave(connection, ask_of(s, DELETE_MESSAGE, queue, &fields));
+    return code != FASTQ_OK ? code : leave(connection, ask_of(s, COMMAND_DELETE_MESSAGE, queue, &fields));
 }
 
 int fastq_change_message(fastq_connection connection, const char *queue, uint64_t tag, int priority, int64_t delay_ms) {
@@ -467,15 +467,15 @@ int fastq_change_message(fastq_connection connection, const char *queue, uint64_
     if (queue == NULL || priority < -1 || priority > UINT8_MAX || delay_ms < -1) {
         return fail(FASTQ_BAD_ARGUMENT, 0, "fastq_change_message needs the name of a queue, a priority from 0 to 255 or -1, a delay from 0 ms on or -1");
     }
-    put_number(&fields, TAG, tag);
+    put_number(&fields, FIELD_TAG, tag);
     if (priority >= 0) {
-        put_number(&fields, PRIORITY, (uint64_t)priority);
+        put_number(&fields, FIELD_PRIORITY, (uint64_t)priority);
     }
     if (delay_ms >= 0) {
-        put_number(&fields, DELAY_MILLISECONDS, (uint64_t)delay_ms);
+        put_number(&fields, FIELD_DELAY_MILLISECONDS, (uint64_t)delay_ms);
     }
     int code = enter(connection, &s);
-    return code != FASTQ_OK ? code : leave(connection, ask_of(s, CHANGE_MESSAGE, queue, &fields));
+    return code != FASTQ_OK ? code : leave(connection, ask_of(s, COMMAND_CHANGE_MESSAGE, queue, &fields));
 }
 
 static int sweep(struct session *s, uint16_t kind, const char *queue, struct field_writer *wanted, const char **json) {
@@ -487,8 +487,8 @@ static int sweep(struct session *s, uint16_t kind, const char *queue, struct fie
         return code;
     }
     s->text.length = 0;
-    code = write_text(&s->text, "{\"state\":\"%s\",\"done\":%llu,\"failed\":%llu}", states[number_of(fields, length, STATE) & 3],
-        (unsigned long long)number_of(fields, length, SWEPT), (unsigned long long)number_of(fields, length, FAILED));
+    code = write_text(&s->text, "{\"state\":\"%s\",\"done\":%llu,\"failed\":%llu}", states[number_of(fields, length, FIELD_STATE) & 3],
+        (unsigned long long)number_of(fields, length, FIELD_DONE), (unsigned long long)number_of(fields, length, FIELD_FAILED));
     return code != FASTQ_OK ? code : give_text(s, json);
 }
 
@@ -499,15 +499,15 @@ int fastq_start_move(fastq_connection connection, const char *queue, const char 
     if (queue == NULL) {
         return needs_name("fastq_start_move");
     }
-    put_number(&fields, ACTION, 0);
-    put_text(&fields, TARGET, target != NULL ? target : "");
-    put_text(&fields, FILTER, filter != NULL ? filter : "");
-    put_number(&fields, RATE, rate);
+    put_number(&fields, FIELD_ACTION, 0);
+    put_text(&fields, FIELD_TARGET, target != NULL ? target : "");
+    put_text(&fields, FIELD_FILTER, filter != NULL ? filter : "");
+    put_number(&fields, FIELD_RATE, rate);
     if (tag != 0) {
-        put_number(&fields, TAG, tag);
+        put_number(&fields, FIELD_TAG, tag);
     }
     int code = enter(connection, &s);
-    return code != FASTQ_OK ? code : leave(connection, sweep(s, START_SWEEP, queue, &fields, json));
+    return code != FASTQ_OK ? code : leave(connection, sweep(s, COMMAND_START_SWEEP, queue, &fields, json));
 }
 
 int fastq_show_move(fastq_connection connection, const char *queue, const char **json) {
@@ -516,7 +516,7 @@ int fastq_show_move(fastq_connection connection, const char *queue, const char *
         return needs_name("fastq_show_move");
     }
     int code = enter(connection, &s);
-    return code != FASTQ_OK ? code : leave(connection, sweep(s, SHOW_SWEEP, queue, NULL, json));
+    return code != FASTQ_OK ? code : leave(connection, sweep(s, COMMAND_SHOW_SWEEP, queue, NULL, json));
 }
 
 int fastq_cancel_move(fastq_connection connection, const char *queue, const char **json) {
@@ -525,5 +525,5 @@ int fastq_cancel_move(fastq_connection connection, const char *queue, const char
         return needs_name("fastq_cancel_move");
     }
     int code = enter(connection, &s);
-    return code != FASTQ_OK ? code : leave(connection, sweep(s, CANCEL_SWEEP, queue, NULL, json));
+    return code != FASTQ_OK ? code : leave(connection, sweep(s, COMMAND_CANCEL_SWEEP, queue, NULL, json));
 }

@@ -55,7 +55,7 @@ static void tell_refusals(struct session *s) {
     struct pair *pair = writing(s);
     if (s->refusals_taken - s->refusals_told >= REFUSALS_BETWEEN && room_in(pair) > (int64_t)(2 * sizeof(struct control_record)) && has_mark_room(pair)) {
         s->refusals_told = s->refusals_taken;
-        write_control(s, (struct control_record){.kind = REFUSALS_SEEN, .value = s->refusals_taken});
+        write_control(s, (struct control_record){.kind = KIND_REFUSALS_SEEN, .value = s->refusals_taken});
         ring_broker(s);
     }
 }
@@ -133,7 +133,7 @@ static int add_run(struct session *s, uint64_t position, const unsigned char *re
     }
     memcpy(&header, record, sizeof header);
     header.length = length; // As it was judged.
-    bool is_copy = header.kind == DELIVERY_COPY;
+    bool is_copy = header.kind == KIND_DELIVERY_COPY;
     if (header.count == 0 || header.count > (is_copy ? 1 : MAX_RUN_ENTRIES) || length < sizeof header + header.count * sizeof(struct delivery_entry)) {
         return fail(FASTQ_RING_VIOLATION, 0, "A run of deliveries has a count that does not fit");
     }
@@ -174,7 +174,7 @@ static int take_out(struct session *s, struct run *run) {
     const unsigned char *record = at_position(reading(s), run->position) + sizeof run->header;
     size_t entry_bytes = run->header.count * sizeof *run->entries;
     memcpy(run->entries, record, entry_bytes);
-    if (run->header.kind == DELIVERY_COPY) {
+    if (run->header.kind == KIND_DELIVERY_COPY) {
         size_t length = run->header.length - sizeof run->header - entry_bytes;
         run->record = malloc(length > 0 ? length : 1);
         if (run->record == NULL) {
@@ -238,7 +238,7 @@ void give_up_runs(struct session *s, struct subscription *u) {
 // ---- the ring
 
 static int take_notice(struct session *s, uint8_t kind, const unsigned char *record, uint32_t length) {
-    if (kind == ANSWER) {
+    if (kind == KIND_ANSWER) {
         return take_answer(s, record, length);
     }
     struct notice_record notice;
@@ -246,17 +246,17 @@ static int take_notice(struct session *s, uint8_t kind, const unsigned char *rec
         return FASTQ_OK;
     }
     memcpy(&notice, record, sizeof notice);
-    if (kind == REFUSED) {
+    if (kind == KIND_REFUSED) {
         return take_refused(s, &notice, record + sizeof notice, length - sizeof notice);
     }
-    if (kind == LATE_SETTLE) {
+    if (kind == KIND_LATE_SETTLE) {
         return take_late_settle(s, &notice);
     }
-    if (kind == SLOT_RETIRED) {
+    if (kind == KIND_SLOT_RETIRED) {
         give_up_slot(s, notice.subject);
         s->beginnings_before_letting_go = 0;
     }
-    struct subscription *ended = kind == SUBSCRIPTION_ENDED ? find_subscription(s, notice.subject) : NULL;
+    struct subscription *ended = kind == KIND_SUBSCRIPTION_ENDED ? find_subscription(s, notice.subject) : NULL;
     if (ended != NULL) {
         end_subscription(s, ended, notice.code); // Nobody could settle its runs any more.
     }
@@ -288,8 +288,8 @@ int drain(struct session *s) {
         }
         any = true;
         pair->position += align8(prefix.length);
-        code = prefix.kind == DELIVERIES || prefix.kind == DELIVERY_COPY ? add_run(s, position, record, prefix.length)
-            : prefix.kind == BROKER_MOVES_RING ? move_deliveries(s)
+        code = prefix.kind == KIND_DELIVERIES || prefix.kind == KIND_DELIVERY_COPY ? add_run(s, position, record, prefix.length)
+            : prefix.kind == KIND_BROKER_MOVES_RING ? move_deliveries(s)
             : take_notice(s, prefix.kind, record, prefix.length);
     }
     struct pair *pair = reading(s);
@@ -364,7 +364,7 @@ static int doubt(struct session *s, struct subscription *u, uint64_t number, uin
         return FASTQ_NO_MEMORY;
     }
     u->doubted[u->doubted_count++] = (struct doubted){.number = number, .token = token};
-    return send_control(s, (struct control_record){.kind = DAMAGED, .subject = u->id, .value = number});
+    return send_control(s, (struct control_record){.kind = KIND_DAMAGED, .subject = u->id, .value = number});
 }
 
 static uint64_t token_of_doubted(struct subscription *u, uint64_t number) {

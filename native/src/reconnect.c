@@ -75,7 +75,7 @@ static int resend_one(struct session *s, const unsigned char *record, const stru
     uint64_t number;
     memcpy(&number, record + sizeof *prefix, sizeof number);
     int level = prefix->flags & CONFIRM_MASK;
-    level = level == FASTQ_NONE && prefix->kind != MESSAGE ? FASTQ_WRITTEN : level;
+    level = level == FASTQ_NONE && prefix->kind != KIND_MESSAGE ? FASTQ_WRITTEN : level;
     for (int looks = 1; room_in(writing(s)) < (int64_t)(align8(prefix->length) + 2 * sizeof(struct control_record)) || !has_mark_room(writing(s)); looks++) {
         if (align8(prefix->length) + 2 * sizeof(struct control_record) > writing(s)->a_bytes) {
             return fail(FASTQ_LIMIT_REACHED, writing(s)->a_bytes, "The broker came back with rings that are too small for what was not confirmed");
@@ -94,7 +94,7 @@ static int resend_one(struct session *s, const unsigned char *record, const stru
     unsigned char *again = next_record(writing(s));
     memcpy(again, record, prefix->length);
     uint16_t command = prefix->small;
-    const struct resuming *resuming = prefix->kind == COMMAND && command == RESUME_SUBSCRIPTION ? find_resuming(s, number) : NULL;
+    const struct resuming *resuming = prefix->kind == KIND_COMMAND && command == COMMAND_RESUME_SUBSCRIPTION ? find_resuming(s, number) : NULL;
     if (resuming != NULL) {
         // An earlier connection's word: since then more was handed out, which is not to be given back. The fields are always of one length.
         write_resume(resuming->subscription, resuming->id, again + sizeof(struct command_record), prefix->length - sizeof(struct command_record));
@@ -114,7 +114,7 @@ static int resend(struct session *s, const struct link *old, bool *is_gone) {
             const unsigned char *record = pair->a_ring + (at & (pair->a_bytes - 1));
             struct record_prefix prefix;
             memcpy(&prefix, record, sizeof prefix);
-            int code = prefix.kind < CREDIT ? resend_one(s, record, &prefix, is_gone) : FASTQ_OK;
+            int code = prefix.kind < KIND_CREDIT ? resend_one(s, record, &prefix, is_gone) : FASTQ_OK;
             if (code != FASTQ_OK || *is_gone) {
                 return code;
             }
@@ -136,7 +136,7 @@ static int remember_resuming(struct session *s, uint64_t number, struct subscrip
 static int resume(struct session *s, struct subscription *u) {
     unsigned char fields[128];
     uint64_t number;
-    int code = send_command(s, RESUME_SUBSCRIPTION, fields, write_resume(u, u->id, fields, sizeof fields), FASTQ_WRITTEN, &number);
+    int code = send_command(s, COMMAND_RESUME_SUBSCRIPTION, fields, write_resume(u, u->id, fields, sizeof fields), FASTQ_WRITTEN, &number);
     return code != FASTQ_OK ? code : remember_resuming(s, number, u);
 }
 
@@ -204,7 +204,7 @@ static int subscribe_anew(struct session *s, struct subscription *u) {
     restart_subscription(u, u->id, 1);
     unsigned char fields[128];
     uint64_t number;
-    int code = send_command(s, SUBSCRIBE, fields, write_subscribe(u, fields, sizeof fields), FASTQ_WRITTEN, &number);
+    int code = send_command(s, COMMAND_SUBSCRIBE, fields, write_subscribe(u, fields, sizeof fields), FASTQ_WRITTEN, &number);
     return code != FASTQ_OK ? code : remember_resuming(s, number, u);
 }
 
@@ -221,10 +221,10 @@ int take_resume_answer(struct session *s, const struct answer_record *answer, co
         return FASTQ_OK; // It has ended, or was made anew meanwhile, by what was sent before this.
     }
     if (answer->code == 0) {
-        uint32_t id = (uint32_t)number_of(payload, length, SUBSCRIPTION);
+        uint32_t id = (uint32_t)number_of(payload, length, FIELD_SUBSCRIPTION);
         if (id != u->id) {
             give_up_runs(s, u);
-            restart_subscription(u, id, number_of(payload, length, FIRST_DELIVERY));
+            restart_subscription(u, id, number_of(payload, length, FIELD_FIRST_DELIVERY));
         }
         return FASTQ_OK;
     }

@@ -108,7 +108,7 @@ int send_command(struct session *s, uint16_t kind, const unsigned char *fields, 
     if (code != FASTQ_OK) {
         return code;
     }
-    struct command_record record = {.length = (uint32_t)(sizeof record + length), .kind = COMMAND, .flags = (uint8_t)level, .command = kind, .number = s->next_number};
+    struct command_record record = {.length = (uint32_t)(sizeof record + length), .kind = KIND_COMMAND, .flags = (uint8_t)level, .command = kind, .number = s->next_number};
     unsigned char *room = next_record(writing(s));
     memcpy(room, &record, sizeof record);
     if (length > 0) {
@@ -132,7 +132,7 @@ int flush_all(struct session *s, int level, int64_t wait_ns) {
     int code = flush_all_settles(s);
     uint64_t reached = 0, last = s->next_number - 1;
     if (code == FASTQ_OK && level == FASTQ_DURABLE && last > 0 && (code = confirmed(s, level, &reached)) == FASTQ_OK && reached < last) {
-        code = send_command(s, SYNC, NULL, 0, FASTQ_DURABLE, &last); // Somebody waits for everything to be durable now; by itself a sync follows within 100 ms.
+        code = send_command(s, COMMAND_SYNC, NULL, 0, FASTQ_DURABLE, &last); // Somebody waits for everything to be durable now; by itself a sync follows within 100 ms.
     }
     while (code == FASTQ_OK && level != FASTQ_NONE && last > 0 && (code = confirmed(s, level, &reached)) == FASTQ_OK && reached < last) {
         bool news;

@@ -122,7 +122,7 @@ int look_at_socket(struct session *s) {
 static int take_slots(struct session *s, struct field_reader *fields, const struct packet *packet) {
     int next = 0, code = FASTQ_OK;
     while (code == FASTQ_OK && next < packet->descriptor_count && next_field(fields)) {
-        if (fields->tag == SLOT) {
+        if (fields->tag == FIELD_SLOT) {
             code = add_slot(s, (uint32_t)fields->number, packet->descriptors[next++]);
         }
     }
@@ -134,28 +134,28 @@ static int take_slots(struct session *s, struct field_reader *fields, const stru
     struct pair *pair = writing(s);
     while (s->slots_to_acknowledge > 0 && room_in(pair) >= (int64_t)(2 * sizeof(struct control_record)) && has_mark_room(pair)) {
         s->slots_to_acknowledge--; // The rest is told with the next room: until then the broker sends copies.
-        write_control(s, (struct control_record){.kind = SLOTS_MAPPED, .subject = 1});
+        write_control(s, (struct control_record){.kind = KIND_SLOTS_MAPPED, .subject = 1});
         ring_broker(s);
     }
     return FASTQ_OK;
 }
 
 static int take_rings(struct session *s, const struct field_reader *fields, const struct packet *packet) {
-    uint64_t a_bytes = number_of(fields->at, fields->left, SUBMISSION_RING_BYTES), b_bytes = number_of(fields->at, fields->left, DELIVERY_RING_BYTES);
+    uint64_t a_bytes = number_of(fields->at, fields->left, FIELD_SUBMISSION_RING_BYTES), b_bytes = number_of(fields->at, fields->left, FIELD_DELIVERY_RING_BYTES);
     bool is_moving = writing(s) != reading(s); // One pair is offered at a time.
     if (packet->descriptor_count != 2 || !is_ring(a_bytes) || !is_ring(b_bytes) || is_moving || s->link.pair_count == MAX_PAIRS) {
         close_descriptors(packet->descriptors, packet->descriptor_count);
         return FASTQ_OK;
     }
     struct pair *next;
-    int code = map_pair((uint32_t)number_of(fields->at, fields->left, RING), a_bytes, b_bytes, packet->descriptors[0], packet->descriptors[1], &next);
+    int code = map_pair((uint32_t)number_of(fields->at, fields->left, FIELD_RING), a_bytes, b_bytes, packet->descriptors[0], packet->descriptors[1], &next);
     if (code != FASTQ_OK) {
         return code;
     }
     next->is_fenced_by_broker = reading(s)->is_fenced_by_broker;
     send_mapped(s->link.socket); // If it fails, the hang-up follows.
     // The last record of the old ring: there is always room for it, as every reservation leaves it.
-    write_control(s, (struct control_record){.kind = CLIENT_MOVES_RING, .subject = next->number});
+    write_control(s, (struct control_record){.kind = KIND_CLIENT_MOVES_RING, .subject = next->number});
     ring_broker(s);
     s->link.pairs[s->link.pair_count++] = next;
     s->is_growing = false;
@@ -172,18 +172,18 @@ int read_socket(struct session *s, bool *any, bool *is_gone) {
     }
     uint16_t kind;
     struct field_reader fields;
-    if (is_handshake(&packet, &kind, &fields) && kind == SLOTS) {
+    if (is_handshake(&packet, &kind, &fields) && kind == HANDSHAKE_SLOTS) {
         return take_slots(s, &fields, &packet);
     }
-    if (is_handshake(&packet, &kind, &fields) && kind == RINGS) {
+    if (is_handshake(&packet, &kind, &fields) && kind == HANDSHAKE_RINGS) {
         return take_rings(s, &fields, &packet);
     }
     close_descriptors(packet.descriptors, packet.descriptor_count);
-    if (is_handshake(&packet, &kind, &fields) && kind == ENDED) {
+    if (is_handshake(&packet, &kind, &fields) && kind == HANDSHAKE_ENDED) {
         const unsigned char *text;
         size_t bytes;
-        bool has_text = bytes_of(fields.at, fields.left, TEXT, &text, &bytes);
-        s->farewell_code = (int)number_of(fields.at, fields.left, CODE);
+        bool has_text = bytes_of(fields.at, fields.left, FIELD_TEXT, &text, &bytes);
+        s->farewell_code = (int)number_of(fields.at, fields.left, FIELD_CODE);
         size_t kept = !has_text ? 0 : bytes < sizeof s->farewell - 1 ? bytes : sizeof s->farewell - 1;
         memcpy(s->farewell, has_text ? text : (const unsigned char *)"", kept);
         s->farewell[kept] = 0;
@@ -237,7 +237,7 @@ int grow_rings(struct session *s, uint64_t bytes) {
     uint64_t load_bytes = bytes < MAX_LOAD_RING_BYTES ? bytes : MAX_LOAD_RING_BYTES;
     uint64_t b_bytes = reading(s)->b_bytes > load_bytes ? reading(s)->b_bytes : load_bytes;
     s->is_growing = true;
-    write_control(s, (struct control_record){.kind = GROW_RINGS, .subject = (uint32_t)bytes, .count = (uint32_t)b_bytes});
+    write_control(s, (struct control_record){.kind = KIND_GROW_RINGS, .subject = (uint32_t)bytes, .count = (uint32_t)b_bytes});
     ring_broker(s);
     int64_t deadline = deadline_in(GROWTH_NS);
     while (code == FASTQ_OK && s->is_growing && writing(s) == before && !is_over(deadline)) {

@@ -1,0 +1,78 @@
+#!/usr/bin/env bash
+# The tests of native/: run.sh BROKER. Each suite ends with "  succeeded: N" and "  failed: N", which ./build.sh test adds up.
+#
+#   under ASan and UBSan   vectors, conformance        under TSan   conformance of threads
+#   of the shared library  header, exports, ABI, unload, Python
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+broker=$(realpath "$1")
+out=$(realpath -m ../artifacts/native)
+warnings=(-Wall -Wextra -pedantic -Werror)
+code=0
+
+# suite NAME COMMAND...: a command that is one test.
+suite() {
+    local name=$1 passed=0 failed=0
+    shift
+    if "$@"; then passed=1; else failed=1 code=1; fi
+    printf '%s native.%s\n  succeeded: %d\n  failed: %d\n' "$([[ $passed == 1 ]] && echo passed || echo failed)" "$name" "$passed" "$failed"
+}
+
+# build FLAVOUR FLAGS: the library and its test programs.
+build() {
+    local flavour=$1 flags=$2 test
+    make --silent -j2 OUT="$out-$flavour" EXTRA="$flags" || return 1
+    for test in conformance vectors; do
+        # shellcheck disable=SC2086 # flags are words
+        gcc -std=c11 -D_GNU_SOURCE -g -O1 "${warnings[@]}" $flags "tests/$test.c" "$out-$flavour"/obj/*.o -o "$out-$flavour/$test" -pthread || return 1
+    done
+}
+
+header_compiles() {
+    printf '#include "fastq.h"\nint main(void) { return fastq_abi() == FASTQ_ABI ? 0 : 1; }\n' >"$out/header.c"
+    gcc -x c -std=c11 "${warnings[@]}" -Iinclude "$out/header.c" -L"$out" -lfastq -o "$out/header" \
+        && g++ -x c++ -std=c++17 "${warnings[@]}" -Iinclude "$out/header.c" -L"$out" -lfastq -o "$out/header" \
+        && LD_LIBRARY_PATH=$out "$out/header"
+}
+
+# What the header declares, a declaration a line, without comments and layout.
+declarations() {
+    gcc -fpreprocessed -dD -E -P include/fastq.h 2>/dev/null | grep -v '^ *#' | tr '\n' ' ' | sed 's/[[:space:]]\+/ /g' \
+        | grep -oE 'FASTQ_API [^;]*;|(typedef struct|enum) [^}]*}[^;]*;|typedef [^{;]*;'
+}
+
+exports_are_the_headers() {
+    local symbols named
+    symbols=$(nm -D --defined-only "$out/libfastq.so" | awk '{ print $3 }' | sort)
+    named=$(declarations | grep '^FASTQ_API' | grep -o 'fastq_[a-z0-9_]*(' | tr -d '(' | sort -u)
+    diff <(echo "$symbols") <(echo "$named") || { echo '    libfastq.so exports (<) other names than fastq.h declares (>)'; return 1; }
+    # What a program links statically has no other names either.
+    symbols=$(nm -g --defined-only "$out/libfastq.a" | awk 'NF == 3 { print $3 }' | sort)
+    diff <(echo "$symbols") <(echo "$named") || { echo '    libfastq.a has (<) other names than fastq.h declares (>)'; return 1; }
+}
+
+# abi.txt: the ABI number, then the declarations as they were when it was given.
+declarations_are_those_of_the_abi_number() {
+    { sed -n 's/^#define FASTQ_ABI \([0-9]*\)u$/ABI \1/p' include/fastq.h; declarations; } >"$out/abi.txt"
+    diff abi.txt "$out/abi.txt" || { echo "    A declaration has changed. If programs that were compiled before would not run, raise FASTQ_ABI; then: cp $out/abi.txt abi.txt"; return 1; }
+}
+
+needs_only_libc() { ! readelf -d "$out/libfastq.so" | grep NEEDED | grep -v 'libc\.so\|ld-linux'; }
+
+has_its_soname() { readelf -d "$out/libfastq.so" | grep -q 'SONAME.*\[libfastq\.so\.1\]'; }
+
+make --silent -j2 || exit 1
+build asan '-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer' || exit 1
+build tsan '-fsanitize=thread -Wno-tsan' || exit 1
+gcc -std=c11 -D_GNU_SOURCE -g -O1 "${warnings[@]}" tests/unload.c -o "$out/unload" -ldl || exit 1
+
+"$out-asan/vectors" ../tests/vectors || code=1
+"$out-asan/conformance" "$broker" || code=1
+TSAN_OPTIONS=halt_on_error=1 "$out-tsan/conformance" "$broker" thread || code=1
+"$out/unload" "$out/libfastq.so.1" "$broker" || code=1
+suite header_compiles_as_c11_and_cpp17 header_compiles
+suite library_and_header_have_the_same_names exports_are_the_headers
+suite declarations_are_those_of_the_abi_number declarations_are_those_of_the_abi_number
+suite library_needs_libc_alone needs_only_libc
+suite library_has_its_soname has_its_soname
+exit "$code"
