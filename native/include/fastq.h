@@ -277,7 +277,7 @@ FASTQ_API int fastq_next_property(const void *properties, size_t property_bytes,
  * (settlements of consecutive messages are gathered up to so many, 64), auto (at most once: a message is accepted as it is received). */
 FASTQ_API int fastq_subscribe(fastq_connection connection, const char *queue, const char *options, fastq_subscription *subscription);
 
-/* Ends a subscription: what is in hand and what was not received goes back to its place, the latter uncounted. */
+/* Ends a subscription: what is in hand and what was not received goes back to its place, as if it had not been delivered. */
 FASTQ_API int fastq_unsubscribe(fastq_connection connection, fastq_subscription subscription);
 
 /* Changes the credit. 0: no more come. */
@@ -299,6 +299,11 @@ FASTQ_API int fastq_settle(fastq_connection connection, fastq_subscription subsc
  * the last submission, sent at once. */
 FASTQ_API int fastq_settle_many(fastq_connection connection, fastq_subscription subscription, const fastq_message *messages, size_t count,
                                 int outcome, int level, uint64_t *number);
+
+/* Settles the deliveries `first` to `first` + `count` - 1 of a life, as fastq_message has number and life, in one record; those that are not in
+ * hand are passed over. At most 1,048,576. number (may be NULL): of the submission, sent at once. FASTQ_ALREADY_SETTLED: none is in hand. */
+FASTQ_API int fastq_settle_range(fastq_connection connection, fastq_subscription subscription, uint64_t first, uint64_t count, uint32_t life,
+                                 int outcome, int level, uint64_t *number);
 
 /* Rejects with words: reason of at most 512 bytes, details (may be NULL), both together at most 2,040 bytes of UTF-8. Sent at once. */
 FASTQ_API int fastq_reject(fastq_connection connection, fastq_subscription subscription, const fastq_message *message, const char *reason,

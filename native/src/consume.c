@@ -201,6 +201,23 @@ static int settle(struct session *s, struct subscription *u, const fastq_message
     return ++u->settle_count >= u->settle_batch ? flush_settles(s, u, &number) : FASTQ_OK;
 }
 
+/// Settles what of a range is in hand; a record for each part of it without a gap.
+static int settle_range(struct session *s, struct subscription *u, uint64_t first, uint64_t count, int outcome, int level, uint32_t flags, bool *any) {
+    uint32_t batch = u->settle_batch;
+    int code = FASTQ_OK;
+    *any = false;
+    u->settle_batch = MAX_SETTLE_RANGE;
+    for (uint64_t number = first; number < first + count && code == FASTQ_OK; number++) {
+        fastq_message message = {.number = number, .life = u->life};
+        if (is_open(u, number, u->life)) {
+            *any = true;
+            code = settle(s, u, &message, outcome, level, 0, flags);
+        }
+    }
+    u->settle_batch = batch;
+    return code;
+}
+
 /// Sends one record of its own for a delivery in hand, after what was gathered before.
 static int settle_alone(struct session *s, struct subscription *u, const fastq_message *message, struct settle_record record, int level, const unsigned char *words, size_t word_bytes, uint64_t *number) {
     int code = flush_settles(s, u, number);
@@ -345,7 +362,9 @@ int fastq_subscribe(fastq_connection connection, const char *queue, const char *
 /// Ends it at the broker; the handle stays until it is freed.
 int unsubscribe(struct session *s, struct subscription *u) {
     uint64_t number;
-    int code = flush_settles(s, u, &number);
+    bool any;
+    int code = settle_range(s, u, u->first_kept, u->next_delivery - u->first_kept, FASTQ_RELEASE, FASTQ_NONE, FASTQ_UNCOUNTED, &any);
+    code = code != FASTQ_OK ? code : flush_settles(s, u, &number);
     if (code != FASTQ_OK || !u->is_listed) {
         return code;
     }
@@ -509,6 +528,27 @@ int fastq_settle_many(fastq_connection connection, fastq_subscription subscripti
         code = flush_settles(s, u, number != NULL ? number : &last);
     }
     return leave(connection, code != FASTQ_OK ? code : first);
+}
+
+int fastq_settle_range(fastq_connection connection, fastq_subscription subscription, uint64_t first, uint64_t count, uint32_t life, int outcome, int level, uint64_t *number) {
+    struct session *s;
+    struct subscription *u;
+    if (count == 0 || count > MAX_SETTLE_RANGE || first > UINT64_MAX - count || outcome < FASTQ_ACCEPT || outcome > FASTQ_REJECT || !is_level(level)) {
+        return bad_settlement();
+    }
+    int code = enter_subscription(connection, subscription, &s, &u);
+    if (code != FASTQ_OK) {
+        return code;
+    }
+    bool any = false;
+    uint64_t last;
+    code = life == u->life ? settle_range(s, u, first, count, outcome, level, 0, &any) : FASTQ_OK;
+    if (code == FASTQ_OK && !any) {
+        code = not_open(u, first);
+    } else if (code == FASTQ_OK) {
+        code = flush_settles(s, u, number != NULL ? number : &last);
+    }
+    return leave(connection, code);
 }
 
 int fastq_reject(fastq_connection connection, fastq_subscription subscription, const fastq_message *message, const char *reason, const char *details, int level, uint64_t *number) {

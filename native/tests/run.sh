@@ -61,6 +61,20 @@ needs_only_libc() { ! readelf -d "$out/libfastq.so" | grep NEEDED | grep -v 'lib
 
 has_its_soname() { readelf -d "$out/libfastq.so" | grep -q 'SONAME.*\[libfastq\.so\.1\]'; }
 
+# The package as it is installed: unpacked from its wheel, with the library beside it.
+python_tests() {
+    local ran failed log=$out/python.log
+    rm -rf "$out/wheel" "$out/site" && mkdir -p "$out/wheel" "$out/site"
+    PYTHONPATH=bindings/python PYTHONDONTWRITEBYTECODE=1 python3 -c "import wheel_backend; wheel_backend.build_wheel('$out/wheel')" \
+        && python3 -m zipfile -e "$out"/wheel/*.whl "$out/site" || return 1
+    env -u FASTQ_LIB FASTQ_BROKER="$broker" PYTHONPATH="$out/site" PYTHONDONTWRITEBYTECODE=1 python3 -m unittest -v bindings/python/tests/test_fastq.py >"$log" 2>&1
+    ran=$(sed -n 's/^Ran \([0-9]*\) tests.*/\1/p' "$log")
+    failed=$(grep -cE '^(FAIL|ERROR): ' "$log")
+    ((${ran:-0} > 0)) || failed=1
+    ((failed == 0)) || { cat "$log"; code=1; }
+    printf '  succeeded: %d\n  failed: %d\n' "$((${ran:-1} - failed))" "$failed"
+}
+
 make --silent -j2 || exit 1
 build asan '-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer' || exit 1
 build tsan '-fsanitize=thread -Wno-tsan' || exit 1
@@ -75,4 +89,6 @@ suite library_and_header_have_the_same_names exports_are_the_headers
 suite declarations_are_those_of_the_abi_number declarations_are_those_of_the_abi_number
 suite library_needs_libc_alone needs_only_libc
 suite library_has_its_soname has_its_soname
+mkdir -p ../artifacts/lib && cp "$out/libfastq.so.1" ../artifacts/lib/ # Where the wheel takes it from.
+python_tests || code=1
 exit "$code"
