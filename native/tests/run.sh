@@ -4,8 +4,8 @@
 #   under ASan and UBSan   vectors, conformance        under TSan   conformance of threads
 #   of the shared library  header, exports, ABI, unload, Python
 set -uo pipefail
+broker=$(realpath "${1:?the path of the broker}") || exit 1
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
-broker=$(realpath "$1")
 out=$(realpath -m ../artifacts/native)
 warnings=(-Wall -Wextra -pedantic -Werror)
 code=0
@@ -75,6 +75,23 @@ python_tests() {
     printf '  succeeded: %d\n  failed: %d\n' "$((${ran:-1} - failed))" "$failed"
 }
 
+# Each does what the README says of it, against a broker of its own.
+examples_run() {
+    local folder pid said expected=$'hello 0\nhello 1\nhello 2' good=0
+    gcc -std=c11 "${warnings[@]}" -Iinclude examples/first.c -o "$out/first" -L"$out" -lfastq || return 1
+    folder=$(mktemp -d)
+    mkfifo "$folder/ready"
+    "$broker" serve --data "$folder/data" --socket "$folder/s" >"$folder/ready" 2>/dev/null &
+    pid=$!
+    read -r _ <"$folder/ready"
+    said=$(FASTQ_SOCKET=$folder/s LD_LIBRARY_PATH=$out "$out/first") && [[ $said == "$expected" ]] || { good=1; echo "    first.c said: $said"; }
+    said=$(env -u FASTQ_LIB FASTQ_SOCKET="$folder/s" PYTHONPATH="$out/site" PYTHONDONTWRITEBYTECODE=1 python3 examples/first.py) && [[ $said == "$expected" ]] || { good=1; echo "    first.py said: $said"; }
+    kill "$pid"
+    wait "$pid"
+    rm -rf "$folder"
+    return "$good"
+}
+
 make --silent -j2 || exit 1
 build asan '-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer' || exit 1
 build tsan '-fsanitize=thread -Wno-tsan' || exit 1
@@ -91,4 +108,5 @@ suite library_needs_libc_alone needs_only_libc
 suite library_has_its_soname has_its_soname
 mkdir -p ../artifacts/lib && cp "$out/libfastq.so.1" ../artifacts/lib/ # Where the wheel takes it from.
 python_tests || code=1
+suite examples_do_what_they_say examples_run
 exit "$code"
