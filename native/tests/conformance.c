@@ -2,6 +2,8 @@
 #include <dlfcn.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <sys/mman.h>
 
 #include "harness.h"
@@ -407,6 +409,9 @@ static void a_duplicate_counts_as_published_and_tells_the_place_of_the_first(voi
     CHECK_OK(fastq_publish(c, queue, "a", 1, properties, length, FASTQ_DURABLE, &number));
     CHECK_OK(fastq_flush(c, FASTQ_DURABLE, LONG_WAIT));
     CHECK(count_of(c, "dedup", "messages") == 1);
+    fastq_status status = {.size = sizeof status};
+    CHECK_OK(fastq_get_status(c, &status));
+    CHECK(status.duplicates == 2 && status.refusals == 0);
     CHECK_OK(fastq_close(c));
 }
 
@@ -487,6 +492,121 @@ static void kill_9_of_the_broker_loses_nothing_doubles_nothing_and_what_is_in_ha
     CHECK(status.reconnects >= ROUNDS && status.resent > 0);
     CHECK_OK(fastq_close(c));
     remove_broker(&b);
+}
+
+static _Atomic uint64_t reached; // How far a test has come, for who kills in the midst of it.
+
+typedef struct { broker *b; uint64_t at; } murder;
+
+static void *kill_in_the_midst(void *given) {
+    const murder *m = given;
+    while (atomic_load(&reached) < m->at) {
+        sched_yield();
+    }
+    kill_broker(m->b, SIGKILL);
+    start_broker(m->b);
+    return NULL;
+}
+
+static void kills_in_the_midst_of_a_burst_leave_no_gap_and_no_double(void) {
+    enum { ROUNDS = 12, EACH = 3000, BYTES = 400 };
+    broker b;
+    make_broker(&b);
+    fastq_connection c = connect_to(&b, "patience=60s\nring=65536");
+    fastq_queue queue = queue_of(c, "work", NULL);
+    fastq_subscription s = subscribe(c, "work", "credit=500");
+    unsigned char body[BYTES] = {0};
+    uint64_t sent = 0, expected = 0;
+    for (int round = 0; round < ROUNDS; round++) {
+        murder m = {.b = &b, .at = sent + (uint64_t)(round * 263 % EACH)};
+        pthread_t killer;
+        pthread_create(&killer, NULL, kill_in_the_midst, &m);
+        for (int i = 0; i < EACH; i++, sent++) {
+            memcpy(body, &sent, sizeof sent);
+            CHECK_OK(fastq_publish(c, queue, body, sizeof body, NULL, 0, round % 4, NULL));
+            atomic_store(&reached, sent);
+        }
+        pthread_join(killer, NULL);
+    }
+    CHECK_OK(fastq_flush(c, FASTQ_WRITTEN, LONG_WAIT));
+    while (expected < sent) {
+        fastq_message messages[100];
+        size_t count = 0;
+        uint64_t number = 0;
+        if (!CHECK_OK(fastq_receive(c, s, messages, 100, LONG_WAIT, &count)) || !CHECK(count > 0)) {
+            break;
+        }
+        for (size_t i = 0; i < count; i++, expected++) {
+            memcpy(&number, messages[i].body, sizeof number);
+            if (!CHECK(number == expected)) {
+                printf("    %llu, not %llu\n", (unsigned long long)number, (unsigned long long)expected);
+                expected = sent;
+            }
+        }
+        CHECK_OK(fastq_settle_many(c, s, messages, count, FASTQ_ACCEPT, FASTQ_NONE, NULL));
+    }
+    CHECK_OK(fastq_flush(c, FASTQ_DURABLE, LONG_WAIT));
+    CHECK(count_of(c, "work", "messages") == 0);
+    CHECK_OK(fastq_close(c));
+    remove_broker(&b);
+}
+
+/// What a victim does until it is killed: all kinds of calls in turn, on the shared broker.
+static void live_dangerously(_Atomic uint64_t *calls, unsigned seed) {
+    fastq_connection c = connect_to(&shared, "ring=65536");
+    fastq_queue queue = queue_of(c, "victims", "lease=1h\nmax-deliveries=0");
+    fastq_subscription s = subscribe(c, "victims", "credit=50");
+    static unsigned char body[200000];
+    for (uint64_t i = 0;; i++, atomic_fetch_add(calls, 1)) {
+        fastq_message messages[10];
+        const char *json;
+        size_t count;
+        switch ((i * 7 + seed) % 6) {
+            case 0: fastq_publish(c, queue, body, (i * 997 + seed) % 20 == 0 ? sizeof body : 100, NULL, 0, (int)(i % 4), NULL); break;
+            case 1: fastq_receive(c, s, messages, 10, 0, &count); fastq_settle_many(c, s, messages, count, (int)(i % 3 == 0 ? FASTQ_RELEASE : FASTQ_ACCEPT), FASTQ_NONE, NULL); break;
+            case 2: fastq_flush(c, (int)(i % 4), LONG_WAIT); break;
+            case 3: fastq_show_queue(c, "victims", &json); break;
+            case 4: fastq_receive(c, s, messages, 1, 1000000, &count); break;
+            default: fastq_unsubscribe(c, s); fastq_subscribe(c, "victims", NULL, &s); break;
+        }
+    }
+}
+
+static void kill_9_of_a_client_inside_any_call_harms_nobody_else(void) {
+    enum { ROUNDS = 200 };
+    _Atomic uint64_t *calls = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    fastq_connection c = connect_to(&shared, NULL);
+    fastq_queue queue = queue_of(c, "bystander", NULL);
+    fastq_subscription s = subscribe(c, "bystander", NULL);
+    fflush(stdout);
+    for (unsigned round = 0; round < ROUNDS && failures_of_this == 0; round++) {
+        atomic_store(calls, 0);
+        pid_t victim = fork();
+        if (victim == 0) {
+            live_dangerously(calls, round);
+        }
+        while (atomic_load(calls) < round % 37) {
+            sched_yield();
+        }
+        kill(victim, SIGKILL);
+        waitpid(victim, NULL, 0);
+        fastq_message message;
+        char text[16];
+        snprintf(text, sizeof text, "%u", round);
+        CHECK_OK(fastq_wait(c, publish_text(c, queue, text), FASTQ_WRITTEN, LONG_WAIT));
+        CHECK(receive_one(c, s, &message) && has_body(&message, text));
+        CHECK_OK(fastq_settle(c, s, &message, FASTQ_ACCEPT, FASTQ_NONE, 0, 0, NULL));
+    }
+    fastq_status status = {.size = sizeof status};
+    CHECK_OK(fastq_get_status(c, &status));
+    CHECK(status.reconnects == 0);
+    // Whatever the victims held is everybody's again.
+    uint64_t held = 1;
+    while (failures_of_this == 0 && held > 0) {
+        held = count_of(c, "victims", "inFlight");
+    }
+    CHECK_OK(fastq_close(c));
+    munmap((void *)calls, 4096);
 }
 
 static void an_orderly_stop_is_ridden_out_too(void) {
@@ -580,13 +700,15 @@ static void a_forked_child_is_told_so_and_connects_for_itself(void) {
     fastq_queue queue = queue_of(c, "fork", NULL);
     fastq_subscription s = subscribe(c, "fork", NULL);
     fastq_message message;
-    int status = -1;
+    int status = -1, descriptor = -1;
+    CHECK_OK(fastq_descriptor(c, &descriptor));
     publish_text(c, queue, "of the parent");
     CHECK(receive_one(c, s, &message));
     fflush(stdout);
     pid_t child = fork();
     if (child == 0) {
         failures_of_this = 0;
+        CHECK(fcntl(descriptor, F_GETFD) < 0); // Nothing of the parent's connection is held open here.
         CHECK_CODE(fastq_publish(c, queue, "x", 1, NULL, 0, FASTQ_DURABLE, NULL), FASTQ_FORKED);
         CHECK_CODE(fastq_settle(c, s, &message, FASTQ_ACCEPT, FASTQ_NONE, 0, 0, NULL), FASTQ_FORKED);
         CHECK_CODE(fastq_flush(c, FASTQ_DURABLE, 0), FASTQ_FORKED);
@@ -957,6 +1079,8 @@ int main(int count, char **arguments) {
         TEST(a_duplicate_counts_as_published_and_tells_the_place_of_the_first),
         TEST(a_compressed_body_comes_as_it_was_and_one_that_is_none_says_so),
         TEST(kill_9_of_the_broker_loses_nothing_doubles_nothing_and_what_is_in_hand_stays),
+        TEST(kills_in_the_midst_of_a_burst_leave_no_gap_and_no_double),
+        TEST(kill_9_of_a_client_inside_any_call_harms_nobody_else),
         TEST(an_orderly_stop_is_ridden_out_too),
         TEST(a_broker_that_stays_away_is_told_within_the_patience_and_may_come_back),
         TEST(an_event_loop_waits_by_the_descriptor),

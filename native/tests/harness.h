@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -55,7 +54,6 @@ __attribute__((unused)) static void start_broker(broker *b) {
     }
     if (b->process == 0) {
         dup2(ready[1], STDOUT_FILENO);
-        prctl(PR_SET_PDEATHSIG, SIGKILL); // It does not outlive a test that is killed.
         int null = open("/dev/null", O_WRONLY);
         dup2(null, STDERR_FILENO);
         unsetenv("LD_PRELOAD");
