@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The tests of native/: run.sh BROKER. Each suite ends with "  succeeded: N" and "  failed: N", which ./build.sh test adds up.
 #
-#   under ASan and UBSan   vectors, conformance        under TSan   conformance of threads
+#   under ASan and UBSan   vectors, hostile, conformance        under TSan   conformance of threads
 #   of the shared library  header, exports, ABI, unload, Python
 set -uo pipefail
 broker=$(realpath "${1:?the path of the broker}") || exit 1
@@ -22,7 +22,7 @@ suite() {
 build() {
     local flavour=$1 flags=$2 test
     make --silent -j2 OUT="$out-$flavour" EXTRA="$flags" || return 1
-    for test in conformance vectors; do
+    for test in conformance vectors hostile; do
         # shellcheck disable=SC2086 # flags are words
         gcc -std=c11 -D_GNU_SOURCE -g -O1 "${warnings[@]}" $flags "tests/$test.c" "$out-$flavour"/obj/*.o -o "$out-$flavour/$test" -pthread || return 1
     done
@@ -98,6 +98,7 @@ build tsan '-fsanitize=thread -Wno-tsan' || exit 1
 gcc -std=c11 -D_GNU_SOURCE -g -O1 "${warnings[@]}" tests/unload.c -o "$out/unload" -ldl || exit 1
 
 "$out-asan/vectors" ../tests/vectors || code=1
+"$out-asan/hostile" ../tests/vectors 20000 || code=1
 "$out-asan/conformance" "$broker" || code=1
 TSAN_OPTIONS=halt_on_error=1 "$out-tsan/conformance" "$broker" thread || code=1
 "$out/unload" "$out/libfastq.so.1" "$broker" || code=1
