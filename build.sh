@@ -58,6 +58,7 @@ has() {
     case $1 in
         libc6-dev) has_header stdio.h ;;
         libxxhash-dev) has_header xxhash.h ;;
+        nodejs) command -v node >/dev/null ;;
         *) command -v "$1" >/dev/null ;;
     esac
 }
@@ -202,7 +203,7 @@ run_tests() {
     done
     [[ $rounds =~ ^[1-9][0-9]*$ ]] || fail "--rounds needs a number from 1 on, not '$rounds'" 2
 
-    need git strace g++ make python3
+    need git strace g++ make python3 nodejs npm
     publish
     build_once build artifacts/bin/FastQ.House.Tests/debug/FastQ.House.Tests \
         "$(stamp_of src tests benchmarks samples ./Directory.*.props global.json FastQ.sln .editorconfig)" compile_solution

@@ -2,7 +2,7 @@
 # The tests of native/: run.sh BROKER. Each suite ends with "  succeeded: N" and "  failed: N", which ./build.sh test adds up.
 #
 #   under ASan and UBSan   vectors, hostile, conformance        under TSan   conformance of threads
-#   of the shared library  header, exports, ABI, unload, Python
+#   of the shared library  header, exports, ABI, unload, Python, Node, examples
 set -uo pipefail
 broker=$(realpath "${1:?the path of the broker}") || exit 1
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
@@ -75,6 +75,22 @@ python_tests() {
     printf '  succeeded: %d\n  failed: %d\n' "$((${ran:-1} - failed))" "$failed"
 }
 
+# The package as it is installed, with its one dependency at the version that the lock file fixes.
+node_tests() {
+    local passed failed log=$out/node.log
+    rm -rf "$out/node/test" && mkdir -p "$out/node" && cp -r bindings/node/*.js* bindings/node/*.d.ts bindings/node/test "$out/node/" || return 1
+    if ! cmp -s "$out/node/package-lock.json" "$out/node/installed.json"; then
+        (cd "$out/node" && npm ci --no-audit --no-fund --ignore-scripts >"$log" 2>&1) || { cat "$log"; printf '  succeeded: 0\n  failed: 1\n'; return 1; }
+        cp "$out/node/package-lock.json" "$out/node/installed.json"
+    fi
+    (cd "$out/node" && FASTQ_BROKER=$broker FASTQ_LIB=$out/libfastq.so.1 timeout 300 node --test test/ >"$log" 2>&1)
+    passed=$(sed -nE 's/^(# |ℹ )pass ([0-9]+)$/\2/p' "$log")
+    failed=$(sed -nE 's/^(# |ℹ )fail ([0-9]+)$/\2/p' "$log")
+    ((${passed:-0} > 0)) || failed=1
+    ((${failed:-1} == 0)) || { cat "$log"; code=1; }
+    printf '  succeeded: %d\n  failed: %d\n' "${passed:-0}" "${failed:-1}"
+}
+
 # Each does what the README says of it, against a broker of its own.
 examples_run() {
     local folder pid said expected=$'hello 0\nhello 1\nhello 2' good=0
@@ -109,5 +125,6 @@ suite library_needs_libc_alone needs_only_libc
 suite library_has_its_soname has_its_soname
 mkdir -p ../artifacts/lib && cp "$out/libfastq.so.1" ../artifacts/lib/ # Where the wheel takes it from.
 python_tests || code=1
+node_tests || code=1
 suite examples_do_what_they_say examples_run
 exit "$code"
