@@ -322,6 +322,10 @@ FASTQ_API int fastq_body_size(const fastq_message *message, size_t *bytes);
 /* Copies a message's body, decoded, into room of fastq_body_size bytes. The message must be in hand. */
 FASTQ_API int fastq_copy_body(const fastq_message *message, void *room, size_t room_bytes);
 
+/* Copies what messages in hand have, of each its properties and then its body as it is stored, one behind the other. For languages to which a
+ * call is dear. *length: how many bytes that is; FASTQ_TOO_LARGE: more than the room has, and nothing was copied. */
+FASTQ_API int fastq_copy_messages(const fastq_message *messages, size_t count, void *room, size_t room_bytes, size_t *length);
+
 /* ---- Queues. Texts are JSON in UTF-8 with a terminator, the library's, good until the next call of the connection. */
 
 /* Makes a queue; one that exists with the same attributes is fine, with others FASTQ_QUEUE_EXISTS, whose text names them. attributes: NULL, or

@@ -646,3 +646,25 @@ int fastq_copy_body(const fastq_message *message, void *room, size_t room_bytes)
         ? FASTQ_OK
         : fail(FASTQ_UNREADABLE, 0, "The body of the message at place %llu is said to be lz4 of %zu bytes, and is not", (unsigned long long)message->tag, bytes);
 }
+
+int fastq_copy_messages(const fastq_message *messages, size_t count, void *room, size_t room_bytes, size_t *length) {
+    if ((messages == NULL && count > 0) || (room == NULL && room_bytes > 0) || length == NULL) {
+        return fail(FASTQ_BAD_ARGUMENT, 0, "fastq_copy_messages needs messages, room and a length");
+    }
+    *length = 0;
+    for (size_t i = 0; i < count; i++) {
+        *length += messages[i].property_bytes + messages[i].body_bytes;
+    }
+    if (*length > room_bytes) {
+        return fail(FASTQ_TOO_LARGE, *length, "The messages have %zu bytes, the room for them %zu", *length, room_bytes);
+    }
+    unsigned char *at = room;
+    for (size_t i = 0; i < count; i++) {
+        size_t bytes = messages[i].property_bytes + messages[i].body_bytes; // They lie one behind the other.
+        if (bytes > 0) {
+            memcpy(at, messages[i].properties, bytes);
+            at += bytes;
+        }
+    }
+    return FASTQ_OK;
+}

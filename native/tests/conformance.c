@@ -134,6 +134,12 @@ static void a_batch_arrives_with_its_properties(void) {
     CHECK_OK(fastq_next_property(messages[0].properties, messages[0].property_bytes, &position, &property));
     CHECK(property.tag == 0);
     CHECK(receive_one(c, s, &messages[1]) && has_body(&messages[1], "you") && messages[1].property_bytes == 0);
+    unsigned char copied[256];
+    size_t copied_bytes = 0;
+    CHECK_CODE(fastq_copy_messages(messages, 2, copied, length + 7, &copied_bytes), FASTQ_TOO_LARGE);
+    CHECK_OK(fastq_copy_messages(messages, 2, copied, length + 8, &copied_bytes));
+    CHECK(copied_bytes == length + 8 && memcmp(copied, bytes, length + 8) == 0);
+    CHECK_CODE(fastq_copy_messages(NULL, 2, copied, length + 8, &copied_bytes), FASTQ_BAD_ARGUMENT);
     CHECK_OK(fastq_close(c));
 }
 

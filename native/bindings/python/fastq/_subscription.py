@@ -148,7 +148,7 @@ class Subscription:
 
     def __init__(self, connection, queue, handle, is_automatic, lease, epoch):
         self.connection, self.queue, self.is_automatic, self.lease, self.epoch = connection, queue, is_automatic, lease, epoch
-        self._handle, self._room, self._closed = handle, (Struct * 1)(), False
+        self._handle, self._room, self._bytes, self._closed = handle, (Struct * 1)(), ctypes.create_string_buffer(4096), False
 
     def receive(self, timeout=None):
         """The next message; None when none came within the time. Without a time it waits for ever."""
@@ -176,19 +176,25 @@ class Subscription:
             code = library.fastq_receive(handle, self._handle, self._room, most, int(wait * 1e9), byref(count))
             if code:
                 raise error(code)
-            # All bytes are copied before anything else is done with the connection: what lies in the broker's files may go with any call.
-            received, string_at = time.monotonic(), ctypes.string_at
-            return [
-                Message(self, fields, *self._body(fields, index, string_at), string_at(fields[5], fields[7]) if fields[7] else b"", received)
-                for index, fields in enumerate(_FIELDS.iter_unpack(memoryview(self._room).cast("B")[:count.value * _FIELDS.size]))
-            ]
+            return self._copied(count.value)
 
-    def _body(self, fields, index, string_at):
+    def _copied(self, count):
+        """All bytes are copied before anything else is done with the connection: what lies in the broker's files may go with any call."""
+        received, length = time.monotonic(), c_size_t()
+        while library.fastq_copy_messages(self._room, count, self._bytes, len(self._bytes), byref(length)):
+            self._bytes = ctypes.create_string_buffer(2 * length.value)
+        data, at, messages = ctypes.string_at(self._bytes, length.value), 0, []
+        for index, fields in enumerate(_FIELDS.iter_unpack(memoryview(self._room).cast("B")[:count * _FIELDS.size])):
+            body_at = at + fields[7]
+            end = body_at + fields[6]
+            body, problem = (data[body_at:end], None) if not fields[9] & ENCODED else self._decoded(index)
+            messages.append(Message(self, fields, body, problem, data[at:body_at], received))
+            at = end
+        return messages
+
+    def _decoded(self, index):
         """(bytes, None), or (None, why it cannot be decoded)."""
-        if not fields[9] & ENCODED:
-            return string_at(fields[4], fields[6]), None
-        size = c_size_t()
-        one = byref(self._room[index])
+        size, one = c_size_t(), byref(self._room[index])
         code = library.fastq_body_size(one, byref(size))
         if not code:
             data = (ctypes.c_ubyte * size.value)()
@@ -208,7 +214,9 @@ class Subscription:
                     raise error(code)
                 last = number.value
             for message in messages:
-                message._forget()
+                if message._view is not None:
+                    message._forget()
+                message._settled, message._data = True, None
             if level and last:
                 self.connection._await(handle, last, level)
 
