@@ -91,20 +91,33 @@ node_tests() {
     printf '  succeeded: %d\n  failed: %d\n' "${passed:-0}" "${failed:-1}"
 }
 
-# Each does what the README says of it, against a broker of its own.
-examples_run() {
-    local folder pid said expected=$'hello 0\nhello 1\nhello 2' good=0
-    gcc -std=c11 "${warnings[@]}" -Iinclude examples/first.c -o "$out/first" -L"$out" -lfastq || return 1
+# An example does what it says, against a broker of its own: example NAME COMMAND...
+example() {
+    local name=$1 folder pid said good=0
+    shift
     folder=$(mktemp -d)
     mkfifo "$folder/ready"
     "$broker" serve --data "$folder/data" --socket "$folder/s" >"$folder/ready" 2>/dev/null &
     pid=$!
     read -r _ <"$folder/ready"
-    said=$(FASTQ_SOCKET=$folder/s LD_LIBRARY_PATH=$out "$out/first") && [[ $said == "$expected" ]] || { good=1; echo "    first.c said: $said"; }
-    said=$(env -u FASTQ_LIB FASTQ_SOCKET="$folder/s" PYTHONPATH="$out/site" PYTHONDONTWRITEBYTECODE=1 python3 examples/first.py) && [[ $said == "$expected" ]] || { good=1; echo "    first.py said: $said"; }
+    said=$(env -u FASTQ_LIB FASTQ_SOCKET="$folder/s" LD_LIBRARY_PATH="$out" "$@") && [[ $said == $'hello 0\nhello 1\nhello 2' ]] || { good=1; echo "    $name said: $said"; }
     kill "$pid"
     wait "$pid"
     rm -rf "$folder"
+    return "$good"
+}
+
+examples_run() {
+    local good=0
+    gcc -std=c11 "${warnings[@]}" -Iinclude examples/first.c -o "$out/first" -L"$out" -lfastq && example first.c "$out/first" || good=1
+    example first.py env PYTHONPATH="$out/site" PYTHONDONTWRITEBYTECODE=1 python3 examples/first.py || good=1
+    mkdir -p "$out/modules" && ln -sfn "$out/node" "$out/modules/fastq"
+    example first.js env NODE_PATH="$out/modules" FASTQ_LIB="$out/libfastq.so.1" node examples/first.js || good=1
+    if command -v rustc >/dev/null; then
+        rustc --edition 2021 -O examples/first.rs -o "$out/first-rust" -L "$out" -l fastq && example first.rs "$out/first-rust" || good=1
+    else
+        echo '    first.rs was not tried: this machine has no rustc'
+    fi
     return "$good"
 }
 
