@@ -13,19 +13,29 @@
 
 #include "session.h"
 
+/// While a pair is offered the broker may have gone over to it already: the number is kept in both alike.
 void announce_sleep(struct session *s) {
-    unsigned char *a = reading(s)->a;
-    store(a, CLIENT_SLEEP_NUMBER, load(a, CLIENT_SLEEP_NUMBER) | 1);
+    for (int i = s->link.reading; i < s->link.pair_count; i++) {
+        unsigned char *a = s->link.pairs[i]->a;
+        store(a, CLIENT_SLEEP_NUMBER, load(a, CLIENT_SLEEP_NUMBER) | 1);
+    }
     atomic_thread_fence(memory_order_seq_cst); // Pairs with the broker's, between its head and its look at this number.
 }
 
 void wake(struct session *s) {
-    unsigned char *a = reading(s)->a;
-    store(a, CLIENT_SLEEP_NUMBER, (load(a, CLIENT_SLEEP_NUMBER) + 1) & ~(uint64_t)1);
+    for (int i = s->link.reading; i < s->link.pair_count; i++) {
+        unsigned char *a = s->link.pairs[i]->a;
+        store(a, CLIENT_SLEEP_NUMBER, (load(a, CLIENT_SLEEP_NUMBER) + 1) & ~(uint64_t)1);
+    }
 }
 
+/// The broker may have gone over to an offered pair, and sleep by that one's number, before this side has read so.
 void ring_broker(struct session *s) {
-    if (must_ring(reading(s))) {
+    bool must = false;
+    for (int i = s->link.reading; i < s->link.pair_count; i++) {
+        must |= must_ring(s->link.pairs[i]);
+    }
+    if (must) {
         uint64_t one = 1;
         while (write(s->link.bell, &one, sizeof one) < 0 && errno == EINTR) {
         }

@@ -1,5 +1,5 @@
 // The promises of libfastq, against the real broker: conformance BROKER [WORD]. Each test has a broker or a queue of its own.
-#include <dlfcn.h>
+#include <dirent.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
@@ -267,6 +267,46 @@ static void large_messages_grow_the_rings(void) {
     CHECK(fastq_last_value() == 16777216);
     free(body);
     CHECK_OK(fastq_close(c));
+}
+
+/// Every thread of the broker sleeps, each time of many that one looks.
+static void await_sleep_of(const broker *b) {
+    enum { LOOKS = 300 };
+    for (int quiet = 0; quiet < LOOKS; quiet++) {
+        char path[64], line[512];
+        snprintf(path, sizeof path, "/proc/%d/task", (int)b->process);
+        DIR *tasks = opendir(path);
+        for (struct dirent *task; tasks != NULL && (task = readdir(tasks)) != NULL;) {
+            char stat[400];
+            snprintf(stat, sizeof stat, "/proc/%d/task/%.200s/stat", (int)b->process, task->d_name);
+            FILE *file = task->d_name[0] == '.' ? NULL : fopen(stat, "r");
+            if (file != NULL) {
+                const char *state = fgets(line, sizeof line, file) != NULL ? strrchr(line, ')') : NULL;
+                quiet = state != NULL && state[2] == 'S' ? quiet : 0;
+                fclose(file);
+            }
+        }
+        closedir(tasks);
+        sched_yield();
+    }
+}
+
+static void what_is_written_into_a_larger_ring_is_rung_for_though_the_broker_went_there_to_sleep(void) {
+    broker b;
+    make_broker(&b);
+    fastq_connection c = connect_to(&b, "ring=65536");
+    fastq_queue queue = queue_of(c, "work", NULL);
+    for (size_t size = 100000; size < 4000000; size *= 4) {
+        void *body = NULL;
+        uint64_t number = 0;
+        CHECK_OK(fastq_reserve(c, queue, size, NULL, 0, &body)); // The rings grow, the broker goes over to them.
+        memset(body, 'l', size);
+        await_sleep_of(&b);
+        CHECK_OK(fastq_commit(c, FASTQ_WRITTEN, &number));
+        CHECK_OK(fastq_wait(c, number, FASTQ_WRITTEN, 20 * SECOND));
+    }
+    CHECK_OK(fastq_close(c));
+    remove_broker(&b);
 }
 
 static void copies_come_where_files_are_not_wanted(void) {
@@ -1077,6 +1117,7 @@ int main(int count, char **arguments) {
         TEST(a_rejected_message_tells_its_words_in_the_dead_letters),
         TEST(a_lease_that_ends_gives_the_message_to_another_and_says_so),
         TEST(large_messages_grow_the_rings),
+        TEST(what_is_written_into_a_larger_ring_is_rung_for_though_the_broker_went_there_to_sleep),
         TEST(copies_come_where_files_are_not_wanted),
         TEST(at_most_once_bodies_stay_until_the_next_receive),
         TEST(a_queue_has_the_attributes_that_it_was_declared_with),
