@@ -34,7 +34,8 @@ Usage: ./build.sh VERB [OPTIONS]
   kill [--rounds N] [--seed S]       rounds of kill -9 of broker, producers and consumers on one directory (1000; a seed by chance)
   verify [PART...] [--minutes M]     run simulation, planted bugs, coverage and kill rounds for long, into perf-results/verification.md;
                                      a part is simulation, lying, planted, coverage or kills; page only draws
-  publish                            build the native binary artifacts/bin/fastq
+  publish                            build the native binary artifacts/bin/fastq, and libfastq beside it
+  native                             build libfastq, the client in C: artifacts/lib, artifacts/include
   bench [--quick]                    measure speed and memory against the machine's floor, into perf-results/
   format [--check]                   format the sources, or only say what is not formatted
   clean                              remove artifacts/
@@ -57,6 +58,7 @@ has() {
     case $1 in
         libc6-dev) has_header stdio.h ;;
         libxxhash-dev) has_header xxhash.h ;;
+        nodejs) command -v node >/dev/null ;;
         *) command -v "$1" >/dev/null ;;
     esac
 }
@@ -134,9 +136,26 @@ compile_simulation() {
     dotnet build tests/FastQ.Simulation -v q -clp:NoSummary </dev/null
 }
 
+# make builds only what has changed. Renamed into place, so that a program that runs with the old library keeps it.
+native() {
+    need gcc libc6-dev make
+    make --silent -C native >&2
+    mkdir -p artifacts/lib/pkgconfig artifacts/include
+    local file
+    for file in artifacts/native/libfastq.so.* artifacts/native/libfastq.a; do
+        cp "$file" artifacts/lib/new
+        mv artifacts/lib/new "artifacts/lib/${file##*/}"
+    done
+    cp -P artifacts/native/libfastq.so artifacts/lib/
+    cp artifacts/native/fastq.pc artifacts/lib/pkgconfig/
+    cp native/include/*.h artifacts/include/
+    cp LICENSE artifacts/
+}
+
 publish() {
     need_sdk
     need gcc libc6-dev
+    native
     build_once publish artifacts/bin/fastq "$(stamp_of src ./Directory.*.props global.json)" compile_binary
 }
 
@@ -184,7 +203,7 @@ run_tests() {
     done
     [[ $rounds =~ ^[1-9][0-9]*$ ]] || fail "--rounds needs a number from 1 on, not '$rounds'" 2
 
-    need git strace
+    need git strace g++ make python3 nodejs npm
     publish
     build_once build artifacts/bin/FastQ.House.Tests/debug/FastQ.House.Tests \
         "$(stamp_of src tests benchmarks samples ./Directory.*.props global.json FastQ.sln .editorconfig)" compile_solution
@@ -198,6 +217,7 @@ run_tests() {
     for ((round = 1; round <= rounds; round++)); do
         dotnet test --solution FastQ.sln --no-build --no-progress --max-parallel-test-modules 1 --timeout 15m "${filter[@]}" </dev/null 2>&1 \
             | tee -a "$log" || code=$?
+        ((${#filter[@]})) || native/tests/run.sh artifacts/bin/fastq 2>&1 | tee -a "$log" || code=$?
     done
     closing_line "$log" || code=1
     exit "$code"
@@ -302,6 +322,7 @@ case $verb in
     kill) run_kills "$@" ;;
     verify) run_verify "$@" ;;
     publish) publish ;;
+    native) native ;;
     bench) run_bench "$@" ;;
     format) run_format "$@" ;;
     clean) rm -rf artifacts ;;

@@ -626,7 +626,7 @@ public class CommandLineTests
     [InlineData("fair", "20000", "publishMessagesPerSecond")]
     [InlineData("dedup", "20000", "duplicates")]
     [InlineData("fan-out", "5000", "journalBytesPerMessage")]
-    [InlineData("transactions", "20003", "publishMessagesPerSecond")]
+    [InlineData("transactions", "20003", "latencyMicroseconds")]
     public void A_benchmark_of_a_kind_of_queue_checks_what_that_queue_promises(string scenario, string count, string figure)
     {
         Ran ran = Fastq.Run(null, "bench", "--scenario", scenario, "--count", count, "--json");

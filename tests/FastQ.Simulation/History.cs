@@ -224,7 +224,7 @@ internal sealed record History(ulong Seed, Setting Setting, IReadOnlyList<Act> A
             setting = setting with { HasRouting = true, Queues = 3 };
         }
 
-        if (history.Seed % 97 is 45 or 46 or 48 or (>= 50 and <= 56) && !isLying)
+        if (history.Seed % 97 is 45 or 46 or 48 or (>= 50 and <= 56) && !isLying && !setting.IsOrdered) // What waits for its time holds no group.
         {
             Insert(acts, [ActKind.Publish, ActKind.Publish, ActKind.Pass, ActKind.Receive, ActKind.Accept, ActKind.Release], dice.Between(20, 80), dice);
             setting = setting with { HasKeys = true };

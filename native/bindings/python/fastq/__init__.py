@@ -1,0 +1,20 @@
+"""FastQ from Python: queues over shared memory, through libfastq.
+
+    import fastq
+
+    with fastq.connect() as c:
+        c.declare_queue("work")
+        c.publish("work", b"hello")                     # back when it is on the disk
+        with c.subscribe("work") as s:
+            m = s.receive(timeout=1.0)
+            print(bytes(m.body))
+            m.accept()
+
+A connection may be used by several threads, which take turns. In a forked child it raises Error("forked"): connect anew there. Times are
+seconds. Errors are fastq.Error, whose code is the text that scripts see, as "unknown-queue".
+"""
+from ._connection import Connection, Published, connect
+from ._library import Error, version
+from ._subscription import Message, Subscription
+
+__all__ = ["Connection", "Error", "Message", "Published", "Subscription", "connect", "version"]

@@ -1,0 +1,400 @@
+"""The Python binding against a real broker: FASTQ_BROKER names the binary, FASTQ_LIB the library."""
+import asyncio
+import datetime
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import unittest
+
+import fastq
+
+BROKER = os.environ["FASTQ_BROKER"]
+
+
+class Broker:
+    def __init__(self):
+        self.folder = tempfile.mkdtemp(prefix="fastq-python-")
+        self.socket = os.path.join(self.folder, "fastq.sock")
+        self.start()
+
+    def start(self):
+        self.process = subprocess.Popen([BROKER, "serve", "--data", os.path.join(self.folder, "data"), "--socket", self.socket], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        assert self.process.stdout.readline().startswith(b"ready")
+
+    def kill(self, how=signal.SIGKILL):
+        self.process.send_signal(how)
+        self.process.wait()
+        self.process.stdout.close()
+
+    def remove(self):
+        self.kill()
+        shutil.rmtree(self.folder)
+
+
+class WithBroker(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.broker = Broker()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.broker.remove()
+
+    def setUp(self):
+        self.c = fastq.connect(self.broker.socket, client_name="test")
+        self.q = self.id().rsplit(".", 1)[1]
+        self.addCleanup(self.c.close)
+
+    def refused(self, code, call, *arguments, **keywords):
+        with self.assertRaises(fastq.Error) as caught:
+            call(*arguments, **keywords)
+        self.assertEqual(caught.exception.code, code)
+        return caught.exception
+
+
+class PublishAndConsume(WithBroker):
+    def test_a_message_comes_as_it_was_published(self):
+        self.c.declare_queue(self.q)
+        headers = {"text": "blue", "yes": True, "count": -7, "ratio": 0.5, "bytes": b"\0\1", "when": datetime.datetime(2026, 2, 3, tzinfo=datetime.timezone.utc), "list": [1, "a", [2.5]], "table": {"a": {"b": None or False}}}
+        r = self.c.publish(self.q, b"body", id="order-17", headers=headers, type="order", correlation_id="c-1", reply_to="answers", tenant="gold", group="g", priority=7)
+        self.assertEqual((r.id, r.duplicate), ("order-17", False))
+        with self.c.subscribe(self.q) as s:
+            m = s.receive(timeout=10)
+            self.assertEqual((bytes(m.body), m.id, m.delivery_count, m.redelivered, m.dead_letter), (b"body", "order-17", 1, False, None))
+            self.assertEqual(m.headers, headers)
+            self.assertEqual(m.properties, {"messageId": "order-17", "type": "order", "correlationId": "c-1", "replyTo": "answers", "tenant": "gold", "group": "g", "priority": 7})
+            self.assertLess(abs((datetime.datetime.now(datetime.timezone.utc) - m.timestamp).total_seconds()), 60)
+            self.assertTrue(0 < m.lease_left <= 30)
+            m.accept()
+            self.assertIsNone(s.receive(timeout=0))
+        self.assertEqual(self.c.queue(self.q)["messages"], 0)
+
+    def test_an_id_is_made_up_where_none_is_given(self):
+        self.c.declare_queue(self.q)
+        r = self.c.publish(self.q, b"x")
+        self.assertEqual(self.c.subscribe(self.q).receive(10).id, r.id)
+
+    def test_a_body_raises_once_it_is_settled_and_never_shows_other_bytes(self):
+        self.c.declare_queue(self.q)
+        self.c.publish_many(self.q, [b"first body", b"second", b"third"])
+        s = self.c.subscribe(self.q)
+        m, other = s.receive(10), s.receive(10)
+        view, part, copy = m.body, m.body[6:], bytes(m.body)
+        m.accept()
+        self.assertRaises(ValueError, lambda: view[0])
+        self.refused("already-settled", lambda: m.body)
+        self.refused("already-settled", m.accept)
+        self.c.purge(self.q)
+        self.assertEqual((bytes(part), copy, bytes(other.body)), (b"body", b"first body", b"second"))
+
+    def test_many_are_published_received_and_accepted_in_batches(self):
+        self.c.declare_queue(self.q)
+        self.assertEqual(self.c.publish_many(self.q, (b"%d" % i if i % 2 else (b"%d" % i, {"headers": {"i": i}, "id": f"m{i}"}) for i in range(5000))), 5000)
+        s, seen = self.c.subscribe(self.q, credit=500), 0
+        while seen < 5000:
+            messages = s.receive_many(100, timeout=10)
+            self.assertTrue(messages)
+            for m in messages:
+                self.assertEqual(bytes(m.body), b"%d" % seen)
+                self.assertEqual(m.headers, {} if seen % 2 else {"i": seen})
+                seen += 1
+            s.accept_many(messages, confirm="none")
+        self.c.flush("durable")
+        self.assertEqual(self.c.queue(self.q)["accepted"], 5000)
+        self.assertEqual(s.receive_many(10, timeout=0.01), [])
+
+    def test_a_released_message_comes_again_and_a_rejected_one_tells_why(self):
+        self.c.declare_queue(self.q)
+        self.c.publish(self.q, b"x")
+        s = self.c.subscribe(self.q)
+        m = s.receive(10)
+        token = m.token
+        m.release()
+        m = s.receive(10)
+        self.assertEqual((m.delivery_count, m.redelivered), (2, True))
+        self.assertGreater(m.token, token)
+        m.release(count=False)
+        m = s.receive(10)
+        self.assertEqual(m.delivery_count, 2)
+        m.extend(60)
+        self.assertGreater(m.lease_left, 50)
+        m.reject("no such customer", details="line 7")
+        dead = self.c.subscribe(self.q + ".dead").receive(10)
+        self.assertEqual({key: dead.dead_letter[key] for key in ("source", "reason", "text", "count")}, {"source": self.q, "reason": "rejected", "text": "no such customer", "count": 1})
+        self.assertEqual(dead.deaths[0]["details"], "line 7")
+        dead.release(delay=3600)
+        self.assertEqual(self.c.queue(self.q + ".dead")["delayed"], 1)
+        self.assertEqual(self.c.redrive(self.q + ".dead"), 1)
+
+    def test_at_most_once_messages_are_accepted_as_they_come(self):
+        self.c.declare_queue(self.q)
+        self.c.publish_many(self.q, [b"a", b"b"])
+        s = self.c.subscribe(self.q, mode="auto")
+        bodies = []
+        while len(bodies) < 2:
+            bodies += [bytes(m.body) for m in s.receive_many(10, timeout=10)]
+        self.c.flush("accepted")
+        self.assertEqual((bodies, self.c.queue(self.q)["accepted"]), ([b"a", b"b"], 2))
+
+    def test_a_closed_subscription_gives_back_what_it_holds_uncounted(self):
+        self.c.declare_queue(self.q)
+        self.c.publish_many(self.q, [b"a", b"b", b"c"])
+        s = self.c.subscribe(self.q)
+        self.assertEqual([bytes(m.body) for m in (s.receive(10), s.receive(10))], [b"a", b"b"])
+        s.close()
+        self.assertEqual((self.c.queue(self.q)["ready"], self.c.queue(self.q)["consumers"]), (3, 0))
+        m = self.c.subscribe(self.q).receive(10)
+        self.assertEqual((bytes(m.body), m.delivery_count), (b"a", 1))
+
+    def test_a_late_settlement_is_told(self):
+        self.c.declare_queue(self.q)
+        self.c.publish(self.q, b"x")
+        s = self.c.subscribe(self.q, lease=0.02)
+        m = s.receive(10)
+        again = fastq.connect(self.broker.socket)
+        other = again.subscribe(self.q).receive(10)
+        self.assertGreaterEqual(other.delivery_count, 2)
+        self.refused("lease-lost", m.accept)
+        other.accept()
+        again.close()
+
+    def test_a_loop_ends_with_its_subscription(self):
+        self.c.declare_queue(self.q)
+        self.c.publish_many(self.q, [b"%d" % i for i in range(10)])
+        s, seen = self.c.subscribe(self.q), []
+        for m in s:
+            seen.append(bytes(m.body))
+            m.accept(confirm="none")
+            if len(seen) == 10:
+                s.close()
+        self.assertEqual(seen, [b"%d" % i for i in range(10)])
+
+    def test_refusals_are_raised(self):
+        self.refused("unknown-queue", self.c.publish, "nowhere", b"x")
+        self.refused("unknown-queue", self.c.subscribe, "nowhere")
+        self.refused("bad-argument", self.c.publish, "nowhere", b"x", confirm="perhaps")
+        self.refused("bad-name", self.c.declare_queue, "fastq.x")
+        self.c.declare_queue(self.q, max_length=1)
+        self.c.publish(self.q, b"x")
+        self.assertEqual(self.refused("limit-reached", self.c.publish, self.q, b"y").value, 1)
+        self.refused("limit-reached", self.c.publish_many, self.q, [b"y", b"z"])
+        self.c.flush()
+        self.refused("queue-exists", self.c.declare_queue, self.q)
+        self.c.delete_queue(self.q)
+        self.c.declare_queue(self.q, require="type")
+        self.refused("missing-property", self.c.publish, self.q, b"x")
+        self.c.publish(self.q, b"x", type="t")
+
+    def test_a_queue_made_anew_takes_messages_of_a_connection_that_knew_the_old_one(self):
+        self.c.declare_queue(self.q)
+        self.c.publish(self.q, b"old")
+        other = fastq.connect(self.broker.socket)
+        other.delete_queue(self.q)
+        other.declare_queue(self.q)
+        other.close()
+        self.c.publish(self.q, b"new")
+        self.assertEqual(self.c.queue(self.q)["messages"], 1)
+
+    def test_a_duplicate_counts_as_published(self):
+        self.c.declare_queue(self.q, dedup_window=60)
+        first, second = self.c.publish(self.q, b"x", dedup_id="d"), self.c.publish(self.q, b"x", dedup_id="d")
+        self.assertEqual((first.duplicate, second.duplicate, self.c.queue(self.q)["messages"]), (False, True, 1))
+
+    def test_delays_and_times_to_live(self):
+        self.c.declare_queue(self.q, ttl=3600, delay=0)
+        self.c.publish(self.q, b"later", delay=3600)
+        self.c.publish(self.q, b"soon", delay=0.01)
+        s = self.c.subscribe(self.q)
+        m = s.receive(10)
+        self.assertEqual(bytes(m.body), b"soon")
+        self.assertEqual(self.c.queue(self.q)["delayed"], 1)
+        self.c.change_message(self.q, self.c.browse(self.q, filter="state=delayed")[0]["tag"], due=0)
+        self.assertEqual(bytes(s.receive(10).body), b"later")
+
+
+class Queues(WithBroker):
+    def test_a_queue_has_the_attributes_that_it_was_declared_with(self):
+        self.c.declare_queue(self.q, lease=90.5, max_deliveries=7, dead_letter="graves", ttl=3600, delay=0.25, max_length=10, max_bytes=5000, overflow="drop-head", priority=True, fifo=False, dedup_window=86400, fair=True, single_active=False, backoff="1s,2,5m")
+        q = self.c.queue(self.q)
+        self.assertEqual({key: q[key] for key in ("leaseSeconds", "maxDeliveries", "deadLetter", "ttlSeconds", "delaySeconds", "maxLength", "maxBytes", "overflow", "priority", "fifo", "dedupWindowSeconds", "fair", "backoff")},
+                         {"leaseSeconds": 90.5, "maxDeliveries": 7, "deadLetter": "graves", "ttlSeconds": 3600, "delaySeconds": 0.25, "maxLength": 10, "maxBytes": 5000, "overflow": "drop-head", "priority": True, "fifo": False,
+                          "dedupWindowSeconds": 86400, "fair": True, "backoff": {"firstSeconds": 1, "factor": 2, "mostSeconds": 300}})
+        self.c.change_queue(self.q, max_length=20)
+        self.c.pause_queue(self.q)
+        self.assertEqual((self.c.queue(self.q)["maxLength"], self.c.queue(self.q)["paused"]), (20, ["in", "out"]))
+        self.assertIn(self.q, [one["name"] for one in self.c.queues()])
+        self.assertIn("version", str(self.c.stats()).lower())
+
+    def test_a_queue_shows_the_keys_that_the_command_line_shows(self):
+        self.c.declare_queue(self.q)
+        shown = subprocess.run([BROKER, "queue", "show", self.q, "--socket", self.broker.socket, "--json"], check=True, capture_output=True, text=True).stdout
+        import json
+        self.assertEqual(self.c.queue(self.q), json.loads(shown))
+
+    def test_browsing_shows_what_the_command_line_shows(self):
+        import json
+        self.c.declare_queue(self.q)
+        self.c.publish(self.q, "grüße".encode(), id="a", headers={"n": 1, "list": ["x", {"y": True}]}, type="t")
+        self.c.publish(self.q, b"\xff\xfe", id="b")
+        self.c.publish(self.q, b"later", id="c", delay=3600)
+        shown = subprocess.run([BROKER, "browse", self.q, "--socket", self.broker.socket, "--json"], check=True, capture_output=True, text=True).stdout
+        mine, theirs = self.c.browse(self.q), [json.loads(line) for line in shown.splitlines()]
+        for one in mine + theirs:
+            for key in ("timestamp", "due"):
+                one.pop(key, None)
+        self.assertEqual(mine, theirs)
+
+    def test_single_messages_are_deleted_moved_and_changed_by_id(self):
+        self.c.declare_queue(self.q, priority=True)
+        self.c.declare_queue(self.q + "-slow")
+        for id in ("a", "b", "c d", 'e"f'):
+            self.c.publish(self.q, id.encode(), id=id)
+        self.c.delete_message(self.q, "a")
+        self.c.move_message(self.q, "c d", self.q + "-slow")
+        self.c.change_message(self.q, 'e"f', priority=9)
+        self.assertEqual([m["properties"]["messageId"] for m in self.c.browse(self.q + "-slow")], ["c d"])
+        self.assertEqual(self.c.subscribe(self.q).receive(10).id, 'e"f')
+        self.refused("bad-argument", self.c.delete_message, self.q, "zzz")
+        self.assertEqual(self.c.purge(self.q + "-slow"), 1)
+
+
+class Asynchronous(WithBroker):
+    def test_an_asynchronous_loop_waits_by_the_descriptor(self):
+        self.c.declare_queue(self.q)
+
+        async def run():
+            s, seen = self.c.subscribe(self.q), []
+
+            async def consume():
+                async for m in s:
+                    seen.append(int(bytes(m.body)))
+                    m.accept(confirm="none")
+                    if len(seen) == 200:
+                        return
+
+            consumer = asyncio.create_task(consume())
+            for i in range(200):
+                await asyncio.get_running_loop().run_in_executor(None, self.c.publish, self.q, b"%d" % i, "accepted")
+            await asyncio.wait_for(consumer, 60)
+            return seen
+
+        self.assertEqual(asyncio.run(run()), list(range(200)))
+
+    def test_two_loops_of_one_connection_both_go_on(self):
+        async def run():
+            counts = [0, 0]
+
+            async def consume(index, name):
+                self.c.declare_queue(name)
+                async for m in self.c.subscribe(name):
+                    m.accept(confirm="none")
+                    counts[index] += 1
+                    if counts[index] == 50:
+                        return
+
+            names = [self.q + "-0", self.q + "-1"]
+            tasks = [asyncio.create_task(consume(index, name)) for index, name in enumerate(names)]
+            await asyncio.sleep(0)
+            other = fastq.connect(self.broker.socket)
+            for name in names + names[::-1]:
+                for i in range(25):
+                    other.publish(name, b"x", confirm="none")
+                    await asyncio.sleep(0)
+            other.flush()
+            await asyncio.wait_for(asyncio.gather(*tasks), 60)
+            other.close()
+            return counts
+
+        self.assertEqual(asyncio.run(run()), [50, 50])
+
+
+def _in_child(path, queue, inherited, pipe):
+    try:
+        inherited.publish(queue, b"x")
+        told = "nothing"
+    except fastq.Error as refused:
+        told = refused.code
+    with fastq.connect(path) as own:
+        own.publish(queue, b"of the child")
+    pipe.send(told)
+
+
+class Processes(WithBroker):
+    def test_multiprocessing_works(self):
+        self.c.declare_queue(self.q)
+        fork = multiprocessing.get_context("fork")
+        here, there = fork.Pipe()
+        child = fork.Process(target=_in_child, args=(self.broker.socket, self.q, self.c, there))
+        child.start()
+        self.assertEqual(here.recv(), "forked")
+        child.join()
+        self.assertEqual(bytes(self.c.subscribe(self.q).receive(10).body), b"of the child")
+
+    def test_threads_share_a_connection(self):
+        self.c.declare_queue(self.q)
+        s, seen = self.c.subscribe(self.q), []
+
+        def consume():
+            while len(seen) < 400:
+                m = s.receive(timeout=10)
+                seen.append(bytes(m.body))
+                m.accept(confirm="none")
+
+        threads = [threading.Thread(target=lambda base=base: [self.c.publish(self.q, b"%d" % (base + i), confirm="accepted") for i in range(100)]) for base in range(0, 400, 100)]
+        consumer = threading.Thread(target=consume)
+        for thread in [consumer, *threads]:
+            thread.start()
+        for thread in [consumer, *threads]:
+            thread.join(60)
+        self.assertEqual(len(set(seen)), 400)
+
+    def test_a_closed_connection_says_so(self):
+        self.c.close()
+        self.refused("closed", self.c.publish, "q", b"x")
+        self.c.close()
+
+    def test_kill_9_of_a_consumer_gives_its_messages_to_others(self):
+        self.c.declare_queue(self.q, lease=3600)
+        self.c.publish(self.q, b"x")
+        code = f"import fastq, os, signal; c = fastq.connect({self.broker.socket!r}); m = c.subscribe({self.q!r}).receive(10); os.kill(os.getpid(), signal.SIGKILL)"
+        subprocess.run([sys.executable, "-c", code], check=False)
+        m = self.c.subscribe(self.q).receive(10)
+        self.assertEqual((bytes(m.body), m.delivery_count), (b"x", 2))
+
+
+class Restarts(unittest.TestCase):
+    def test_restarts_are_ridden_out_and_a_broker_that_stays_away_is_told(self):
+        broker = Broker()
+        c = fastq.connect(broker.socket, patience=60)
+        c.declare_queue("work")
+        s = c.subscribe("work")
+        c.publish("work", b"held")
+        m = s.receive(10)
+        for how in (signal.SIGKILL, signal.SIGTERM):
+            broker.kill(how)
+            broker.start()
+            c.publish("work", b"after")
+        m.accept(confirm="durable")
+        self.assertEqual([bytes(s.receive(10).body) for _ in range(2)], [b"after", b"after"])
+        self.assertGreaterEqual(c.status()["reconnects"], 2)
+        c.close()
+        impatient = fastq.connect(broker.socket, patience=0.1)
+        impatient.subscribe("work")
+        broker.kill()
+        for call in (lambda: impatient.publish("work", b"x"), lambda: fastq.connect(broker.socket, patience=0)):
+            with self.assertRaises(fastq.Error) as caught:
+                call()
+            self.assertEqual(caught.exception.code, "disconnected")
+        broker.start()
+        impatient.flush("durable")  # It was sent again.
+        impatient.close()
+        broker.remove()
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,529 @@
+// Queues and single messages: attributes as lines of text, answers as JSON with the keys of `fastq queue show --json`.
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "session.h"
+
+enum form { DURATION, NUMBER, SWITCH, STRING };
+
+/// An attribute of a queue: its name in options, its field, its key in JSON.
+struct attribute { const char *name; uint16_t tag; enum form form; const char *key; };
+
+static const struct attribute attributes[] = {
+    {"lease", FIELD_LEASE_MILLISECONDS, DURATION, "leaseSeconds"},
+    {"delay", FIELD_DELAY_MILLISECONDS, DURATION, "delaySeconds"},
+    {"ttl", FIELD_TTL_MILLISECONDS, DURATION, "ttlSeconds"},
+    {"max-deliveries", FIELD_MAX_DELIVERIES, NUMBER, "maxDeliveries"},
+    {"dead-letter", FIELD_DEAD_LETTER, STRING, "deadLetter"},
+    {"max-length", FIELD_MAX_LENGTH, NUMBER, "maxLength"},
+    {"max-bytes", FIELD_MAX_BYTES, NUMBER, "maxBytes"},
+    {"max-message-size", FIELD_MAX_MESSAGE_SIZE, NUMBER, "maxMessageSize"},
+    {"priority", FIELD_PRIORITY, SWITCH, "priority"},
+    {"priority-share", FIELD_PRIORITY_SHARE, NUMBER, "priorityShare"},
+    {"fifo", FIELD_FIFO, SWITCH, "fifo"},
+    {"fair", FIELD_FAIR, SWITCH, "fair"},
+    {"fair-weights", FIELD_FAIR_WEIGHTS, STRING, "fairWeights"},
+    {"single-active", FIELD_SINGLE_ACTIVE, SWITCH, "singleActive"},
+    {"dedup-window", FIELD_DEDUP_MILLISECONDS, DURATION, "dedupWindowSeconds"},
+    {"dedup-by-group", FIELD_DEDUP_BY_GROUP, SWITCH, "dedupByGroup"},
+    {"lz4", FIELD_LZ4_FROM_BYTES, NUMBER, "lz4FromBytes"},
+    {"require", FIELD_REQUIRE, STRING, NULL},
+};
+
+static const struct { uint16_t tag; const char *key; } counts[] = {
+    {FIELD_READY, "ready"}, {FIELD_IN_FLIGHT, "inFlight"}, {FIELD_DELAYED, "delayed"}, {FIELD_DAMAGED, "damaged"}, {FIELD_DEAD_LETTERING, "deadLettering"},
+    {FIELD_MESSAGES, "messages"}, {FIELD_BYTES, "bytes"}, {FIELD_CONSUMERS, "consumers"}, {FIELD_PUBLISHED, "published"}, {FIELD_ACCEPTED, "accepted"}, {FIELD_REJECTED, "rejected"},
+    {FIELD_EXHAUSTED, "exhausted"}, {FIELD_EXPIRED, "expired"}, {FIELD_OVERFLOWED, "overflowed"}, {FIELD_DEAD_LETTERED, "deadLettered"}, {FIELD_REDELIVERED, "redelivered"},
+    {FIELD_PURGED, "purged"}, {FIELD_MOVED, "moved"},
+};
+
+static const char *const overflows[] = {"reject", "drop-head", "dead-letter"};
+
+// ---- attributes
+
+/// FIRST,FACTOR,MAX: two durations, and between them a number with up to three digits behind its point.
+static int put_backoff(struct field_writer *fields, const struct option *option) {
+    char text[96];
+    uint64_t first, most;
+    double factor;
+    const char *comma = option->value == NULL ? NULL : memchr(option->value, ',', option->value_bytes);
+    if (comma != NULL && option->value_bytes < sizeof text) {
+        memcpy(text, option->value, option->value_bytes);
+        text[option->value_bytes] = 0;
+        char *middle = text + (comma - option->value) + 1, *end;
+        factor = strtod(middle, &end);
+        if (parse_duration(text, (size_t)(comma - option->value), &first) && end > middle && *end == ',' && parse_duration(end + 1, strlen(end + 1), &most) && factor >= 1 && factor <= 100 && most >= first) {
+            put_number(fields, FIELD_BACKOFF_FIRST_MILLISECONDS, first);
+            put_number(fields, FIELD_BACKOFF_FACTOR_PERMILLE, (uint64_t)(factor * 1000 + 0.5));
+            put_number(fields, FIELD_BACKOFF_MOST_MILLISECONDS, most);
+            return FASTQ_OK;
+        }
+    }
+    return fail(FASTQ_BAD_ARGUMENT, 0, "Option backoff is FIRST,FACTOR,MAX: 1s,2,5m with a factor of 1 to 100 and a MAX not below FIRST");
+}
+
+static int put_overflow(struct field_writer *fields, const struct option *option) {
+    for (uint64_t i = 0; i < sizeof overflows / sizeof *overflows; i++) {
+        if (option->value != NULL && strlen(overflows[i]) == option->value_bytes && memcmp(overflows[i], option->value, option->value_bytes) == 0) {
+            put_number(fields, FIELD_OVERFLOW, i);
+            return FASTQ_OK;
+        }
+    }
+    return fail(FASTQ_BAD_ARGUMENT, 0, "Option overflow is reject, drop-head or dead-letter");
+}
+
+static int put_attribute(struct field_writer *fields, const struct attribute *attribute, const struct option *option) {
+    uint64_t number = 0;
+    bool is_on = false;
+    int code = FASTQ_OK;
+    switch (attribute->form) {
+        case DURATION: code = option_milliseconds(option, &number); break;
+        case NUMBER: code = option_number(option, 0, INT64_MAX, &number); break;
+        case SWITCH: code = option_switch(option, &is_on); number = is_on; break;
+        default: put_field(fields, attribute->tag, option->value != NULL ? option->value : "", option->value_bytes); return FASTQ_OK;
+    }
+    if (code == FASTQ_OK) {
+        put_number(fields, attribute->tag, number);
+    }
+    return code;
+}
+
+static int put_attributes(struct field_writer *fields, const char *text) {
+    for (struct option one; next_option(&text, &one);) {
+        const struct attribute *found = NULL;
+        for (size_t i = 0; i < sizeof attributes / sizeof *attributes; i++) {
+            found = option_is(&one, attributes[i].name) ? &attributes[i] : found;
+        }
+        int code = option_is(&one, "backoff") ? put_backoff(fields, &one) : option_is(&one, "overflow") ? put_overflow(fields, &one)
+            : found != NULL ? put_attribute(fields, found, &one) : unknown_option(&one);
+        if (code != FASTQ_OK) {
+            return code;
+        }
+    }
+    return FASTQ_OK;
+}
+
+// ---- JSON
+
+static int write_text(struct buffer *to, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static int write_text(struct buffer *to, const char *format, ...) {
+    char text[512];
+    va_list arguments;
+    va_start(arguments, format);
+    int length = vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    return buffer_add(to, text, (size_t)length < sizeof text ? (size_t)length : sizeof text - 1);
+}
+
+/// A text of anybody's, as the broker has taken it: UTF-8.
+static int write_string(struct buffer *to, const unsigned char *text, size_t bytes) {
+    int code = buffer_add(to, "\"", 1);
+    for (size_t i = 0; i < bytes && code == FASTQ_OK; i++) {
+        unsigned char one = text[i];
+        code = one == '"' || one == '\\' ? write_text(to, "\\%c", one) : one < ' ' ? write_text(to, "\\u%04x", one) : buffer_add(to, &one, 1);
+    }
+    return code != FASTQ_OK ? code : buffer_add(to, "\"", 1);
+}
+
+static int write_named(struct buffer *to, const unsigned char *fields, size_t length, const char *key, uint16_t tag) {
+    const unsigned char *value = NULL;
+    size_t bytes = 0;
+    (void)bytes_of(fields, length, tag, &value, &bytes);
+    int code = write_text(to, "\"%s\":", key);
+    return code != FASTQ_OK ? code : write_string(to, value, bytes);
+}
+
+/// Seconds as JSON has them, to a millisecond.
+static int write_seconds(struct buffer *to, const char *key, uint64_t milliseconds) {
+    unsigned rest = (unsigned)(milliseconds % 1000);
+    return rest == 0
+        ? write_text(to, "\"%s\":%llu", key, (unsigned long long)(milliseconds / 1000))
+        : write_text(to, "\"%s\":%llu.%03u", key, (unsigned long long)(milliseconds / 1000), rest);
+}
+
+static int write_backoff(struct buffer *to, const unsigned char *fields, size_t length) {
+    uint64_t first = number_of(fields, length, FIELD_BACKOFF_FIRST_MILLISECONDS);
+    if (first == 0) {
+        return write_text(to, "\"backoff\":null");
+    }
+    int code = write_text(to, "\"backoff\":{");
+    code = code != FASTQ_OK ? code : write_seconds(to, "firstSeconds", first);
+    code = code != FASTQ_OK ? code : write_text(to, ",\"factor\":%g,", (double)number_of(fields, length, FIELD_BACKOFF_FACTOR_PERMILLE) / 1000);
+    code = code != FASTQ_OK ? code : write_seconds(to, "mostSeconds", number_of(fields, length, FIELD_BACKOFF_MOST_MILLISECONDS));
+    return code != FASTQ_OK ? code : write_text(to, "}");
+}
+
+/// Names with commas between them, as an array.
+static int write_names(struct buffer *to, const char *key, const unsigned char *names, size_t bytes) {
+    int code = write_text(to, "\"%s\":[", key);
+    for (size_t at = 0; at < bytes && code == FASTQ_OK;) {
+        const unsigned char *comma = memchr(names + at, ',', bytes - at);
+        size_t end = comma != NULL ? (size_t)(comma - names) : bytes;
+        code = at > 0 ? write_text(to, ",") : FASTQ_OK;
+        code = code != FASTQ_OK ? code : write_string(to, names + at, end - at);
+        at = end + 1;
+    }
+    return code != FASTQ_OK ? code : write_text(to, "]");
+}
+
+static int write_attribute(struct buffer *to, const struct attribute *attribute, const unsigned char *fields, size_t length) {
+    uint64_t number = number_of(fields, length, attribute->tag);
+    switch (attribute->form) {
+        case DURATION: return write_seconds(to, attribute->key, number);
+        case NUMBER: return write_text(to, "\"%s\":%llu", attribute->key, (unsigned long long)number);
+        case SWITCH: return write_text(to, "\"%s\":%s", attribute->key, number != 0 ? "true" : "false");
+        default: return write_named(to, fields, length, attribute->key, attribute->tag);
+    }
+}
+
+static int write_queue(struct buffer *to, const unsigned char *fields, size_t length) {
+    static const char *const ways[] = {"", "in", "out", "in,out"};
+    const unsigned char *required = NULL;
+    size_t required_bytes = 0;
+    (void)bytes_of(fields, length, FIELD_REQUIRE, &required, &required_bytes);
+    const char *paused = ways[number_of(fields, length, FIELD_PAUSED) & 3];
+    uint64_t overflow = number_of(fields, length, FIELD_OVERFLOW);
+    int code = write_text(to, "{");
+    code = code != FASTQ_OK ? code : write_named(to, fields, length, "name", FIELD_NAME);
+    for (size_t i = 0; i < sizeof counts / sizeof *counts && code == FASTQ_OK; i++) {
+        code = write_text(to, ",\"%s\":%llu", counts[i].key, (unsigned long long)number_of(fields, length, counts[i].tag));
+    }
+    for (size_t i = 0; i < sizeof attributes / sizeof *attributes && code == FASTQ_OK; i++) {
+        code = attributes[i].key == NULL ? FASTQ_OK : write_text(to, ",");
+        code = code != FASTQ_OK || attributes[i].key == NULL ? code : write_attribute(to, &attributes[i], fields, length);
+    }
+    uint64_t dead = number_of(fields, length, FIELD_REJECTED) + number_of(fields, length, FIELD_EXHAUSTED) + number_of(fields, length, FIELD_EXPIRED) + number_of(fields, length, FIELD_OVERFLOWED);
+    code = code != FASTQ_OK ? code : write_text(to, ",\"discarded\":%llu,\"overflow\":\"%s\",",
+        (unsigned long long)(dead - number_of(fields, length, FIELD_DEAD_LETTERED) - number_of(fields, length, FIELD_DEAD_LETTERING)), overflow < 3 ? overflows[overflow] : overflows[0]);
+    code = code != FASTQ_OK ? code : write_backoff(to, fields, length);
+    code = code != FASTQ_OK ? code : write_text(to, ",");
+    code = code != FASTQ_OK ? code : write_names(to, "paused", (const unsigned char *)paused, strlen(paused));
+    code = code != FASTQ_OK ? code : write_text(to, ",");
+    code = code != FASTQ_OK ? code : write_names(to, "require", required, required_bytes);
+    return code != FASTQ_OK ? code : write_text(to, "}");
+}
+
+/// The session's text ends, and is the caller's to read until the next call.
+static int give_text(struct session *s, const char **json) {
+    int code = buffer_add(&s->text, "", 1);
+    if (code == FASTQ_OK) {
+        *json = (const char *)s->text.at;
+    }
+    return code;
+}
+
+static int give_queue(struct session *s, const char **json) {
+    const unsigned char *fields;
+    size_t position = 0, length;
+    if (json == NULL || !next_answer(s, &position, &fields, &length)) {
+        return FASTQ_OK;
+    }
+    s->text.length = 0;
+    int code = write_queue(&s->text, fields, length);
+    return code != FASTQ_OK ? code : give_text(s, json);
+}
+
+// ---- the API
+
+static int needs_name(const char *what) { return fail(FASTQ_BAD_ARGUMENT, 0, "%s needs the name of a queue and room for what it gives", what); }
+
+enum { COMMAND_BYTES = 4096 };
+
+static int declare(struct session *s, const char *name, const char *text, const char **json) {
+    unsigned char room[COMMAND_BYTES];
+    struct field_writer fields = {.room = room, .size = sizeof room};
+    put_text(&fields, FIELD_NAME, name);
+    int code = put_attributes(&fields, text);
+    code = code != FASTQ_OK ? code : ask(s, COMMAND_DECLARE_QUEUE, &fields);
+    return code != FASTQ_OK ? code : give_queue(s, json);
+}
+
+int fastq_declare_queue(fastq_connection connection, const char *name, const char *attributes_text, const char **json) {
+    struct session *s;
+    if (name == NULL) {
+        return needs_name("fastq_declare_queue");
+    }
+    int code = enter(connection, &s);
+    return code != FASTQ_OK ? code : leave(connection, declare(s, name, attributes_text, json));
+}
+
+/// A command about a queue by its name: its number first, then what the caller has put behind it.
+static int ask_of(struct session *s, uint16_t kind, const char *name, struct field_writer *fields) {
+    unsigned char room[COMMAND_BYTES];
+    struct field_writer all = {.room = room, .size = sizeof room};
+    uint32_t queue;
+    int code = find_queue(s, name, &queue);
+    if (code != FASTQ_OK) {
+        return code;
+    }
+    put_number(&all, FIELD_QUEUE, queue);
+    if (fields != NULL) {
+        all.has_overflowed |= fields->has_overflowed || all.size - all.length < fields->length;
+        if (!all.has_overflowed) {
+            memcpy(room + all.length, fields->room, fields->length);
+            all.length += fields->length;
+        }
+    }
+    return ask(s, kind, &all);
+}
+
+static int change(struct session *s, const char *name, const char *text, const char **json) {
+    unsigned char room[COMMAND_BYTES];
+    struct field_writer fields = {.room = room, .size = sizeof room};
+    int code = put_attributes(&fields, text);
+    code = code != FASTQ_OK ? code : ask_of(s, COMMAND_CHANGE_QUEUE, name, &fields);
+    return code != FASTQ_OK ? code : give_queue(s, json);
+}
+
+int fastq_change_queue(fastq_connection connection, const char *name, const char *attributes_text, const char **json) {
+    struct session *s;
+    if (name == NULL) {
+        return needs_name("fastq_change_queue");
+    }
+    int code = enter(connection, &s);
+    return code != FASTQ_OK ? code : leave(connection, change(s, name, attributes_text, json));
+}
+
+int fastq_pause_queue(fastq_connection connection, const char *name, uint32_t ways) {
+    struct session *s;
+    unsigned char room[16];
+    struct field_writer fields = {.room = room, .size = sizeof room};
+    if (name == NULL || ways > 3) {
+        return fail(FASTQ_BAD_ARGUMENT, 0, "fastq_pause_queue needs the name of a queue, and ways from 0 to 3");
+    }
+    put_number(&fields, FIELD_PAUSED, ways);
+    int code = enter(connection, &s);
+    return code != FASTQ_OK ? code : leave(connection, ask_of(s, COMMAND_PAUSE_QUEUE, name, &fields));
+}
+
+int fastq_show_queue(fastq_connection connection, const char *name, const char **json) {
+    struct session *s;
+    if (name == NULL || json == NULL) {
+        return needs_name("fastq_show_queue");
+    }
+    int code = enter(connection, &s);
+    if (code != FASTQ_OK) {
+        return code;
+    }
+    uint32_t queue;
+    code = find_queue(s, name, &queue);
+    return leave(connection, code != FASTQ_OK ? code : give_queue(s, json));
+}
+
+static int list(struct session *s, const char **json) {
+    struct field_writer none = {0};
+    const unsigned char *fields;
+    size_t position = 0, length;
+    bool is_first = true;
+    int code = ask(s, COMMAND_LIST_QUEUES, &none);
+    s->text.length = 0;
+    code = code != FASTQ_OK ? code : write_text(&s->text, "[");
+    while (code == FASTQ_OK && next_answer(s, &position, &fields, &length)) {
+        if (length > 0) { // The last one is empty.
+            code = is_first ? FASTQ_OK : write_text(&s->text, ",");
+            code = code != FASTQ_OK ? code : write_queue(&s->text, fields, length);
+            is_first = false;
+        }
+    }
+    code = code != FASTQ_OK ? code : write_text(&s->text, "]");
+    return code != FASTQ_OK ? code : give_text(s, json);
+}
+
+int fastq_list_queues(fastq_connection connection, const char **json) {
+    struct session *s;
+    if (json == NULL) {
+        return needs_name("fastq_list_queues");
+    }
+    int code = enter(connection, &s);
+    return code != FASTQ_OK ? code : leave(connection, list(s, json));
+}
+
+static int show_statistics(struct session *s, const char **json) {
+    struct field_writer none = {0};
+    const unsigned char *fields, *part;
+    size_t position = 0, length, bytes;
+    int code = ask(s, COMMAND_STATISTICS, &none);
+    s->text.length = 0;
+    while (code == FASTQ_OK && next_answer(s, &position, &fields, &length)) {
+        code = bytes_of(fields, length, FIELD_JSON, &part, &bytes) ? buffer_add(&s->text, part, bytes) : FASTQ_OK;
+    }
+    return code != FASTQ_OK ? code : give_text(s, json);
+}
+
+int fastq_show_statistics(fastq_connection connection, const char **json) {
+    struct session *s;
+    if (json == NULL) {
+        return needs_name("fastq_show_statistics");
+    }
+    int code = enter(connection, &s);
+    return code != FASTQ_OK ? code : leave(connection, show_statistics(s, json));
+}
+
+int fastq_delete_queue(fastq_connection connection, const char *name) {
+    struct session *s;
+    if (name == NULL) {
+        return needs_name("fastq_delete_queue");
+    }
+    int code = enter(connection, &s);
+    return code != FASTQ_OK ? code : leave(connection, ask_of(s, COMMAND_DELETE_QUEUE, name, NULL));
+}
+
+int fastq_purge_queue(fastq_connection connection, const char *name, uint64_t *purged) {
+    struct session *s;
+    if (name == NULL) {
+        return needs_name("fastq_purge_queue");
+    }
+    int code = enter(connection, &s);
+    if (code != FASTQ_OK) {
+        return code;
+    }
+    const unsigned char *fields;
+    size_t position = 0, length;
+    code = ask_of(s, COMMAND_PURGE_QUEUE, name, NULL);
+    if (code == FASTQ_OK && purged != NULL && next_answer(s, &position, &fields, &length)) {
+        *purged = number_of(fields, length, FIELD_PURGED);
+    }
+    return leave(connection, code);
+}
+
+// ---- single messages
+
+static void fill_browsed(fastq_browsed *message, const unsigned char *fields, size_t length) {
+    *message = (fastq_browsed){0};
+    struct field_reader reader = {.at = fields, .left = length};
+    while (next_field(&reader)) {
+        switch (reader.tag) {
+            case FIELD_TAG: message->tag = reader.number; break;
+            case FIELD_STATE: message->state = (uint32_t)reader.number; break;
+            case FIELD_DELIVERIES: message->delivery_count = (uint32_t)reader.number; break;
+            case FIELD_BODY_BYTES: message->whole_body_bytes = reader.number; break;
+            case FIELD_TIME_MICROS: message->time_us = (int64_t)reader.number; break;
+            case FIELD_DUE_MICROS: message->due_us = (int64_t)reader.number; break;
+            case FIELD_LEASE_LEFT_MILLISECONDS: message->lease_left_ms = (int64_t)reader.number; break;
+            case FIELD_REASON: message->reason = (uint32_t)reader.number; break;
+            case FIELD_STOPPED: message->stopped = (uint32_t)reader.number; break;
+            case FIELD_BEHIND: message->behind = (uint32_t)reader.number; break;
+            case FIELD_BODY: message->body = reader.value; message->body_bytes = (uint32_t)reader.bytes; break;
+            case FIELD_PROPERTIES: message->properties = reader.value; message->property_bytes = (uint32_t)reader.bytes; break;
+            case FIELD_OWNER: message->owner = (const char *)reader.value; message->owner_bytes = (uint32_t)reader.bytes; break;
+            default: break;
+        }
+    }
+}
+
+/// One request: as many as the caller has room for, 32 at most. The last answer says where to go on.
+static int browse(struct session *s, const char *queue, const char *filter, uint64_t *tag, fastq_browsed *messages, size_t most, size_t *count) {
+    enum { MOST_AT_ONCE = 32 };
+    unsigned char room[1024];
+    struct field_writer wanted = {.room = room, .size = sizeof room};
+    const unsigned char *fields, *next;
+    size_t position = 0, length, next_length;
+    put_number(&wanted, FIELD_TAG, *tag);
+    put_number(&wanted, FIELD_MOST, most < MOST_AT_ONCE ? most : MOST_AT_ONCE);
+    put_text(&wanted, FIELD_FILTER, filter != NULL ? filter : "");
+    int code = ask_of(s, COMMAND_BROWSE_QUEUE, queue, &wanted);
+    bool is_there = code == FASTQ_OK && next_answer(s, &position, &fields, &length);
+    while (is_there && next_answer(s, &position, &next, &next_length)) {
+        if (*count < most) {
+            fill_browsed(&messages[(*count)++], fields, length);
+        }
+        fields = next;
+        length = next_length;
+    }
+    if (is_there) {
+        *tag = number_of(fields, length, FIELD_TAG);
+    }
+    return code;
+}
+
+int fastq_browse(fastq_connection connection, const char *queue, const char *filter, uint64_t *tag, fastq_browsed *messages, size_t most, size_t *count) {
+    struct session *s;
+    if (queue == NULL || tag == NULL || messages == NULL || most == 0 || count == NULL) {
+        return fail(FASTQ_BAD_ARGUMENT, 0, "fastq_browse needs the name of a queue, a place, room for messages and their count");
+    }
+    *count = 0;
+    int code = enter(connection, &s);
+    return code != FASTQ_OK ? code : leave(connection, browse(s, queue, filter, tag, messages, most, count));
+}
+
+int fastq_delete_message(fastq_connection connection, const char *queue, uint64_t tag) {
+    struct session *s;
+    unsigned char room[16];
+    struct field_writer fields = {.room = room, .size = sizeof room};
+    if (queue == NULL) {
+        return needs_name("fastq_delete_message");
+    }
+    put_number(&fields, FIELD_TAG, tag);
+    int code = enter(connection, &s);
+    return code != FASTQ_OK ? code : leave(connection, ask_of(s, COMMAND_DELETE_MESSAGE, queue, &fields));
+}
+
+int fastq_change_message(fastq_connection connection, const char *queue, uint64_t tag, int priority, int64_t delay_ms) {
+    struct session *s;
+    unsigned char room[64];
+    struct field_writer fields = {.room = room, .size = sizeof room};
+    if (queue == NULL || priority < -1 || priority > UINT8_MAX || delay_ms < -1) {
+        return fail(FASTQ_BAD_ARGUMENT, 0, "fastq_change_message needs the name of a queue, a priority from 0 to 255 or -1, a delay from 0 ms on or -1");
+    }
+    put_number(&fields, FIELD_TAG, tag);
+    if (priority >= 0) {
+        put_number(&fields, FIELD_PRIORITY, (uint64_t)priority);
+    }
+    if (delay_ms >= 0) {
+        put_number(&fields, FIELD_DELAY_MILLISECONDS, (uint64_t)delay_ms);
+    }
+    int code = enter(connection, &s);
+    return code != FASTQ_OK ? code : leave(connection, ask_of(s, COMMAND_CHANGE_MESSAGE, queue, &fields));
+}
+
+static int sweep(struct session *s, uint16_t kind, const char *queue, struct field_writer *wanted, const char **json) {
+    static const char *const states[] = {"none", "running", "finished", "cancelled"};
+    const unsigned char *fields;
+    size_t position = 0, length;
+    int code = ask_of(s, kind, queue, wanted);
+    if (code != FASTQ_OK || json == NULL || !next_answer(s, &position, &fields, &length)) {
+        return code;
+    }
+    s->text.length = 0;
+    code = write_text(&s->text, "{\"state\":\"%s\",\"done\":%llu,\"failed\":%llu}", states[number_of(fields, length, FIELD_STATE) & 3],
+        (unsigned long long)number_of(fields, length, FIELD_DONE), (unsigned long long)number_of(fields, length, FIELD_FAILED));
+    return code != FASTQ_OK ? code : give_text(s, json);
+}
+
+int fastq_start_move(fastq_connection connection, const char *queue, const char *target, const char *filter, uint64_t rate, uint64_t tag, const char **json) {
+    struct session *s;
+    unsigned char room[1024];
+    struct field_writer fields = {.room = room, .size = sizeof room};
+    if (queue == NULL) {
+        return needs_name("fastq_start_move");
+    }
+    put_number(&fields, FIELD_ACTION, 0);
+    put_text(&fields, FIELD_TARGET, target != NULL ? target : "");
+    put_text(&fields, FIELD_FILTER, filter != NULL ? filter : "");
+    put_number(&fields, FIELD_RATE, rate);
+    if (tag != 0) {
+        put_number(&fields, FIELD_TAG, tag);
+    }
+    int code = enter(connection, &s);
+    return code != FASTQ_OK ? code : leave(connection, sweep(s, COMMAND_START_SWEEP, queue, &fields, json));
+}
+
+int fastq_show_move(fastq_connection connection, const char *queue, const char **json) {
+    struct session *s;
+    if (queue == NULL || json == NULL) {
+        return needs_name("fastq_show_move");
+    }
+    int code = enter(connection, &s);
+    return code != FASTQ_OK ? code : leave(connection, sweep(s, COMMAND_SHOW_SWEEP, queue, NULL, json));
+}
+
+int fastq_cancel_move(fastq_connection connection, const char *queue, const char **json) {
+    struct session *s;
+    if (queue == NULL) {
+        return needs_name("fastq_cancel_move");
+    }
+    int code = enter(connection, &s);
+    return code != FASTQ_OK ? code : leave(connection, sweep(s, COMMAND_CANCEL_SWEEP, queue, NULL, json));
+}
