@@ -7,7 +7,7 @@
 /* Why something was refused, and what to do. The numbers never change their meaning. */
 enum fastq_refusal_code {
     FASTQ_UNKNOWN_QUEUE = 1, /* No queue has this name or number. Create it first: fastq queue create NAME. */
-    FASTQ_QUEUE_EXISTS = 2, /* A queue of this name exists with other attributes. Use the existing attributes, or delete the queue first. */
+    FASTQ_QUEUE_EXISTS = 2, /* A queue, or an exchange, of this name exists with other attributes. Use the existing attributes, or delete it first. */
     FASTQ_QUEUE_DELETED = 3, /* The queue was deleted while it was in use. Create it again if it is still wanted; one made anew is another queue. */
     FASTQ_BAD_NAME = 4, /* A name is 1 to 255 bytes of UTF-8 without control characters and does not begin with 'fastq.'. Choose another name. */
     FASTQ_BAD_ARGUMENT = 5, /* An argument is outside its range. See the text of the refusal for the argument and its range. */
@@ -35,7 +35,11 @@ enum fastq_refusal_code {
     FASTQ_UNKNOWN_NAMESPACE = 27, /* No namespace has this name. Use the namespace 'default'. */
     FASTQ_PAUSED = 28, /* The queue is paused and takes no new messages. Wait, or let it go on: fastq queue resume NAME. */
     FASTQ_MISSING_PROPERTY = 29, /* The message lacks a property that its queue demands. Set it; fastq queue show NAME lists what is demanded. */
-    FASTQ_DUPLICATE = 30 /* The message was taken before: the first one counts. Nothing to do; the value is the first one's place in its queue. */
+    FASTQ_DUPLICATE = 30, /* The message was taken before: the first one counts. Nothing to do; the value is the first one's place in its queue. */
+    FASTQ_UNROUTABLE = 31, /* The exchange gives this message to no queue. Bind a queue: fastq bind EXCHANGE QUEUE --key KEY; or send it as optional. */
+    FASTQ_UNKNOWN_EXCHANGE = 32, /* No exchange has this name. Create it first: fastq exchange create NAME. */
+    FASTQ_NO_RESPONDER = 37, /* Nobody answers this request: its queue has no consumer, or the one that had it ended before it replied. Start a responder, then ask again; whether work was begun is not known where one had it. */
+    FASTQ_NO_REQUESTER = 38 /* Nobody waits for this reply any more. Nothing to do; what the request asked for may be undone. */
 };
 
 /* For tables: X(symbol, number, name). */
@@ -69,7 +73,11 @@ enum fastq_refusal_code {
     X(FASTQ_UNKNOWN_NAMESPACE, 27, "unknown-namespace") \
     X(FASTQ_PAUSED, 28, "paused") \
     X(FASTQ_MISSING_PROPERTY, 29, "missing-property") \
-    X(FASTQ_DUPLICATE, 30, "duplicate")
+    X(FASTQ_DUPLICATE, 30, "duplicate") \
+    X(FASTQ_UNROUTABLE, 31, "unroutable") \
+    X(FASTQ_UNKNOWN_EXCHANGE, 32, "unknown-exchange") \
+    X(FASTQ_NO_RESPONDER, 37, "no-responder") \
+    X(FASTQ_NO_REQUESTER, 38, "no-requester")
 
 /* Properties of a message. */
 enum fastq_property_tag {
@@ -92,6 +100,12 @@ enum fastq_property_tag {
     FASTQ_DEDUPLICATION_ID = 38,
     FASTQ_UNIQUE_KEY = 39,
     FASTQ_UNIQUE_UNTIL = 40,
+    FASTQ_EXCHANGE = 41,
+    FASTQ_ROUTING_KEY = 42,
+    FASTQ_SCHEDULE_KEY = 48,
+    FASTQ_SCHEDULE_MODE = 49,
+    FASTQ_LONGEST_WAIT = 50,
+    FASTQ_REQUEST = 51,
     FASTQ_DEATH = 64,
     FASTQ_ORIGIN = 65
 };
@@ -122,7 +136,8 @@ enum fastq_reason {
     FASTQ_REASON_MAX_DELIVERIES = 1,
     FASTQ_REASON_REJECTED = 2,
     FASTQ_REASON_EXPIRED = 3,
-    FASTQ_REASON_OVERFLOW = 4
+    FASTQ_REASON_OVERFLOW = 4,
+    FASTQ_REASON_UNROUTABLE = 5
 };
 
 #endif
