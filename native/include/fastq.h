@@ -329,9 +329,10 @@ FASTQ_API int fastq_copy_messages(const fastq_message *messages, size_t count, v
 /* ---- Queues. Texts are JSON in UTF-8 with a terminator, the library's, good until the next call of the connection. */
 
 /* Makes a queue; one that exists with the same attributes is fine, with others FASTQ_QUEUE_EXISTS, whose text names them. attributes: NULL, or
- * lines of key=value, with the names of `fastq queue create`: lease, delay, ttl, dedup-window (DURATION); max-deliveries, max-length, max-bytes,
- * max-message-size, lz4, priority-share (numbers); backoff=FIRST,FACTOR,MAX; dead-letter, fair-weights, require (text); overflow=reject,
- * drop-head or dead-letter; priority, fifo, fair, single-active, dedup-by-group (alone, or =yes, =no). json may be NULL. */
+ * lines of key=value, with the names of `fastq queue create`: lease, delay, ttl, dedup-window, processed-window,
+ * expires (DURATION); max-deliveries, max-length, max-bytes,
+ * max-message-size, lz4, priority-share (numbers); backoff=FIRST,FACTOR,MAX; dead-letter, dead-letter-exchange, fair-weights, require (text); overflow=reject,
+ * drop-head or dead-letter; priority, fifo, fair, single-active, dedup-by-group, temporary (alone, or =yes, =no). json may be NULL. */
 FASTQ_API int fastq_declare_queue(fastq_connection connection, const char *name, const char *attributes, const char **json);
 
 /* Gives a queue other attributes while it runs; those that are not named stay. json may be NULL. */

@@ -28,6 +28,10 @@ static const struct attribute attributes[] = {
     {"dedup-window", FIELD_DEDUP_MILLISECONDS, DURATION, "dedupWindowSeconds"},
     {"dedup-by-group", FIELD_DEDUP_BY_GROUP, SWITCH, "dedupByGroup"},
     {"lz4", FIELD_LZ4_FROM_BYTES, NUMBER, "lz4FromBytes"},
+    {"dead-letter-exchange", FIELD_DEAD_LETTER_EXCHANGE, STRING, "deadLetterExchange"},
+    {"processed-window", FIELD_PROCESSED_MILLISECONDS, DURATION, "processedWindowSeconds"},
+    {"expires", FIELD_EXPIRES_MILLISECONDS, DURATION, "expiresSeconds"},
+    {"temporary", FIELD_TEMPORARY, SWITCH, "temporary"},
     {"require", FIELD_REQUIRE, STRING, NULL},
 };
 
@@ -179,11 +183,11 @@ static int write_attribute(struct buffer *to, const struct attribute *attribute,
 }
 
 static int write_queue(struct buffer *to, const unsigned char *fields, size_t length) {
-    static const char *const ways[] = {"", "in", "out", "in,out"};
+    static const char *const ways[] = {"", "in", "out", "in,out", "breaker", "in,breaker", "out,breaker", "in,out,breaker"};
     const unsigned char *required = NULL;
     size_t required_bytes = 0;
     (void)bytes_of(fields, length, FIELD_REQUIRE, &required, &required_bytes);
-    const char *paused = ways[number_of(fields, length, FIELD_PAUSED) & 3];
+    const char *paused = ways[number_of(fields, length, FIELD_PAUSED) & 7];
     uint64_t overflow = number_of(fields, length, FIELD_OVERFLOW);
     int code = write_text(to, "{");
     code = code != FASTQ_OK ? code : write_named(to, fields, length, "name", FIELD_NAME);

@@ -10,8 +10,19 @@ public sealed class FlowTests
     /// <summary>Those that take the most room.</summary>
     internal static FlowLimits Longest { get; } = new()
     {
-        MaxInFlight = FlowLimits.Most, Rate = new Rate(FlowLimits.Most, RateUnit.Hour), Burst = FlowLimits.Most, GroupInFlight = FlowLimits.Most, DelayHoldsGroup = true, TenantInFlight = FlowLimits.Most, TenantRate = new Rate(FlowLimits.Most, RateUnit.Hour), TenantBurst = FlowLimits.Most,
-        Limit = new string('l', FlowLimits.MostNameBytes), Breaker = new BreakerRule(100, FlowLimits.MostWindow), BreakerPauseMilliseconds = Limits.MaxDelayMilliseconds, PublishRate = new Rate(FlowLimits.Most, RateUnit.Hour), PublishBurst = FlowLimits.Most,
+        MaxInFlight = FlowLimits.Most,
+        Rate = new Rate(FlowLimits.Most, RateUnit.Hour),
+        Burst = FlowLimits.Most,
+        GroupInFlight = FlowLimits.Most,
+        DelayHoldsGroup = true,
+        TenantInFlight = FlowLimits.Most,
+        TenantRate = new Rate(FlowLimits.Most, RateUnit.Hour),
+        TenantBurst = FlowLimits.Most,
+        Limit = new string('l', FlowLimits.MostNameBytes),
+        Breaker = new BreakerRule(100, FlowLimits.MostWindow),
+        BreakerPauseMilliseconds = Limits.MaxDelayMilliseconds,
+        PublishRate = new Rate(FlowLimits.Most, RateUnit.Hour),
+        PublishBurst = FlowLimits.Most,
     };
 
     private static QueueAttributes With(FlowLimits limits) => QueueAttributes.Default with { Flow = limits };

@@ -162,7 +162,8 @@ internal sealed partial class World : IDisposable
         Assert.True(SetLimit("api", FlowLimits.None with { MaxInFlight = 50, Rate = new Rate(100, RateUnit.Minute), Burst = 20 }).IsTaken);
         uint limited = Declare("limited", QueueAttributes.Default with
         {
-            Fifo = true, Fair = true,
+            Fifo = true,
+            Fair = true,
             Flow = FlowLimits.None with { MaxInFlight = 9, Rate = new Rate(70, RateUnit.Hour), Burst = 12, Limit = "api", GroupInFlight = 2, DelayHoldsGroup = true, TenantInFlight = 5, TenantRate = new Rate(3, RateUnit.Minute), TenantBurst = 4, PublishRate = new Rate(100, RateUnit.Second) },
         });
         uint sub = Subscribe(limited, consumer, credit: 6);

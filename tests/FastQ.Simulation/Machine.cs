@@ -1,6 +1,6 @@
 using FastQ.Broker;
-using FastQ.Engine;
 using FastQ.Client;
+using FastQ.Engine;
 using FastQ.Journal;
 using FastQ.Linux;
 
