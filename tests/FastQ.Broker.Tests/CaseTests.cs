@@ -127,10 +127,12 @@ public sealed class CaseTests
         Assert.Equal((ulong)(Messages / 10 * OfTen), client.Show(kept).Number(FieldTag.Ready));
     }
 
-    [Fact]
-    public void A_consumer_that_releases_for_ever_fills_no_disk()
+    [Theory]
+    [InlineData(0, 6000)] // Two blocks of 4 KiB each: fifty slots.
+    [InlineData(1, 1500)] // Three, with the one in which they are due: twenty.
+    public void A_consumer_that_releases_for_ever_fills_no_disk(long delayMilliseconds, int rounds)
     {
-        using RunningBroker broker = SmallSlots.Start(); // CASES B74
+        using RunningBroker broker = SmallSlots.Start(); // CASES B71, B74
         using RawClient client = broker.Connect();
         uint queue = client.Declare("released", maxDeliveries: 0);
         uint subscription = client.Subscribe(queue, credit: 10);
@@ -140,12 +142,11 @@ public sealed class CaseTests
         }
 
         client.Commit();
-        const int Rounds = 6000; // Two blocks of 4 KiB each: fifty slots.
-        for (int round = 0; round < Rounds; round++)
+        for (int round = 0; round < rounds; round++)
         {
             List<RawDelivery> taken = Take(client, 10);
             Assert.Equal((0, 9), (int.Parse(taken[0].Body, CultureInfo.InvariantCulture), int.Parse(taken[9].Body, CultureInfo.InvariantCulture)));
-            PutRelease(client, subscription, 10, taken[0].Number);
+            PutRelease(client, subscription, 10, taken[0].Number, delayMilliseconds);
             client.Commit();
         }
 
@@ -219,8 +220,8 @@ public sealed class CaseTests
         return taken;
     }
 
-    private static void PutRelease(RawClient client, uint subscription, uint count, ulong first = 1) =>
-        client.Put(new SettleRecord { Kind = RecordKind.Settle, Number = client.NextNumber++, Subscription = subscription, Count = count, FirstDelivery = first, Flags = SettleRecord.FlagsOf(Outcome.Release, ConfirmLevel.Written) });
+    private static void PutRelease(RawClient client, uint subscription, uint count, ulong first = 1, long delayMilliseconds = 0) =>
+        client.Put(new SettleRecord { Kind = RecordKind.Settle, Number = client.NextNumber++, Subscription = subscription, Count = count, FirstDelivery = first, Milliseconds = delayMilliseconds, Flags = SettleRecord.FlagsOf(Outcome.Release, ConfirmLevel.Written) });
 
     private static void PutUnsubscribe(RawClient client, uint subscription)
     {

@@ -45,6 +45,35 @@ public sealed class SameTests
     }
 
     [Fact]
+    public void Ids_whose_windows_end_at_once_are_forgotten_a_slice_at_a_time()
+    {
+        using World world = new(); // CASES B69
+        const int Ids = 20_000;
+        ulong producer = world.Open();
+        uint queue = world.Declare("q", QueueAttributes.Default with { DedupMilliseconds = 10_000 });
+        long empty = world.Engine.StateBytes;
+        for (int i = 0; i < Ids; i++)
+        {
+            world.Publish(producer, queue, properties: World.Same($"{i}"));
+        }
+
+        world.Purge(queue);
+        world.Advance(9_000);
+        long full = world.Engine.StateBytes;
+        Assert.True(full > empty + Ids * 16, $"the ids are kept: {full} bytes, {empty} without them");
+        int passes = 0;
+        for (world.Advance(1_000); world.Engine.StateBytes > empty + 64 * 1024; world.Advance(1_000))
+        {
+            passes++;
+            Assert.InRange(passes, 1, 50);
+        }
+
+        Assert.InRange(passes, Ids / (int)QueueEngine.SliceTags - 1, 50);
+        Assert.Equal(Taken, world.Publish(producer, queue, properties: World.Same("7")));
+        world.Check();
+    }
+
+    [Fact]
     public void Ids_are_compared_within_a_group_where_the_queue_says_so_and_not_at_all_where_it_has_no_window()
     {
         using World world = new();
