@@ -13,7 +13,7 @@ internal static class DefinitionsCommand
     {
         Option<string?> output = new("--output", "-o") { Description = "Write to this file; else to standard output.", HelpName = "FILE" };
         (Option<string> socket, Option<TimeSpan> patience) = (Shared.Socket(), Shared.Patience());
-        Command command = new("export", "Write the definitions of all queues as JSON: every attribute, no message, no count, and not what is paused.\n\nExample:\n  fastq export -o queues.json") { output, socket, patience };
+        Command command = new("export", "Write the definitions of all queues as JSON: every attribute, no message, no count, not what is paused, and no temporary queue.\n\nExample:\n  fastq export -o queues.json") { output, socket, patience };
         command.SetAction(parsed =>
         {
             using Session session = Shared.Connect(parsed.GetRequiredValue(socket), parsed.GetValue(patience), "fastq export");
@@ -114,9 +114,19 @@ internal sealed class Difference
     {
         Difference difference = new();
         Dictionary<string, QueueInfo> there = session.ListQueues().ToDictionary(queue => queue.Name);
+        HashSet<string> limits = [.. session.ListLimits().Select(limit => limit.Name)];
         foreach (QueueDefinition definition in wanted)
         {
-            there.Remove(definition.Name, out QueueInfo? queue);
+            if (there.Remove(definition.Name, out QueueInfo? queue) && queue.IsTemporary)
+            {
+                throw Definitions.Fault(definition.Place, "there is a temporary queue of this name: it is a session's");
+            }
+
+            if (definition.Options.Flow?.Limit is { Length: > 0 } limit && !limits.Contains(limit))
+            {
+                throw Definitions.Fault($"{definition.Place}, limit", $"there is no limit {limit}");
+            }
+
             Judge(session, definition, queue);
             AttributeChange[] changes = queue is null ? [] : ChangesOf(definition, queue);
             if (queue is null)
@@ -133,7 +143,7 @@ internal sealed class Difference
             }
         }
 
-        difference._leftAlone = [.. there.Keys.Order(StringComparer.Ordinal)];
+        difference._leftAlone = [.. there.Values.Where(queue => !queue.IsTemporary).Select(queue => queue.Name).Order(StringComparer.Ordinal)];
         return difference;
     }
 
@@ -141,9 +151,10 @@ internal sealed class Difference
     private static void Judge(Session session, QueueDefinition definition, QueueInfo? there)
     {
         QueueOptions whole = definition.Options;
-        foreach (QueueAttribute attribute in QueueAttribute.All.Where(attribute => there is not null && definition.Said.All(said => said.Attribute != attribute)))
+        foreach (Attribute<QueueInfo, QueueOptions> attribute in QueueAttribute.All.Where(attribute => there is not null && definition.Said.All(said => said.Attribute != attribute)))
         {
-            whole = attribute.Read(whole, ElementOf(attribute.Of(there!)))!;
+            bool isReplaced = (attribute.Name == "dead-letter" && whole.DeadLetterExchange is { Length: > 0 }) || (attribute.Name == "dead-letter-exchange" && whole.DeadLetter is { Length: > 0 }); // One takes the place of the other.
+            whole = isReplaced ? whole : attribute.Read(whole, ElementOf(attribute.Of(there!)))!;
         }
 
         try

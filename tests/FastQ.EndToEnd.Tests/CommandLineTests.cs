@@ -806,18 +806,19 @@ public class CommandLineTests
     {
         using TestBroker one = new(), two = new();
         one.Run("queue", "create", "plain");
-        one.Run("queue", "create", "full", "--lease", "90s", "--delay", "250ms", "--ttl", "1d", "--max-deliveries", "5", "--backoff", "1s,1.5,5m", "--dead-letter", "plain", "--max-length", "1000", "--max-bytes", "1MiB", "--overflow", "dead-letter", "--max-message-size", "64KiB", "--require", "type,key", "--lz4", "4KiB", "--priority", "--priority-share", "10", "--fifo", "--fair", "--fair-weights", "gold=4,silver=2", "--dedup-window", "2h", "--dedup-by-group", "--single-active");
+        one.Run("queue", "create", "routed", "--dead-letter-exchange", "dead");
+        one.Run("queue", "create", "full", "--lease", "90s", "--delay", "250ms", "--ttl", "1d", "--max-deliveries", "5", "--backoff", "1s,1.5,5m", "--dead-letter", "plain", "--max-length", "1000", "--max-bytes", "1MiB", "--overflow", "dead-letter", "--max-message-size", "64KiB", "--require", "type,key", "--lz4", "4KiB", "--priority", "--priority-share", "10", "--fifo", "--fair", "--fair-weights", "gold=4,silver=2", "--dedup-window", "2h", "--dedup-by-group", "--single-active", "--processed-window", "3h", "--expires", "2d", "--max-in-flight", "9", "--rate", "600/m", "--burst", "20", "--group-in-flight", "2", "--delay-holds-group", "--tenant-in-flight", "3", "--tenant-rate", "5/s", "--tenant-burst", "6", "--breaker", "50%/100", "--breaker-pause", "30s", "--publish-rate", "7/h", "--publish-burst", "8");
         string file = Path.Combine(one.Directory, "queues.json");
         Assert.Equal(0, one.Run("export", "-o", file).ExitCode);
         Assert.Equal(File.ReadAllText(file), one.Run("export").Output);
         Ran dry = two.Run("apply", "-f", file, "--dry-run");
-        Assert.Equal((0, "2 to create, 0 to change, 0 as they are, 0 left alone\n"), (dry.ExitCode, dry.Error));
+        Assert.Equal((0, "3 to create, 0 to change, 0 as they are, 0 left alone\n"), (dry.ExitCode, dry.Error));
         Assert.Equal(0, two.Run("stats", "--json").Json.GetProperty("queues").GetInt32());
         Ran done = two.Run("apply", "-f", file, "--yes", "--json");
         Assert.Equal((0, true), (done.ExitCode, done.Json.GetProperty("applied").GetBoolean()));
         Assert.Equal(File.ReadAllText(file), two.Run("export").Output);
         Ran again = two.Run("apply", "-f", file, "--yes");
-        Assert.Equal((0, "", "0 to create, 0 to change, 2 as they are, 0 left alone\n"), (again.ExitCode, again.Output, again.Error));
+        Assert.Equal((0, "", "0 to create, 0 to change, 3 as they are, 0 left alone\n"), (again.ExitCode, again.Output, again.Error));
     }
 
     [Fact]
