@@ -15,6 +15,7 @@ namespace FastQ.Broker;
 public sealed partial class Broker
 {
     private const int FiredATurn = 16;
+    private const int MostShownScheduleBytes = 4096; // Two names, an expression and numbers.
     private const long FireAgainMicros = 100_000;
     private const long MostClockStepMicros = 3600L * 1_000_000;
     private const string ScheduleHeader = "fastq.schedule";
@@ -137,6 +138,23 @@ public sealed partial class Broker
     /// <summary>When a schedule ends, by the wall clock.</summary>
     private static long EndIn(ReadOnlySpan<byte> definition) => FieldReader.TryNumber(definition, FieldTag.EndMicros, out ulong end) ? (long)Math.Min(end, long.MaxValue) : long.MaxValue;
 
+    /// <summary>Says what is wrong with a cron expression, or with its time zone as this system has it; null: nothing.</summary>
+    /// <param name="cron">Of any origin.</param>
+    /// <param name="zone">Null: UTC.</param>
+    /// <param name="now">From when on it fires.</param>
+    public static string? CronFault(string cron, string? zone, DateTimeOffset now)
+    {
+        FieldWriter fields = new(new byte[Limits.MaxCommandBytes]);
+        fields.Text(FieldTag.Cron, cron);
+        fields.Text(FieldTag.Zone, zone ?? "");
+        if (fields.Overflowed)
+        {
+            return "It is too long";
+        }
+
+        return !ScheduleRule.TryRead(fields.Written, out ScheduleRule rule, out string fault) ? fault : rule.First((now - DateTimeOffset.UnixEpoch).Ticks / TimeSpan.TicksPerMicrosecond) is null ? "It would never fire" : null;
+    }
+
     // ---- commands
 
     private void ChangeScheduled(Session session, in CommandRecord command, ReadOnlySpan<byte> fields, ref Facts facts)
@@ -170,7 +188,7 @@ public sealed partial class Broker
         {
             if (_engine.TryViewSchedule(name, out ScheduleView schedule))
             {
-                WriteSchedule(ref writer, schedule);
+                WriteSchedule(ref writer, schedule, isWhole: false);
             }
         });
     }
@@ -247,18 +265,24 @@ public sealed partial class Broker
         string wanted = TextIn(fields, FieldTag.Name);
         foreach (ScheduleView schedule in _engine.Schedules.Where(schedule => wanted.Length == 0 || TextIn(schedule.Definition.Span, FieldTag.Name) == wanted))
         {
-            session.Answers.Enqueue(AnswerOf(command, Decision.Taken, "", AnswerRecord.More, (ref FieldWriter writer) => WriteSchedule(ref writer, schedule)));
+            FieldWriter writer = new(new byte[wanted.Length > 0 ? Limits.MaxCommandBytes : MostShownScheduleBytes]);
+            WriteSchedule(ref writer, schedule, isWhole: wanted.Length > 0);
+            Invariant.Holds(!writer.Overflowed);
+            session.Answers.Enqueue(AnswerBytes(command, Decision.Taken, AnswerRecord.More, writer.Written));
         }
 
         Answer(session, command, Decision.Taken, "", static (ref FieldWriter _) => { });
     }
 
-    private static void WriteSchedule(ref FieldWriter writer, in ScheduleView schedule)
+    /// <param name="writer">Where it goes.</param>
+    /// <param name="schedule">It.</param>
+    /// <param name="isWhole">With its message.</param>
+    private static void WriteSchedule(ref FieldWriter writer, in ScheduleView schedule, bool isWhole)
     {
         FieldReader reader = new(schedule.Definition.Span);
         while (reader.Next())
         {
-            if (reader.Tag is not (FieldTag.Properties or FieldTag.Body))
+            if (isWhole || reader.Tag is not (FieldTag.Properties or FieldTag.Body))
             {
                 writer.Bytes(reader.Tag, reader.Value);
             }

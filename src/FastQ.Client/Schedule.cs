@@ -46,6 +46,9 @@ public sealed record ScheduleOptions
     /// <summary>What goes with each message. Its level of confirmation means nothing here.</summary>
     public PublishOptions? Message { get; init; }
 
+    /// <summary>The same as bytes, as <see cref="ScheduleInfo.Properties"/> has them; where there is no <see cref="Message"/>.</summary>
+    public ReadOnlyMemory<byte> Properties { get; init; }
+
     /// <summary>What becomes of firings that were missed: the broker was away, or the queue full or paused.</summary>
     public MissedFirings Missed { get; init; }
 
@@ -68,7 +71,7 @@ public sealed record ScheduleOptions
             to.Number(FieldTag.Most, count > 0 ? (ulong)count : throw new FastQException(RefusalCode.BadArgument, "A schedule sends at least one message"));
         }
 
-        to.Bytes(FieldTag.Properties, Message?.ToBytes());
+        to.Bytes(FieldTag.Properties, Message is null ? Properties.Span : Message.ToBytes());
     }
 }
 
@@ -102,6 +105,12 @@ public sealed record ScheduleInfo
     /// <summary>Bytes of each message's body.</summary>
     public long BodyBytes { get; init; }
 
+    /// <summary>The body itself; only of one that was asked for by its name (<see cref="Session.GetSchedule"/>), else empty.</summary>
+    public ReadOnlyMemory<byte> Body { get; init; }
+
+    /// <summary>Properties and headers of each message, as they stand in a record; likewise.</summary>
+    public ReadOnlyMemory<byte> Properties { get; init; }
+
     /// <summary>When it fires next, by the wall clock; null: it has ended.</summary>
     public DateTimeOffset? Next { get; init; }
 
@@ -134,6 +143,8 @@ public sealed record ScheduleInfo
                 FieldTag.EndMicros => info with { Until = MomentOf(reader.Number) },
                 FieldTag.Most => info with { Count = (long)reader.Number },
                 FieldTag.BodyBytes => info with { BodyBytes = (long)reader.Number },
+                FieldTag.Body => info with { Body = reader.Value.ToArray() },
+                FieldTag.Properties => info with { Properties = reader.Value.ToArray() },
                 FieldTag.DueMicros => info with { Next = MomentOf(reader.Number) },
                 FieldTag.LastMicros => info with { Last = MomentOf(reader.Number) },
                 FieldTag.Fired => info with { Fired = reader.Number },

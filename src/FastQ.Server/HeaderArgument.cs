@@ -39,14 +39,51 @@ internal readonly record struct HeaderArgument(string Key, HeaderValue Value)
             return false;
         }
 
-        int colon = name.LastIndexOf(':');
-        string type = colon < 0 ? "" : name[(colon + 1)..];
-        bool isTyped = type is "text" or "int" or "double" or "bool" or "time" or "bytes" or "json";
-        string key = isTyped ? name[..colon] : name;
+        (string key, string type) = KeyAndType(name);
         fault = key.Length == 0 ? "--header needs k=v, with a key." : $"--header: '{value}' is no {type} for the key '{key}'.";
-        HeaderValue? parsed = isTyped ? Of(type, value) : value;
+        HeaderValue? parsed = Of(type, value);
         header = new HeaderArgument(key, parsed ?? "");
         return parsed is not null && key.Length > 0;
+    }
+
+    /// <summary>Reads a header of a file: its name is k or k:TYPE, as on the command line; its value text in the form of that type, or what JSON says by itself. Null: it is none.</summary>
+    public static HeaderArgument? Read(string name, JsonElement json)
+    {
+        (string key, string type) = KeyAndType(name);
+        HeaderValue? value = json.ValueKind == JsonValueKind.String ? Of(type, json.GetString()!) : type is "" or "json" ? Of(json) : null;
+        return key.Length > 0 && value is HeaderValue found ? new HeaderArgument(key, found) : null;
+    }
+
+    /// <summary>Writes a header of a file, as <see cref="Read"/> reads it; a raw one, and what JSON cannot say within a list or table, is then another.</summary>
+    public static void Write(Utf8JsonWriter json, string key, HeaderValue value)
+    {
+        bool looksTyped = KeyAndType(key).Type.Length > 0;
+        (string type, string? text) = value switch
+        {
+            { IsRaw: true } => ("json", null),
+            { AsText: string own } => (looksTyped ? "text" : "", own),
+            { AsTimestamp: DateTimeOffset moment } => ("time", moment.UtcDateTime.ToString("O", CultureInfo.InvariantCulture)),
+            { AsBytes: ReadOnlyMemory<byte> bytes } => ("bytes", Convert.ToBase64String(bytes.Span)),
+            { AsDouble: double number } when !double.IsFinite(number) => ("double", number.ToString("R", CultureInfo.InvariantCulture)),
+            _ => (looksTyped ? "json" : "", null),
+        };
+        json.WritePropertyName(type.Length > 0 ? $"{key}:{type}" : key);
+        if (text is not null)
+        {
+            json.WriteStringValue(text);
+        }
+        else
+        {
+            MessageJson.WriteValue(json, value);
+        }
+    }
+
+    /// <summary>Of k, or k:TYPE.</summary>
+    private static (string Key, string Type) KeyAndType(string name)
+    {
+        int colon = name.LastIndexOf(':');
+        string type = colon < 0 ? "" : name[(colon + 1)..];
+        return type is "text" or "int" or "double" or "bool" or "time" or "bytes" or "json" ? (name[..colon], type) : (name, "");
     }
 
     /// <summary>Null: the text does not say a value of this type.</summary>

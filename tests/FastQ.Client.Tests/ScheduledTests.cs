@@ -78,11 +78,17 @@ public sealed class ScheduledTests : IDisposable
         Assert.True((await connection.PauseScheduleAsync("beat", Cancellation)).IsPaused);
         ScheduleInfo shown = await connection.GetScheduleAsync("beat", Cancellation);
         Assert.True(shown is { IsPaused: true, Fired: >= 4, Failed: 0 } && shown.Last is not null);
+        await connection.ScheduleAsync("copy", "q", ScheduleRule.Every(TimeSpan.FromHours(1)), shown.Body, new ScheduleOptions { Properties = shown.Properties }, Cancellation);
+        ScheduleInfo copy = await connection.GetScheduleAsync("copy", Cancellation);
+        Assert.True(shown.Properties.Length > 0 && copy.Body.Span.SequenceEqual("tick"u8) && copy.Properties.Span.SequenceEqual(shown.Properties.Span));
+        await connection.DeleteScheduleAsync("copy", Cancellation);
         Assert.False((await connection.ResumeScheduleAsync("beat", Cancellation)).IsPaused);
 
         byte[] large = new byte[20_000];
         ScheduleInfo nightly = await connection.ScheduleAsync("nightly", "q", ScheduleRule.Cron("0 3 * * *", "Europe/Berlin"), large, new ScheduleOptions { Count = 5, Until = DateTimeOffset.UtcNow.AddYears(1) }, Cancellation);
         Assert.Equal(("0 3 * * *", "Europe/Berlin", 5L, 20_000L), (nightly.Cron, nightly.Zone, nightly.Count, nightly.BodyBytes));
+        Assert.Empty(nightly.Body.ToArray());
+        Assert.Equal(large, (await connection.GetScheduleAsync("nightly", Cancellation)).Body.ToArray());
         Assert.Equal(3, TimeZoneInfo.ConvertTime(nightly.Next!.Value, TimeZoneInfo.FindSystemTimeZoneById("Europe/Berlin")).Hour);
         Assert.Equal(["beat", "nightly"], (await connection.ListSchedulesAsync(Cancellation)).Select(schedule => schedule.Name));
         await connection.DeleteScheduleAsync("beat", Cancellation);

@@ -805,19 +805,28 @@ public class CommandLineTests
     public void What_is_exported_makes_the_same_queues_elsewhere_and_applying_it_again_changes_nothing()
     {
         using TestBroker one = new(), two = new();
-        one.Run("queue", "create", "plain");
-        one.Run("queue", "create", "full", "--lease", "90s", "--delay", "250ms", "--ttl", "1d", "--max-deliveries", "5", "--backoff", "1s,1.5,5m", "--dead-letter", "plain", "--max-length", "1000", "--max-bytes", "1MiB", "--overflow", "dead-letter", "--max-message-size", "64KiB", "--require", "type,key", "--lz4", "4KiB", "--priority", "--priority-share", "10", "--fifo", "--fair", "--fair-weights", "gold=4,silver=2", "--dedup-window", "2h", "--dedup-by-group", "--single-active");
+        one.Run("limit", "create", "api", "--rate", "100/m", "--burst", "10");
+        one.Run("queue", "create", "plain", "--limit", "api");
+        one.Run("queue", "create", "routed", "--dead-letter-exchange", "dead");
+        one.Run("exchange", "create", "events", "--type", "topic", "--alternate", "rest");
+        one.Run("exchange", "create", "rest", "--type", "headers");
+        one.Run("bind", "events", "plain", "--key", "order.#");
+        one.Run("bind", "events", "--to-exchange", "rest", "--key", "*.eu");
+        one.Run("bind", "rest", "plain", "--header", "region=eu", "--header", "urgent:bool=true", "--match", "any");
+        one.Run("schedule", "create", "nightly", "--queue", "plain", "--cron", "0 3 * * 1-5", "--zone", "Europe/Berlin", "--missed", "none", "--body", "tidy\nup", "--type", "t", "--content-type", "text/plain");
+        one.Run("schedule", "create", "beat", "--queue", "plain", "--every", "90m", "--until", "2100-01-31T08:00:00.5Z", "--count", "9", "--body", "beat");
+        one.Run("queue", "create", "full", "--lease", "90s", "--delay", "250ms", "--ttl", "1d", "--max-deliveries", "5", "--backoff", "1s,1.5,5m", "--dead-letter", "plain", "--max-length", "1000", "--max-bytes", "1MiB", "--overflow", "dead-letter", "--max-message-size", "64KiB", "--require", "type,key", "--lz4", "4KiB", "--priority", "--priority-share", "10", "--fifo", "--fair", "--fair-weights", "gold=4,silver=2", "--dedup-window", "2h", "--dedup-by-group", "--single-active", "--processed-window", "3h", "--expires", "2d", "--max-in-flight", "9", "--rate", "600/m", "--burst", "20", "--group-in-flight", "2", "--delay-holds-group", "--tenant-in-flight", "3", "--tenant-rate", "5/s", "--tenant-burst", "6", "--breaker", "50%/100", "--breaker-pause", "30s", "--publish-rate", "7/h", "--publish-burst", "8");
         string file = Path.Combine(one.Directory, "queues.json");
         Assert.Equal(0, one.Run("export", "-o", file).ExitCode);
         Assert.Equal(File.ReadAllText(file), one.Run("export").Output);
         Ran dry = two.Run("apply", "-f", file, "--dry-run");
-        Assert.Equal((0, "2 to create, 0 to change, 0 as they are, 0 left alone\n"), (dry.ExitCode, dry.Error));
+        Assert.Equal((0, "11 to create, 0 to change, 0 as they are, 0 left alone\n"), (dry.ExitCode, dry.Error));
         Assert.Equal(0, two.Run("stats", "--json").Json.GetProperty("queues").GetInt32());
         Ran done = two.Run("apply", "-f", file, "--yes", "--json");
         Assert.Equal((0, true), (done.ExitCode, done.Json.GetProperty("applied").GetBoolean()));
         Assert.Equal(File.ReadAllText(file), two.Run("export").Output);
         Ran again = two.Run("apply", "-f", file, "--yes");
-        Assert.Equal((0, "", "0 to create, 0 to change, 2 as they are, 0 left alone\n"), (again.ExitCode, again.Output, again.Error));
+        Assert.Equal((0, "", "0 to create, 0 to change, 11 as they are, 0 left alone\n"), (again.ExitCode, again.Output, again.Error));
     }
 
     [Fact]
@@ -831,6 +840,21 @@ public class CommandLineTests
             (0, "+ queue new: fifo true, backoff ''\n~ queue work: max-length 10 -> 20\n~ queue work: backoff '' -> 1s,2,5m\n  queue other: is there and not in the file; it is left alone\n", "1 to create, 1 to change, 0 as they are, 1 left alone\n"),
             (applied.ExitCode, applied.Output, applied.Error));
         Assert.Equal((20, 60.0), (broker.Queue("work").GetProperty("maxLength").GetInt32(), broker.Queue("work").GetProperty("leaseSeconds").GetDouble()));
+        const string More = """
+            { "fastq": 1, "schedules": [ { "name": "beat", "queue": "work", "every": "EVERY", "body": "b" } ], "bindings": [ { "exchange": "events", "queue": "work", "key": "order.#" } ],
+              "exchanges": [ { "name": "events", "type": "topic" } ], "queues": [ { "name": "work", "limit": "api" } ], "limits": [ { "name": "api", "rate": "RATE" } ] }
+            """;
+        Ran made = broker.RunWith(More.Replace("EVERY", "1h", StringComparison.Ordinal).Replace("RATE", "100/m", StringComparison.Ordinal), "apply", "-f", "-", "--yes");
+        Assert.Equal(
+            (0, "+ limit api: rate 100/m\n+ exchange events: type topic\n+ binding events -> work, key order.#\n+ schedule beat: queue work, every 1h, body b\n~ queue work: limit '' -> api\n  queue new: is there and not in the file; it is left alone\n  queue other: is there and not in the file; it is left alone\n", "4 to create, 1 to change, 0 as they are, 2 left alone\n"),
+            (made.ExitCode, made.Output, made.Error));
+        broker.Run("bind", "events", "other", "--key", "log.#");
+        broker.Run("schedule", "create", "third", "--queue", "other", "--every", "1h", "--body", "b");
+        Ran changed = broker.RunWith(More.Replace("EVERY", "2h", StringComparison.Ordinal).Replace("RATE", "5/s", StringComparison.Ordinal), "apply", "-f", "-", "--yes");
+        Assert.Equal(
+            (0, "~ limit api: rate 100/m -> 5/s\n~ schedule beat: every 1h -> 2h\n  queue new: is there and not in the file; it is left alone\n  queue other: is there and not in the file; it is left alone\n  binding events -> other, key log.#: is there and not in the file; it is left alone\n  schedule third: is there and not in the file; it is left alone\n", "0 to create, 2 to change, 3 as they are, 4 left alone\n"),
+            (changed.ExitCode, changed.Output, changed.Error));
+        Assert.Equal(7200, broker.Run("schedule", "show", "beat", "--json").Json.GetProperty("everySeconds").GetInt32());
         foreach ((string wrong, string words) in ((string, string)[])
         [
             ("""{ "fastq": 1, "queues": [ { "name": "a" }, { "name": "b", "leese": "1m" } ] }""", "At queues[1] (b), leese: such an attribute is not known"),
@@ -843,6 +867,23 @@ public class CommandLineTests
             ("""{ "fastq": 2, "queues": [ { "name": "a" } ] }""", "the version must be 1"),
             ("""{ "fastq": 1, "queue": [ { "name": "a" } ] }""", "At queue: such a key is not known"),
             ("""{ "fastq": 1, "queues": [ { "name": "a" """, "this is no JSON"),
+            ("""{ "fastq": 1, "queues": [ { "name": "a" }, { "name": "b", "rate": "10/d" } ] }""", "At queues[1] (b), rate: \"10/d\" is not a rate"),
+            ("""{ "fastq": 1, "queues": [ { "name": "a" }, { "name": "b", "burst": 10 } ] }""", "At queues[1] (b): "),
+            ("""{ "fastq": 1, "queues": [ { "name": "a", "limit": "nowhere" } ] }""", "At queues[0] (a), limit: there is no limit nowhere"),
+            ("""{ "fastq": 1, "queues": [ { "name": "a" } ], "limits": [ { "name": "l" } ] }""", "At limits[0] (l): a limit needs a max-in-flight or a rate"),
+            ("""{ "fastq": 1, "queues": [ { "name": "a" } ], "limits": [ { "name": "l", "publish-rate": "1/s" } ] }""", "At limits[0] (l), publish-rate: such an attribute is not known"),
+            ("""{ "fastq": 1, "queues": [ { "name": "a" } ], "exchanges": [ { "name": "events", "type": "fanout" } ] }""", "At exchanges[0] (events): an exchange does not change: its type is topic, not fanout"),
+            ("""{ "fastq": 1, "queues": [ { "name": "a" } ], "bindings": [ { "exchange": "events", "queue": "nowhere" } ] }""", "At bindings[0], queue: there is no queue nowhere"),
+            ("""{ "fastq": 1, "queues": [ { "name": "a" } ], "bindings": [ { "exchange": "nowhere", "queue": "a" } ] }""", "At bindings[0], exchange: there is no exchange nowhere"),
+            ("""{ "fastq": 1, "queues": [ { "name": "a" } ], "bindings": [ { "exchange": "events" } ] }""", "At bindings[0]: a binding has an exchange, and a queue or a to-exchange"),
+            ("""{ "fastq": 1, "queues": [ { "name": "a" } ], "bindings": [ { "exchange": "events", "queue": "a", "headers": { "k": 1 } } ] }""", "At bindings[0], headers: only an exchange of type headers"),
+            ("""{ "fastq": 1, "queues": [ { "name": "a" } ], "bindings": [ { "exchange": "events", "queue": "a", "headers": { "k:int": "x" } } ] }""", "At bindings[0], headers: { \"k:int\": \"x\" } is not an object like"),
+            ("""{ "fastq": 1, "queues": [ { "name": "a" } ], "schedules": [ { "name": "s", "queue": "a", "cron": "tomorrow" } ] }""", "At schedules[0] (s), cron: 'tomorrow' is no cron expression"),
+            ("""{ "fastq": 1, "queues": [ { "name": "a" } ], "schedules": [ { "name": "s", "queue": "a", "every": "1s", "cron": "0 3 * * *" } ] }""", "At schedules[0] (s): a schedule has cron or every, not both"),
+            ("""{ "fastq": 1, "queues": [ { "name": "a" } ], "schedules": [ { "name": "s", "queue": "a", "every": "1ms" } ] }""", "At schedules[0] (s), every: an interval is"),
+            ("""{ "fastq": 1, "queues": [ { "name": "a" } ], "schedules": [ { "name": "s", "queue": "a", "every": "1s", "until": "2000-01-01T00:00:00Z" } ] }""", "At schedules[0] (s), until: this has passed"),
+            ("""{ "fastq": 1, "queues": [ { "name": "a" } ], "schedules": [ { "name": "s", "queue": "nowhere", "every": "1s" } ] }""", "At schedules[0] (s), queue: there is no queue nowhere"),
+            ("""{ "fastq": 1, "queues": [ { "name": "a" } ], "queues": [ ] }""", "At queues: it stands in the file twice"),
         ])
         {
             Ran refused = broker.RunWith(wrong, "apply", "-f", "-", "--yes");
