@@ -238,10 +238,7 @@ public sealed unsafe partial class Session
         {
             _publishedPosition = position;
             _rings.Deliveries.PublishUpTo(position);
-            if (_rings.MustRing())
-            {
-                _bell.Signal(); // It may wait for room.
-            }
+            RingBroker(); // It may wait for room.
         }
     }
 

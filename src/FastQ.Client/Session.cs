@@ -332,10 +332,11 @@ public sealed unsafe partial class Session : IDisposable
         return number;
     }
 
+    /// <summary>The broker may have gone over to the rings that it offered, and sleep by their number, before this side has read so.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private void RingBroker()
     {
-        if (_rings.MustRing())
+        if (_rings.MustRing() || (_nextRings is not null && _nextRings.MustRing()))
         {
             _bell.Signal();
         }

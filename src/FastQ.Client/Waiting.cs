@@ -308,5 +308,7 @@ public sealed unsafe partial class Session
         {
             old.Dispose();
         }
+
+        RingBroker(); // What was written into the new ring while it went there: it may have lain down without a look at it.
     }
 }
