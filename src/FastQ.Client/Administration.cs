@@ -131,21 +131,23 @@ public sealed unsafe partial class Session
 
     private void Subscribe(Subscription subscription)
     {
-        byte[] fields = Ask(CommandKind.Subscribe, (ref FieldWriter writer) =>
-        {
-            writer.Number(FieldTag.Queue, subscription.Queue);
-            writer.Number(FieldTag.LeaseMilliseconds, (ulong)(subscription.Options.Lease?.TotalMilliseconds ?? 0));
-            writer.Number(FieldTag.CreditMessages, subscription.Credit);
-            writer.Number(FieldTag.CreditBytes, (ulong)subscription.Options.CreditBytes);
-            writer.Number(FieldTag.ConsumerPriority, subscription.Options.Priority);
-            writer.Number(FieldTag.Exclusive, subscription.Options.IsExclusive ? 1u : 0u);
-        }, beforeRuns: answer =>
+        _ = Ask(CommandKind.Subscribe, (ref FieldWriter writer) => WriteSubscribe(ref writer, subscription), beforeRuns: answer =>
         {
             subscription.Restart((uint)Connector.Number(answer, FieldTag.Subscription), Connector.Number(answer, FieldTag.FirstDelivery));
             subscription.Lease = TimeSpan.FromMilliseconds(Connector.Number(answer, FieldTag.LeaseMilliseconds));
             _subscriptions[subscription.Id] = subscription;
-        })[0];
-        _ = fields;
+        });
+    }
+
+    /// <summary>The first time, and when a restarted broker does not know it any more.</summary>
+    private static void WriteSubscribe(ref FieldWriter writer, Subscription subscription)
+    {
+        writer.Number(FieldTag.Queue, subscription.Queue);
+        writer.Number(FieldTag.LeaseMilliseconds, (ulong)(subscription.Options.Lease?.TotalMilliseconds ?? 0));
+        writer.Number(FieldTag.CreditMessages, subscription.Credit);
+        writer.Number(FieldTag.CreditBytes, (ulong)subscription.Options.CreditBytes);
+        writer.Number(FieldTag.ConsumerPriority, subscription.Options.Priority);
+        writer.Number(FieldTag.Exclusive, subscription.Options.IsExclusive ? 1u : 0u);
     }
 
     /// <summary>Ends a subscription; deliveries from this number on were not handed out, and go back uncounted.</summary>

@@ -37,8 +37,8 @@ internal sealed class Outbox(ClientRings rings)
 
     public long Room => Ring.Room(Freed);
 
-    /// <summary>More marks may be added.</summary>
-    public bool HasMarkRoom => _end - _first < _marks.Length;
+    /// <summary>More marks may be added, and one is left for the last record of the ring, which names the next.</summary>
+    public bool HasMarkRoom => _end - _first < _marks.Length - 1;
 
     /// <summary>A record was committed: it begins at <paramref name="start"/>, the ring's head is its end.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -54,7 +54,7 @@ internal sealed class Outbox(ClientRings rings)
             }
         }
 
-        Invariant.Holds(HasMarkRoom);
+        Invariant.Holds(_end - _first < _marks.Length);
         _marks[_end & 63] = new Mark { Start = start, End = Ring.Head, Number = number, Level = level };
         _end++;
     }

@@ -233,10 +233,7 @@ public sealed unsafe partial class Session
         subscription.Restart(subscription.Id, 1);
         Span<byte> room = stackalloc byte[256];
         FieldWriter writer = new(room);
-        writer.Number(FieldTag.Queue, subscription.Queue);
-        writer.Number(FieldTag.LeaseMilliseconds, (ulong)(subscription.Options.Lease?.TotalMilliseconds ?? 0));
-        writer.Number(FieldTag.CreditMessages, subscription.Credit);
-        writer.Number(FieldTag.CreditBytes, (ulong)subscription.Options.CreditBytes);
+        WriteSubscribe(ref writer, subscription);
         _resuming[SendCommand(CommandKind.Subscribe, writer.Written, ConfirmLevel.Written)] = (subscription, subscription.Id);
     }
 }
