@@ -128,8 +128,8 @@ public sealed class CaseTests
     }
 
     [Theory]
-    [InlineData(0, 6000)] // Two blocks of 4 KiB each: fifty slots.
-    [InlineData(1, 1500)] // Three, with the one in which they are due: twenty.
+    [InlineData(0, 6000)]
+    [InlineData(1, 1500)]
     public void A_consumer_that_releases_for_ever_fills_no_disk(long delayMilliseconds, int rounds)
     {
         using RunningBroker broker = SmallSlots.Start(); // CASES B71, B74
@@ -142,7 +142,7 @@ public sealed class CaseTests
         }
 
         client.Commit();
-        for (int round = 0; round < rounds; round++)
+        for (int round = 0; round < rounds; round++) // Two blocks of 4 KiB each, or three with the one in which they are due: fifty slots, or twenty.
         {
             List<RawDelivery> taken = Take(client, 10);
             Assert.Equal((0, 9), (int.Parse(taken[0].Body, CultureInfo.InvariantCulture), int.Parse(taken[9].Body, CultureInfo.InvariantCulture)));

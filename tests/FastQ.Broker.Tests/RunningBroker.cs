@@ -82,10 +82,13 @@ public sealed class RunningBroker : IDisposable
     /// <summary>What this process holds. The runtime's own files are left out: it opens them as it pleases.</summary>
     public static Holdings Held()
     {
-        List<string> targets = [.. Directory.GetFileSystemEntries("/proc/self/fd").Select(Target).Where(target => !target.EndsWith(".dll", StringComparison.Ordinal))];
+        List<string> targets = [.. Directory.GetFileSystemEntries("/proc/self/fd").Select(Target).Where(target => !target.EndsWith(".dll", StringComparison.Ordinal) && !IsSlot(target))];
         int mappings = File.ReadLines("/proc/self/maps").Count(line => line.Contains("memfd:fastq-", StringComparison.Ordinal));
         return new Holdings(targets.Count, targets.Count(target => target.StartsWith("socket:", StringComparison.Ordinal)), mappings);
     }
+
+    /// <summary>The journal's own: how many there are follows from what it was given to write. One whose file is gone counts.</summary>
+    private static bool IsSlot(string target) => target.Contains("/slots/", StringComparison.Ordinal) && !target.EndsWith("(deleted)", StringComparison.Ordinal);
 
     private static string Target(string descriptor)
     {

@@ -28,8 +28,17 @@ public sealed class DefinitionTests
         using Session session = Session.Connect(new SessionOptions { Path = one.Socket }, cancellation);
         Dictionary<string, HeaderValue> headers = new()
         {
-            ["text"] = "7", ["a:int"] = "looks typed", ["int"] = 7, ["b:text"] = 8, ["double"] = 1.0, ["no number"] = double.NaN, ["on"] = true, ["at"] = new DateTimeOffset(2030, 1, 31, 8, 0, 0, TimeSpan.Zero).AddMicroseconds(5),
-            ["bytes"] = new byte[] { 0, 255 }, ["list"] = HeaderValue.ListOf(1, "two", 3.5), ["table"] = new Dictionary<string, HeaderValue> { ["x"] = false },
+            ["text"] = "7",
+            ["a:int"] = "looks typed",
+            ["int"] = 7,
+            ["b:text"] = 8,
+            ["double"] = 1.0,
+            ["no number"] = double.NaN,
+            ["on"] = true,
+            ["at"] = new DateTimeOffset(2030, 1, 31, 8, 0, 0, TimeSpan.Zero).AddMicroseconds(5),
+            ["bytes"] = new byte[] { 0, 255 },
+            ["list"] = HeaderValue.ListOf(1, "two", 3.5),
+            ["table"] = new Dictionary<string, HeaderValue> { ["x"] = false },
         };
         _ = session.DeclareQueue("q");
         _ = session.DeclareExchange("by", ExchangeType.Headers);
