@@ -484,4 +484,23 @@ public sealed class RoutingTests
         world.Restart(fromSnapshot: true);
         Assert.Equal(255, Reached(world, producer, topic, words).Length);
     }
+
+    [Fact]
+    public void A_request_and_a_schedule_key_are_refused_by_an_exchange()
+    {
+        using World world = new();
+        ulong producer = world.Open();
+        uint exchange = world.DeclareExchange("e", ExchangeType.Fanout), queue = world.Declare("q"), other = world.Declare("r");
+        world.Bind(exchange, queue);
+        world.Bind(exchange, other);
+        foreach (byte[] more in (byte[][])[World.Request(needsConsumer: false), World.Scheduled("k", 1000)])
+        {
+            Decision refused = world.Route(producer, exchange, "", out _, more: more);
+            Assert.Equal(RefusalCode.BadArgument, refused.Code);
+            Assert.Contains("goes to one queue", refused.Limit, StringComparison.Ordinal);
+        }
+
+        Assert.Equal((0ul, 0ul), (world.Engine.View(queue).Published, world.Engine.View(other).Published));
+        world.Check();
+    }
 }

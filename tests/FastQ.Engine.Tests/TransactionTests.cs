@@ -38,6 +38,28 @@ public sealed partial class TransactionTests
         world.Check();
     }
 
+    [Theory]
+    [InlineData("")]
+    [InlineData("records")]
+    [InlineData("snapshot")]
+    public void A_message_with_a_schedule_key_takes_the_place_of_the_one_that_waits_within_a_transaction_too(string restart)
+    {
+        using World world = new();
+        ulong producer = world.Open();
+        uint queue = world.Declare("q");
+        byte[] replace = World.Scheduled("k", 60_000), keep = World.Scheduled("k", 60_000, ScheduleMode.Keep);
+        Assert.Equal(Decision.Taken, world.Publish(producer, queue, properties: replace));
+        Assert.Equal((Decision.Taken, 0u), world.Transact(producer, [World.MessageTo(queue, properties: replace), World.MessageTo(queue, properties: keep), World.MessageTo(queue)]));
+        if (restart.Length > 0)
+        {
+            world.Restart(fromSnapshot: restart == "snapshot");
+        }
+
+        QueueView view = world.Engine.View(queue);
+        Assert.Equal((1L, 1L, 1ul, 3ul), (view.Delayed, view.Ready, view.Purged, view.Published)); // The one that kept its place was passed over.
+        world.Check();
+    }
+
     // CASES B109: what is refused was never there for anybody.
     [Theory]
     [InlineData(0, RefusalCode.UnknownQueue)]
