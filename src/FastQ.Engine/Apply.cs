@@ -170,14 +170,9 @@ public sealed partial class QueueEngine
         }
 
         queue.Published++;
-        if (isShared)
+        if (!isShared)
         {
-            bool fits = TryArriveShared(place, lengthBytes);
-            Invariant.Holds(fits);
-        }
-        else
-        {
-            Arrive(place.Slot, lengthBytes);
+            Arrive(place.Slot, lengthBytes); // What several queues share arrives when each of them has it.
         }
 
         if (!queue.IsListed)

@@ -812,7 +812,7 @@ public sealed partial class QueueEngine
                 {
                     Arrive(entry.Slot, entry.LengthBytes);
                 }
-                else if (!TryArriveShared(new Place(entry.Slot, entry.Offset), entry.LengthBytes))
+                else if (!TryArriveShared(new Place(entry.Slot, entry.Offset), entry.LengthBytes, 1))
                 {
                     return false;
                 }
