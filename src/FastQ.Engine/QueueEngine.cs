@@ -19,7 +19,7 @@ namespace FastQ.Engine;
 public sealed partial class QueueEngine : IDisposable
 {
     /// <summary>Room that every method which writes a fact needs at most, in bytes (a name and attributes included). Three of them fit into the last 4 KiB of a slot: what a command may write opens none at rest.</summary>
-    public const int MaxFactBytes = 1280;
+    public const int MaxFactBytes = 1312;
 
     /// <summary>Times beyond are not ours: sums of times must not overflow.</summary>
     private const long LatestMicros = long.MaxValue / 4;
