@@ -578,6 +578,7 @@ public sealed partial class QueueEngine
 
         Use(queue);
         ListIfDying(queue); // It may have dead letters again.
+        TryAsideAgain(); // Or they may go elsewhere.
         List(queue);
         return true;
     }
@@ -653,6 +654,7 @@ public sealed partial class QueueEngine
         queue.Scheduled?.Dispose();
         queue.DyingTags.Dispose();
         queue.DyingRequests.Dispose();
+        queue.Unroutable.Dispose();
         RemoveSchedulesOf(queue);
         ForgetAllWords(queue);
         ForgetReturned(queue);

@@ -65,7 +65,7 @@ public sealed partial class QueueEngine : IDisposable
 
     /// <summary>Memory outside the managed heap, in bytes: indexes, open deliveries, what came back. Its cost is that of all queues and subscriptions.</summary>
     public long MeasureNativeBytes() =>
-        _pages.UsedBytes + _queues.Values.Sum(queue => queue.Index.TableBytes + queue.Returned.Bytes + queue.Lasts.Bytes + queue.DyingTags.Bytes + queue.DyingRequests.Bytes) + _subscriptions.Values.Sum(subscription => subscription.Window.Bytes);
+        _pages.UsedBytes + _queues.Values.Sum(queue => queue.Index.TableBytes + queue.Returned.Bytes + queue.Lasts.Bytes + queue.DyingTags.Bytes + queue.DyingRequests.Bytes + queue.Unroutable.Bytes) + _subscriptions.Values.Sum(subscription => subscription.Window.Bytes);
 
     /// <summary>The block that is being written: what messages leave as another takes their place is said to have left in it. Set before <see cref="Publish"/>.</summary>
     public ulong OpenBlock { get; set; }

@@ -329,6 +329,13 @@ public sealed partial class QueueEngine
         _keptTargets += queues.Length;
     }
 
+    /// <summary>Exchanges, bindings or queues have changed.</summary>
+    private void NoteNewRoutes()
+    {
+        ForgetSearches();
+        TryAsideAgain();
+    }
+
     private void ForgetSearches()
     {
         _kept.Clear();
@@ -412,7 +419,7 @@ public sealed partial class QueueEngine
 
         _exchanges.Add(id, exchange);
         _pages.Charge(BytesOf(exchange));
-        ForgetSearches(); // It may be the alternate of others.
+        NoteNewRoutes(); // It may be the alternate of others.
         return true;
     }
 
@@ -431,7 +438,7 @@ public sealed partial class QueueEngine
         _exchanges.Remove(exchange.Id);
         _exchangesByName.Remove(Encoding.UTF8.GetString(exchange.Name));
         _pages.Charge(-BytesOf(exchange));
-        ForgetSearches();
+        NoteNewRoutes();
         return true;
     }
 
@@ -470,7 +477,7 @@ public sealed partial class QueueEngine
         TargetsOf(binding).Add(binding);
         _bindingCount++;
         _pages.Charge(binding.Bytes);
-        ForgetSearches();
+        NoteNewRoutes();
     }
 
     private void RemoveBinding(Binding binding)
@@ -485,7 +492,7 @@ public sealed partial class QueueEngine
 
         _bindingCount--;
         _pages.Charge(-binding.Bytes);
-        ForgetSearches();
+        NoteNewRoutes();
     }
 
     /// <summary>The bindings that lead to the same queue or exchange.</summary>
