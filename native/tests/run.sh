@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The tests of native/: run.sh BROKER. Each suite ends with "  succeeded: N" and "  failed: N", which ./build.sh test adds up.
 #
-#   under ASan and UBSan   vectors, hostile, conformance        under TSan   conformance of threads
+#   under ASan and UBSan   vectors, hostile, conformance, walk  under TSan   conformance of threads
 #   of the shared library  header, exports, ABI, unload, Python, Node, examples
 set -uo pipefail
 broker=$(realpath "${1:?the path of the broker}") || exit 1
@@ -22,9 +22,9 @@ suite() {
 build() {
     local flavour=$1 flags=$2 test
     make --silent -j2 OUT="$out-$flavour" EXTRA="$flags" || return 1
-    for test in conformance vectors hostile; do
+    for test in conformance vectors hostile walk; do
         # shellcheck disable=SC2086 # flags are words
-        gcc -std=c11 -D_GNU_SOURCE -g -O1 "${warnings[@]}" $flags "tests/$test.c" "$out-$flavour"/obj/*.o -o "$out-$flavour/$test" -pthread || return 1
+        gcc -std=c11 -D_GNU_SOURCE -g -O1 "${warnings[@]}" -I"$out" $flags "tests/$test.c" "$out-$flavour"/obj/*.o -o "$out-$flavour/$test" -pthread || return 1
     done
 }
 
@@ -122,6 +122,7 @@ examples_run() {
 }
 
 make --silent -j2 || exit 1
+python3 tests/calls.py abi.txt "$out/calls.inc" || exit 1
 build asan '-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer' || exit 1
 build tsan '-fsanitize=thread -Wno-tsan' || exit 1
 gcc -std=c11 -D_GNU_SOURCE -g -O1 "${warnings[@]}" tests/unload.c -o "$out/unload" -ldl || exit 1
@@ -129,6 +130,7 @@ gcc -std=c11 -D_GNU_SOURCE -g -O1 "${warnings[@]}" tests/unload.c -o "$out/unloa
 "$out-asan/vectors" ../tests/vectors || code=1
 "$out-asan/hostile" ../tests/vectors 20000 || code=1
 "$out-asan/conformance" "$broker" || code=1
+"$out-asan/walk" "$broker" || code=1
 TSAN_OPTIONS=halt_on_error=1 "$out-tsan/conformance" "$broker" thread || code=1
 "$out/unload" "$out/libfastq.so.1" "$broker" || code=1
 suite header_compiles_as_c11_and_cpp17 header_compiles
