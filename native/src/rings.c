@@ -12,6 +12,7 @@
 // may wait at all: a broker that was killed takes numbers up where its journal ends, and what came after is sent again without a gap.
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "session.h"
@@ -51,6 +52,12 @@ static unsigned char *map_twice(int descriptor, size_t bytes, int protection) {
     return at;
 }
 
+/// A touch beyond a file's end would be a SIGBUS.
+static bool holds_ring(int descriptor, uint64_t bytes) {
+    struct stat file;
+    return fstat(descriptor, &file) == 0 && (uint64_t)file.st_size >= CONTROL_PAGE_BYTES + bytes;
+}
+
 static bool are_the_brokers(const struct pair *pair) {
     uint32_t words[3];
     memcpy(words, pair->b, sizeof words);
@@ -61,7 +68,9 @@ static bool are_the_brokers(const struct pair *pair) {
 int map_pair(uint32_t number, uint64_t a_bytes, uint64_t b_bytes, int descriptor_a, int descriptor_b, struct pair **pair) {
     struct pair *made = calloc(1, sizeof *made);
     int code = made == NULL ? fail_memory() : FASTQ_OK;
-    if (made != NULL) {
+    if (made != NULL && (!holds_ring(descriptor_a, a_bytes) || !holds_ring(descriptor_b, b_bytes))) {
+        code = fail(FASTQ_VERSION_MISMATCH, 0, "The broker's memory is smaller than it says");
+    } else if (made != NULL) {
         made->number = number;
         made->a_bytes = (uint32_t)a_bytes;
         made->b_bytes = (uint32_t)b_bytes;

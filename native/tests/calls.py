@@ -11,7 +11,7 @@ NUMBERS = ["1", "0", "UINT64_MAX"]
 TIMES = ["1000", "0", "-5", "INT64_MAX", "INT64_MIN"]
 WORDS = ["NULL", '""', '"nonsense=1"', '"=\\n==\\n=x"', "w->large", '"\\xff\\xfe"']
 NAMES = ['"walk"', "NULL", '""', '"not there"', "w->large", '"\\xff\\xfe"', '"fastq.x"']
-LENGTHS = ["10", "0", "SIZE_MAX", "(size_t)1 << 32", "UINT32_MAX"]  # Lengths that a function must judge before it reads so far.
+LENGTHS = ["10", "0", "60000", "SIZE_MAX", "(size_t)1 << 32", "UINT32_MAX"]  # Lengths that a function must judge before it reads so far.
 VALUES = {
     ("uint32_t", "abi"): ["FASTQ_ABI", ("FASTQ_ABI + 1", "FASTQ_WRONG_ABI"), ("0", "FASTQ_WRONG_ABI")],
     ("const char *", "path"): ["w->path", ("w->large", "FASTQ_BAD_ARGUMENT"), '"/nowhere"'],
@@ -25,7 +25,7 @@ VALUES = {
     ("int64_t", "wait_ns"): ["0", "1000000"],  # One for ever would be kept.
     ("int64_t", "delay_ms"): ["0", "1000", "-5", "INT64_MAX", "INT64_MIN"],
     ("size_t", "bytes"): LENGTHS,
-    ("size_t", "property_bytes"): ["0", *LENGTHS[2:]],
+    ("size_t", "property_bytes"): ["0", *LENGTHS[3:]],
     ("size_t", "value_bytes"): LENGTHS,
     ("size_t", "count"): ["1", "0"],  # What the caller says that it has: to lie is to be read beyond.
     ("size_t", "most"): ["1", "0"],

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The tests of native/: run.sh BROKER. Each suite ends with "  succeeded: N" and "  failed: N", which ./build.sh test adds up.
 #
-#   under ASan and UBSan   vectors, hostile, conformance, walk  under TSan   conformance of threads
+#   under ASan and UBSan   vectors, hostile, fuzz, conformance, walk        under TSan   conformance of threads
 #   of the shared library  header, exports, ABI, unload, Python, Node, examples
 set -uo pipefail
 broker=$(realpath "${1:?the path of the broker}") || exit 1
@@ -121,6 +121,17 @@ examples_run() {
     return "$good"
 }
 
+# A broker's bytes, the same ones each time. ./build.sh fuzz --target native goes on, guided by what they reach.
+fuzz_shortly() {
+    local input=$out-asan/fuzz-input
+    gcc -std=c11 -D_GNU_SOURCE -g -O1 "${warnings[@]}" -I"$out" -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer \
+        "-Wl,--wrap=connect,--wrap=poll,--wrap=sched_yield,--wrap=nanosleep" tests/fuzz.c "$out-asan"/obj/*.o -o "$out-asan/fuzz" -pthread \
+        && "$out-asan/fuzz" ../tests/vectors 16000 1 "$input" && return
+    echo "    the input that did harm: $out-asan/fuzz --replay $input"
+    printf '  succeeded: 0\n  failed: 1\n'
+    return 1
+}
+
 make --silent -j2 || exit 1
 python3 tests/calls.py abi.txt "$out/calls.inc" || exit 1
 build asan '-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer' || exit 1
@@ -129,6 +140,7 @@ gcc -std=c11 -D_GNU_SOURCE -g -O1 "${warnings[@]}" tests/unload.c -o "$out/unloa
 
 "$out-asan/vectors" ../tests/vectors || code=1
 "$out-asan/hostile" ../tests/vectors 20000 || code=1
+fuzz_shortly || code=1
 "$out-asan/conformance" "$broker" || code=1
 "$out-asan/walk" "$broker" || code=1
 TSAN_OPTIONS=halt_on_error=1 "$out-tsan/conformance" "$broker" thread || code=1
