@@ -51,6 +51,28 @@ __attribute__((unused)) static void fill_world(struct world *w) {
 
 __attribute__((unused)) static void hear(void *context, const char *text) { (void)context; (void)!strlen(text); }
 
+/// A connection with a queue, a subscription, and a message in hand.
+__attribute__((unused)) static void enter_world(struct world *w, const char *path, const char *options) {
+    size_t count = 0;
+    memset(w, 0, sizeof *w);
+    fill_world(w);
+    w->path = path;
+    CHECK_OK(fastq_connect(path, NULL, &w->closed));
+    CHECK_OK(fastq_close(w->closed));
+    CHECK_OK(fastq_connect(path, options, &w->c));
+    (void)fastq_delete_queue(w->c, "walk");
+    CHECK_OK(fastq_declare_queue(w->c, "walk", NULL, NULL));
+    CHECK_OK(fastq_open_queue(w->c, "walk", &w->q));
+    CHECK_OK(fastq_subscribe(w->c, "walk", "credit=10", &w->s));
+    CHECK_OK(fastq_publish(w->c, w->q, "hello", 5, NULL, 0, FASTQ_WRITTEN, NULL));
+    CHECK(fastq_receive(w->c, w->s, w->held, 1, LONG_WAIT, &count) == FASTQ_OK && count == 1);
+}
+
+__attribute__((unused)) static void leave_world(struct world *w) {
+    (void)fastq_close(w->connection);
+    (void)fastq_close(w->c);
+}
+
 #include "calls.inc"
 
 #endif

@@ -416,11 +416,13 @@ static void put_packet(made *to, const char *vector, const char *files) {
     put_counted(to, bytes, length);
 }
 
-static void put_record(made *to, const void *bytes, size_t length) {
+static void put_mended(made *to, size_t mends, const void *bytes, size_t length) {
     put_byte(to, RECORD);
-    put_byte(to, NUMBERED | CHECKED);
+    put_byte(to, mends);
     put_counted(to, bytes, length);
 }
+
+static void put_record(made *to, const void *bytes, size_t length) { put_mended(to, NUMBERED | CHECKED, bytes, length); }
 
 enum content { QUEUE_ALONE, SUBSCRIPTION_ALONE, ALL_NUMBERS, ALL_TEXTS };
 
@@ -476,7 +478,7 @@ static void put_asking(made *to, const char *name, int way) {
     put_byte(to, END);
 }
 
-enum form { PLAIN = 0, ENCODED = 1, COPY = 2 };
+enum form { PLAIN = 0, ENCODED = 1, COPY = 2, UNSOUND = 4 };
 
 /// A message in the journal, and the record that delivers it; as a copy it stands in that record.
 static void put_message(made *to, uint32_t slot, uint64_t first, int form) {
@@ -497,7 +499,7 @@ static void put_message(made *to, uint32_t slot, uint64_t first, int form) {
     memcpy(run + sizeof header, &entry, sizeof entry);
     if ((form & COPY) != 0) {
         memcpy(run + sizeof header + sizeof entry, message, length);
-        put_record(to, run, sizeof header + sizeof entry + length);
+        put_mended(to, (form & UNSOUND) != 0 ? NUMBERED : NUMBERED | CHECKED, run, sizeof header + sizeof entry + length);
         return;
     }
     put_byte(to, JOURNAL);
@@ -579,6 +581,12 @@ static void make_seeds(void) {
         put_answer(seed, 0, way % 2 == 0 ? 0 : FASTQ_UNKNOWN_SUBSCRIPTION, SUBSCRIPTION_ALONE);
         put_byte(seed, END);
         put_call(seed, "fastq_receive", 0);
+    }
+    made *unsound = begin_seed(2); // A copy without its check, met twice.
+    put_message(unsound, 5, 2, COPY | UNSOUND);
+    for (int i = 0; i < 2; i++) {
+        put_byte(unsound, END);
+        put_call(unsound, "fastq_receive", 0);
     }
     for (int i = 0; i < 8; i++) { // More than once, for their end is what is to be bent.
         made *encoded = begin_seed(i);

@@ -1,8 +1,11 @@
 // Walks every function of fastq.h (calls.h) through good and bad arguments and bad times: walk BROKER [WORD]. Whatever is given, a call answers
 // with a code that has a name; the sanitizers see the rest.
+//
+//   walk --victim SOCKET FILE SEED   calls them at random, counting in FILE, until somebody kills it: see kills.py
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
+#include <sys/mman.h>
 
 #include "calls.h"
 
@@ -11,37 +14,15 @@ static struct world world;
 
 static bool is_a_code(int code) { return code == FASTQ_OK || strcmp(fastq_code_name(code), "unknown") != 0; }
 
-/// A connection with a queue, a subscription, and a message in hand.
-static void enter_world(struct world *w, const broker *b, const char *options) {
-    size_t count = 0;
-    memset(w, 0, sizeof *w);
-    fill_world(w);
-    w->path = b->socket;
-    CHECK_OK(fastq_connect(b->socket, NULL, &w->closed));
-    CHECK_OK(fastq_close(w->closed));
-    CHECK_OK(fastq_connect(b->socket, options, &w->c));
-    (void)fastq_delete_queue(w->c, "walk");
-    CHECK_OK(fastq_declare_queue(w->c, "walk", NULL, NULL));
-    CHECK_OK(fastq_open_queue(w->c, "walk", &w->q));
-    CHECK_OK(fastq_subscribe(w->c, "walk", "credit=10", &w->s));
-    CHECK_OK(fastq_publish(w->c, w->q, "hello", 5, NULL, 0, FASTQ_WRITTEN, NULL));
-    CHECK(fastq_receive(w->c, w->s, w->held, 1, LONG_WAIT, &count) == FASTQ_OK && count == 1);
-}
-
-static void leave_world(struct world *w) {
-    (void)fastq_close(w->connection);
-    (void)fastq_close(w->c);
-}
-
 static void each_argument_that_is_not_as_it_should_be_gets_its_code(void) {
     int made = 0;
     bool is_spent = false;
-    enter_world(&world, &shared, NULL);
+    enter_world(&world, shared.socket, NULL);
     for (size_t i = 0; i < COUNT_OF(calls); i++) {
         for (int way = 0; way < calls[i].ways; way++, made++) {
             if (is_spent) {
                 leave_world(&world);
-                enter_world(&world, &shared, NULL);
+                enter_world(&world, shared.socket, NULL);
             }
             int code = calls[i].make(&world, way), wanted = calls[i].wanted[way];
             if (!CHECK(is_a_code(code)) || !CHECK(wanted == ANY_CODE || code == wanted)) {
@@ -60,7 +41,7 @@ static void each_argument_that_is_not_as_it_should_be_gets_its_code(void) {
 
 static void all_good_arguments_are_taken(void) {
     for (size_t i = 0; i < COUNT_OF(calls); i++) {
-        enter_world(&world, &shared, NULL);
+        enter_world(&world, shared.socket, NULL);
         int code = calls[i].make(&world, 0);
         // These have nothing to do in such a world: no error was before, nothing is reserved or confirmed yet, the message at place 1 is in hand.
         if (!CHECK(code == FASTQ_OK || strstr("fastq_last_code fastq_commit fastq_wait fastq_flush fastq_delete_message fastq_change_message", calls[i].name) != NULL)) {
@@ -83,7 +64,7 @@ static void all_answer(struct world *w, int wanted) {
 
 static void a_forked_child_is_told_so_by_every_function(void) {
     int status = -1;
-    enter_world(&world, &shared, NULL);
+    enter_world(&world, shared.socket, NULL);
     fflush(stdout);
     pid_t child = fork();
     if (child == 0) {
@@ -113,7 +94,7 @@ static void hear_from_inside(void *context, const char *text) {
 static void a_call_within_a_call_is_told_so_by_every_function(void) {
     broker b;
     make_broker(&b);
-    enter_world(&world, &b, NULL);
+    enter_world(&world, b.socket, NULL);
     atomic_store(&is_inside, false);
     CHECK_OK(fastq_set_log(world.c, hear_from_inside, &world));
     kill_broker(&b, SIGKILL);
@@ -141,7 +122,7 @@ static void a_second_thread_is_told_so_by_every_function(void) {
     fastq_connection sender = 0;
     pthread_t thread;
     uint64_t number;
-    enter_world(&world, &shared, NULL);
+    enter_world(&world, shared.socket, NULL);
     CHECK_OK(fastq_connect(shared.socket, NULL, &sender));
     pthread_create(&thread, NULL, wait_within, &world);
     while (fastq_confirmed(world.c, FASTQ_ACCEPTED, &number) != FASTQ_BUSY) {
@@ -159,7 +140,7 @@ static void a_broker_that_died_before_a_call_is_told_by_it_or_goes_unseen(void) 
     broker b;
     make_broker(&b);
     for (size_t i = 0; i < COUNT_OF(calls); i++) {
-        enter_world(&world, &b, "patience=0s");
+        enter_world(&world, b.socket, "patience=0s");
         kill_broker(&b, SIGKILL);
         for (int again = 0; again < 2; again++) { // The second time the library knows.
             int code = calls[i].make(&world, 0);
@@ -190,7 +171,7 @@ static void a_broker_that_dies_in_the_midst_of_any_calls_leaves_each_with_a_code
     broker b;
     make_broker(&b);
     for (uint64_t round = 0; round < ROUNDS; round++) {
-        enter_world(&world, &b, round % 2 == 0 ? "patience=0s" : "patience=50ms");
+        enter_world(&world, b.socket, round % 2 == 0 ? "patience=0s" : "patience=50ms");
         murder m = {.b = &b, .at = round * 5};
         pthread_t killer;
         atomic_store(&made_calls, 0);
@@ -211,6 +192,28 @@ static void a_broker_that_dies_in_the_midst_of_any_calls_leaves_each_with_a_code
     remove_broker(&b);
 }
 
+/// Never returns: all calls with good arguments and with others, in the order that a seed gives.
+static int live_dangerously(const char *socket, const char *file, unsigned seed) {
+    int counting = open(file, O_RDWR | O_CLOEXEC);
+    _Atomic uint64_t *counter = mmap(NULL, sizeof *counter, PROT_READ | PROT_WRITE, MAP_SHARED, counting, 0);
+    if (counter == MAP_FAILED) {
+        perror(file);
+        return 2;
+    }
+    enter_world(&world, socket, seed % 2 == 0 ? "ring=65536" : "copies");
+    while (true) {
+        const struct call *one = &calls[(size_t)rand_r(&seed) % COUNT_OF(calls)];
+        (void)one->make(&world, rand_r(&seed) % 4 == 0 ? rand_r(&seed) % one->ways : 0);
+        if (fastq_holds(world.c, world.s, world.held) != FASTQ_OK) {
+            leave_world(&world);
+            enter_world(&world, socket, "ring=65536");
+        }
+        (void)fastq_close(world.connection);
+        world.connection = 0;
+        atomic_fetch_add(counter, 1);
+    }
+}
+
 int main(int count, char **arguments) {
     static const test tests[] = {
         {"each_argument_that_is_not_as_it_should_be_gets_its_code", each_argument_that_is_not_as_it_should_be_gets_its_code},
@@ -221,8 +224,11 @@ int main(int count, char **arguments) {
         {"a_broker_that_died_before_a_call_is_told_by_it_or_goes_unseen", a_broker_that_died_before_a_call_is_told_by_it_or_goes_unseen},
         {"a_broker_that_dies_in_the_midst_of_any_calls_leaves_each_with_a_code", a_broker_that_dies_in_the_midst_of_any_calls_leaves_each_with_a_code},
     };
+    if (count == 5 && strcmp(arguments[1], "--victim") == 0) {
+        return live_dangerously(arguments[2], arguments[3], (unsigned)strtoul(arguments[4], NULL, 10));
+    }
     if (count < 2) {
-        fprintf(stderr, "Usage: walk BROKER [WORD]\n");
+        fprintf(stderr, "Usage: walk BROKER [WORD] | --victim SOCKET FILE SEED\n");
         return 2;
     }
     broker_binary = arguments[1];
