@@ -31,7 +31,8 @@ Usage: ./build.sh VERB [OPTIONS]
                                      throw bytes at what takes bytes in; tests/README.md says more. --target native: at libfastq
   coverage [--seeds N] [--write]     which branches of the engine and the journal the tests reach; fails when one has neither a test nor a
                                      reason in tests/coverage.md
-  kill [--rounds N] [--seed S]       rounds of kill -9 of broker, producers and consumers on one directory (1000; a seed by chance)
+  kill [--rounds N] [--seed S]       rounds of kill -9 of broker, producers and consumers on one directory (1000; a seed by chance);
+                                     --clients: of programs with libfastq, in C and Python, beside one that nobody kills (200)
   verify [PART...] [--minutes M]     run simulation, planted bugs, coverage and kill rounds for long, into perf-results/verification.md;
                                      a part is simulation, lying, planted, coverage or kills; page only draws
   publish                            build the native binary artifacts/bin/fastq, and libfastq beside it
@@ -225,9 +226,10 @@ run_tests() {
 }
 
 run_kills() {
-    local rounds=1000 seed=$RANDOM
+    local rounds='' seed=$RANDOM clients=0
     while (($#)); do
         case $1 in
+            --clients) clients=1 && shift && continue ;;
             --rounds | --seed) (($# > 1)) || fail "$1 needs a value" 2 ;;&
             --rounds) rounds=$2 ;;
             --seed) seed=$2 ;;
@@ -235,10 +237,15 @@ run_kills() {
         esac
         shift 2
     done
+    rounds=${rounds:-$((clients ? 200 : 1000))}
     [[ $rounds =~ ^[1-9][0-9]*$ ]] || fail "--rounds needs a number from 1 on, not '$rounds'" 2
     [[ $seed =~ ^[0-9]{1,9}$ ]] || fail "--seed needs a number of at most nine digits, not '$seed'" 2
 
     publish
+    if ((clients)); then
+        need python3
+        exec native/tests/run.sh artifacts/bin/fastq kills "$rounds" "$seed"
+    fi
     dotnet build tests/FastQ.EndToEnd.Tests -v q -clp:NoSummary </dev/null
     FASTQ_KILL_ROUNDS=$rounds FASTQ_KILL_SEED=$seed exec artifacts/bin/FastQ.EndToEnd.Tests/debug/FastQ.EndToEnd.Tests \
         -class FastQ.EndToEnd.KillTests -showLiveOutput -noColor

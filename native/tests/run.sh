@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# The tests of native/: run.sh BROKER. Each suite ends with "  succeeded: N" and "  failed: N", which ./build.sh test adds up.
+# The tests of native/: run.sh BROKER; run.sh BROKER kills [ROUNDS] [SEED]: that part alone. Each suite ends with "  succeeded: N" and "  failed: N", which ./build.sh test adds up.
 #
 #   under ASan and UBSan   vectors, hostile, fuzz, conformance, walk        under TSan   conformance of threads
-#   of the shared library  header, exports, ABI, unload, Python, Node, examples
+#   of the shared library  header, exports, ABI, unload, Python, Node, examples, kills of clients
+#   under valgrind         conformance
 set -uo pipefail
 broker=$(realpath "${1:?the path of the broker}") || exit 1
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
@@ -132,8 +133,18 @@ fuzz_shortly() {
     return 1
 }
 
+# Clients in C and Python are killed inside any call, and harm nobody else: kill_clients ROUNDS [SEED].
+kill_clients() {
+    gcc -std=c11 -D_GNU_SOURCE -g -O1 "${warnings[@]}" -I"$out" tests/walk.c "$out"/obj/*.o -o "$out/walk" -pthread \
+        && FASTQ_LIB="$out/libfastq.so.1" PYTHONPATH=bindings/python PYTHONDONTWRITEBYTECODE=1 timeout 600 python3 tests/kills.py "$broker" "$out/walk" "$@"
+}
+
 make --silent -j2 || exit 1
 python3 tests/calls.py abi.txt "$out/calls.inc" || exit 1
+if [[ ${2:-} == kills ]]; then
+    kill_clients "${3:-200}" "${@:4}"
+    exit
+fi
 build asan '-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer' || exit 1
 build tsan '-fsanitize=thread -Wno-tsan' || exit 1
 gcc -std=c11 -D_GNU_SOURCE -g -O1 "${warnings[@]}" tests/unload.c -o "$out/unload" -ldl || exit 1
@@ -154,4 +165,5 @@ mkdir -p ../artifacts/lib && cp "$out/libfastq.so.1" ../artifacts/lib/ # Where t
 python_tests || code=1
 node_tests || code=1
 suite examples_do_what_they_say examples_run
+suite kill_9_of_clients_in_C_and_Python_harms_nobody_else kill_clients 200
 exit "$code"
