@@ -122,6 +122,13 @@ examples_run() {
     return "$good"
 }
 
+java_hosts_it() {
+    local home
+    home=$(java -XshowSettings:properties -version 2>&1 | sed -n 's/^ *java\.home = //p')
+    gcc -std=c11 -shared -fPIC "${warnings[@]}" -Wno-unused-parameter "-I$home/include" "-I$home/include/linux" tests/java/host.c -o "$out/libhost.so" -L"$out" -lfastq \
+        && "$home/bin/javac" -Xlint:all -Werror -d "$out/java" tests/java/Host.java && example Host.java "$home/bin/java" -cp "$out/java" Host "$out/libhost.so"
+}
+
 # A broker's bytes, the same ones each time. ./build.sh fuzz --target native goes on, guided by what they reach.
 fuzz_shortly() {
     local input=$out-asan/fuzz-input
@@ -131,6 +138,13 @@ fuzz_shortly() {
     echo "    the input that did harm: $out-asan/fuzz --replay $input"
     printf '  succeeded: 0\n  failed: 1\n'
     return 1
+}
+
+# The whole conformance run without a suppression: no byte is read before it was written, none is lost.
+conformance_under_valgrind() {
+    gcc -std=c11 -D_GNU_SOURCE -g -O1 "${warnings[@]}" tests/conformance.c "$out"/obj/*.o -o "$out/conformance" -pthread || return 1
+    valgrind --quiet --child-silent-after-fork=yes --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite,indirect,possible \
+        "$out/conformance" "$broker" >"$out/valgrind.log" 2>&1 || { grep -v '^  succeeded: \|^  failed: ' "$out/valgrind.log"; return 1; }
 }
 
 # Clients in C and Python are killed inside any call, and harm nobody else: kill_clients ROUNDS [SEED].
@@ -165,5 +179,15 @@ mkdir -p ../artifacts/lib && cp "$out/libfastq.so.1" ../artifacts/lib/ # Where t
 python_tests || code=1
 node_tests || code=1
 suite examples_do_what_they_say examples_run
+if command -v valgrind >/dev/null; then
+    suite conformance_is_clean_under_valgrind conformance_under_valgrind
+else
+    echo 'NOT TRIED: conformance under valgrind. This machine has no valgrind (Debian: valgrind)'
+fi
+if command -v javac >/dev/null; then
+    suite java_hosts_the_library java_hosts_it
+else
+    echo 'NOT TRIED: the library in a Java process. This machine has no javac (Debian: openjdk-17-jdk-headless)'
+fi
 suite kill_9_of_clients_in_C_and_Python_harms_nobody_else kill_clients 200
 exit "$code"
