@@ -112,8 +112,8 @@ const char *fastq_last_error(void) { return "?"; }
 
 int main(int count, char **arguments) {
     static const test tests[] = {
+        {"opening_takes_less_than_a_millisecond_and_than_a_mebibyte", opening_takes_less_than_a_millisecond_and_than_a_mebibyte}, // First: what was freed stays resident.
         {"a_library_that_was_used_and_closed_leaves_nothing_behind", a_library_that_was_used_and_closed_leaves_nothing_behind},
-        {"opening_takes_less_than_a_millisecond_and_than_a_mebibyte", opening_takes_less_than_a_millisecond_and_than_a_mebibyte},
     };
     if (count < 3) {
         fprintf(stderr, "Usage: unload LIBRARY BROKER\n");

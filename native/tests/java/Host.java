@@ -3,6 +3,7 @@ public final class Host {
     private static final int NULLS = 20_000;
     private static volatile Object[] garbage = new Object[0];
     private static volatile boolean isOver;
+    private static volatile long collections;
     private static volatile String nothing;
 
     private Host() {}
@@ -10,7 +11,15 @@ public final class Host {
     /** Publishes a text, receives and settles it in a connection of its own; an error's words come as an exception. */
     private static native String thereAndBack(String text);
 
-    /** The virtual machine's own handler of SIGSEGV makes these exceptions once the code is compiled. */
+    /** A compiled loop is stopped for a collection by a page that it may not read: by the virtual machine's handler of SIGSEGV. */
+    private static long turnUntilCollected(int more) {
+        long turns = 0;
+        for (long end = collections + more; collections < end; turns++) {
+        }
+        return turns;
+    }
+
+    /** Nulls are met without a look before, once the code is compiled: that handler makes the exceptions. */
     private static int catchNulls() {
         int caught = 0;
         for (int i = 0; i < NULLS; i++) {
@@ -29,12 +38,13 @@ public final class Host {
             while (!isOver) {
                 garbage = new Object[100_000];
                 System.gc();
+                collections++;
             }
         });
         collector.start();
         for (int i = 0; i < 3; i++) {
             String came = thereAndBack("hello " + i);
-            if (catchNulls() != NULLS) {
+            if (turnUntilCollected(20) < 0 || catchNulls() != NULLS) {
                 throw new IllegalStateException("null pointers are not caught any more");
             }
             System.out.println(came);
