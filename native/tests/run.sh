@@ -189,5 +189,5 @@ if command -v javac >/dev/null; then
 else
     echo 'NOT TRIED: the library in a Java process. This machine has no javac (Debian: openjdk-17-jdk-headless)'
 fi
-suite kill_9_of_clients_in_C_and_Python_harms_nobody_else kill_clients 200
+suite kill_9_of_clients_in_C_and_Python_harms_nobody_else kill_clients 200 1
 exit "$code"
