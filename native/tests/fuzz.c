@@ -582,6 +582,15 @@ static void make_seeds(void) {
         put_byte(seed, END);
         put_call(seed, "fastq_receive", 0);
     }
+    static const char *const odd_files[] = {"1156", "7756", "0856"}; // One file as both rings; rings of files that are too short.
+    for (size_t i = 0; i < COUNT_OF(odd_files); i++) {
+        made *seed = &seeds[seed_count++];
+        put_byte(seed, 0);
+        put_packet(seed, "socket-Welcome", odd_files[i]);
+        put_byte(seed, END);
+        put_byte(seed, END);
+        put_call(seed, "fastq_list_queues", 0);
+    }
     made *unsound = begin_seed(2); // A copy without its check, met twice.
     put_message(unsound, 5, 2, COPY | UNSOUND);
     for (int i = 0; i < 2; i++) {

@@ -9,7 +9,6 @@ namespace FastQ.EndToEnd;
 // SIGSEGV, unloaded.
 public sealed class NativeHostTests
 {
-    private const uint Abi = 1;
     private const int Ok = 0, Accept = 0, None = 0, Durable = 3;
     private const long ForEver = -1;
 
@@ -60,6 +59,7 @@ public sealed class NativeHostTests
 
     private static unsafe string ThereAndBack(nint library, string socket, string text)
     {
+        var abi = (delegate* unmanaged<uint>)NativeLibrary.GetExport(library, "fastq_abi");
         var open = (delegate* unmanaged<uint, byte*, byte*, ulong*, int>)NativeLibrary.GetExport(library, "fastq_open");
         var close = (delegate* unmanaged<ulong, int>)NativeLibrary.GetExport(library, "fastq_close");
         var declare = (delegate* unmanaged<ulong, byte*, byte*, byte**, int>)NativeLibrary.GetExport(library, "fastq_declare_queue");
@@ -77,7 +77,7 @@ public sealed class NativeHostTests
         byte[] body = Encoding.UTF8.GetBytes(text);
         fixed (byte* path = Encoding.UTF8.GetBytes(socket + "\0"), name = "host\0"u8, bytes = body)
         {
-            Check(open(Abi, path, null, &connection));
+            Check(open(abi(), path, null, &connection));
             Check(declare(connection, name, null, null));
             Check(openQueue(connection, name, &queue));
             Check(publish(connection, queue, bytes, (nuint)body.Length, null, 0, Durable, null));
