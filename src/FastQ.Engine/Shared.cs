@@ -80,7 +80,7 @@ internal sealed class SharedRecords(PageAllocator pages) : IDisposable
 
         public bool IsVacant => number == 0;
 
-        public uint Hash => TagHash.Of(number);
+        public uint Hash => TagHash.Near(number >> 8); // What was written one after the other comes and goes so, too.
 
         public bool Is(scoped in Row other) => number == other.Number;
     }
