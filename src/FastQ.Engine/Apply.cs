@@ -494,7 +494,7 @@ public sealed partial class QueueEngine
             case RecordKind.ExchangeDeclared:
                 return ApplyExchangeDeclared(fact, payload);
             case RecordKind.ExchangeDeleted:
-                return _exchanges.TryGetValue(fact.Subject, out Exchange? dropped) && ApplyExchangeDeleted(dropped);
+                return fact.Subject != EventsExchange && _exchanges.TryGetValue(fact.Subject, out Exchange? dropped) && ApplyExchangeDeleted(dropped);
             case RecordKind.BindingChanged:
                 return _exchanges.TryGetValue(fact.Subject, out Exchange? bound) && ApplyBinding(bound, fact, payload);
             case RecordKind.MessageUnrouted:
@@ -550,6 +550,7 @@ public sealed partial class QueueEngine
         _queues.Add(fact.Subject, queue);
         _nextQueue = fact.Subject + 1;
         Use(queue);
+        LookForEventQueues(); // It may be the dead letters of one that gets events.
         return TryLimit(queue);
     }
 
@@ -566,6 +567,7 @@ public sealed partial class QueueEngine
         int before = queue.MostDeliveries;
         bool heldGroups = queue.Attributes.Flow.DelayHoldsGroup;
         queue.Change(attributes);
+        LookForEventQueues(); // Its dead letters may go elsewhere.
         if (!TryLimit(queue))
         {
             return false;
@@ -633,6 +635,7 @@ public sealed partial class QueueEngine
     {
         _byName.Remove(Encoding.UTF8.GetString(queue.Name));
         UnbindAllTo(queue.Id);
+        ForgetTold(queue);
         queue.IsDeleted = true;
         _lastQueue = null;
         foreach (Subscription subscription in queue.Subscriptions.ToArray())
@@ -839,6 +842,10 @@ public sealed partial class QueueEngine
         if (!isCounted)
         {
             Uncount(queue, ref entry);
+        }
+        else if (orphan && TellsEvents)
+        {
+            TellOf(queue, new BrokerEvent(BrokerEventKind.LeaseEnded, WallMicros) { Tag = tag, Subscription = subscription.Id, Deliveries = entry.Deliveries });
         }
 
         if (orphan && _isLive)

@@ -52,6 +52,8 @@ public sealed partial class QueueEngine : IDisposable
         _limits = limits;
         _pages = new PageAllocator(limits.IndexBytes);
         _shared = new SharedRecords(_pages);
+        _exchanges.Add(EventsExchange, _eventsExchange);
+        _exchangesByName.Add(Names.Events, _eventsExchange);
     }
 
     /// <summary>Interval time of the last batch.</summary>
@@ -178,7 +180,7 @@ public sealed partial class QueueEngine : IDisposable
 
         if (header.BodyBytes > _limits.MaxMessageBytes)
         {
-            return Decision.Refuse(RefusalCode.TooLarge, (ulong)_limits.MaxMessageBytes, "The broker's max-message-size");
+            return TellLimit(queue, LimitKind.MaxMessageSize, Decision.Refuse(RefusalCode.TooLarge, (ulong)_limits.MaxMessageBytes, "The broker's max-message-size"));
         }
 
         if (HasTerms(queue, header))
@@ -244,7 +246,7 @@ public sealed partial class QueueEngine : IDisposable
             return beyond;
         }
 
-        return needsMemory && !_pages.HasRoom ? Decision.Refuse(RefusalCode.LimitReached, (ulong)_limits.IndexBytes, "Bytes of memory for the indexes of all queues") : Decision.Taken;
+        return needsMemory && !_pages.HasRoom ? TellLimit(queue, LimitKind.Memory, Decision.Refuse(RefusalCode.LimitReached, (ulong)_limits.IndexBytes, "Bytes of memory for the indexes of all queues")) : Decision.Taken;
     }
 
     /// <summary>The record gets what the broker alone knows.</summary>
