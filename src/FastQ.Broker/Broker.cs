@@ -234,6 +234,7 @@ public sealed partial class Broker : IDisposable
         worked |= MoveSweeps();
         worked |= FireSchedules();
         worked |= TellEvents();
+        worked |= PushOut(); // Once more: schedules and events are messages, too.
         worked |= DispatchAll();
         bool sealedNow = _journal.Seal();
         if (sealedNow)

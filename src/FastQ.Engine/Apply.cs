@@ -270,6 +270,7 @@ public sealed partial class QueueEngine
             recordBytes += entry.LengthBytes;
             if (isRelease)
             {
+                entry.Release = settle.IsUncounted ? ReleaseReason.ReleasedUncounted : ReleaseReason.Released;
                 if (settle.IsUncounted)
                 {
                     Uncount(queue, ref entry);
@@ -841,11 +842,15 @@ public sealed partial class QueueEngine
         subscription.OpenBytes -= entry.LengthBytes;
         if (!isCounted)
         {
-            Uncount(queue, ref entry);
+            Uncount(queue, ref entry); // It was never begun: why it came back before, if it did, is still what there is to say.
         }
-        else if (orphan && TellsEvents)
+        else
         {
-            TellOf(queue, new BrokerEvent(BrokerEventKind.LeaseEnded, WallMicros) { Tag = tag, Subscription = subscription.Id, Deliveries = entry.Deliveries });
+            entry.Release = orphan ? ReleaseReason.LeaseEnded : ReleaseReason.ConsumerGone;
+            if (orphan && TellsEvents)
+            {
+                TellOf(queue, new BrokerEvent(BrokerEventKind.LeaseEnded, WallMicros) { Tag = tag, Subscription = subscription.Id, Deliveries = entry.Deliveries });
+            }
         }
 
         if (orphan && _isLive)
