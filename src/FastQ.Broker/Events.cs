@@ -32,7 +32,7 @@ public sealed partial class Broker
         if (_engine.TellsEvents)
         {
             Watch(LimitKind.Disk, _journal.Room is JournalRoom.Scarce or JournalRoom.Spent, ref _alarmOfDisk);
-            Watch(LimitKind.Memory, !_engine.HasMemory, ref _alarmOfMemory);
+            Watch(LimitKind.Memory, _engine.IsMemoryShort(_alarmOfMemory != LimitKind.None), ref _alarmOfMemory);
         }
 
         int told = 0;

@@ -194,8 +194,8 @@ public sealed partial class QueueEngine
     /// <summary>Events that had no room, here or in a queue that is bound, since the start.</summary>
     public ulong DroppedEvents => _events.Dropped;
 
-    /// <summary>There is memory for the indexes of queues.</summary>
-    public bool HasMemory => _pages.HasRoom;
+    /// <summary>Is memory for the indexes of queues running short? Told while an event still finds some: with a sixteenth left it is, and is not any more with an eighth.</summary>
+    public bool IsMemoryShort(bool wasShort) => !_pages.HasRoomForBytes(_limits.IndexBytes / (wasShort ? 8 : 16));
 
     /// <summary>The event that happened first. It stays until <see cref="TakeEvent"/>.</summary>
     public bool TryNextEvent(out BrokerEvent one) => _events.TryPeek(out one);

@@ -8,7 +8,7 @@ namespace FastQ.Client;
 public sealed class EventTests : IDisposable
 {
     private static readonly TimeSpan Soon = TimeSpan.FromSeconds(20);
-    private readonly RunningBroker _broker = new();
+    private readonly RunningBroker _broker = new(options => options with { Engine = options.Engine with { IndexBytes = 1024 * 1024 } });
     private Session? _listener;
     private Subscription? _events;
 
@@ -106,8 +106,8 @@ public sealed class EventTests : IDisposable
         MustTell("consumer.added work 1 other", "queue", "subscription", "client");
         MustTell("consumer.removed work 1 other closed", "queue", "subscription", "client", "reason");
         MustTell("consumer.added work 2", "queue", "subscription");
-        MustTell("connection.closed other closed", "client", "reason");
         MustTell("consumer.removed work 2 other closed", "queue", "subscription", "client", "reason");
+        MustTell("connection.closed other closed", "client", "reason");
         MustTell("connection.opened last", "client");
         MustTell("queue.deleted work command", "queue", "reason");
     }
@@ -129,7 +129,7 @@ public sealed class EventTests : IDisposable
         MustTell("limit.hit lossy max-length 1", "queue", "limit", "value");
         MustTell("message.dropped lossy 1 overflow", "queue", "tag", "reason");
         Publish(session, "small");
-        Assert.Equal(RefusalCode.LimitReached, Assert.Throws<FastQException>(session.Flush).Code);
+        Assert.Equal(RefusalCode.LimitReached, Assert.Throws<FastQException>(() => session.Flush()).Code);
         MustTell("limit.hit small max-length 1 -", "queue", "limit", "value", "untold");
         Subscription brief = session.Subscribe("work", new SubscribeOptions { Lease = TimeSpan.FromMilliseconds(Limits.MinLeaseMilliseconds) });
         MustTell("consumer.added work worker", "queue", "client");
@@ -189,6 +189,26 @@ public sealed class EventTests : IDisposable
         MustTell("queue.deleted q8", "queue");
         MustTell("queue.deleted q9", "queue");
         Assert.False(_events!.Receive(TimeSpan.Zero, out _));
+    }
+
+    [Fact]
+    public void Memory_that_runs_short_is_an_alarm_while_there_is_some_left_and_so_is_its_end()
+    {
+        Session session = Listen("alarm.*");
+        session.DeclareExchange("large", ExchangeType.Topic);
+        session.DeclareQueue("work");
+        int bindings = 0;
+        for (string end = new('k', 200); session.GetQueue("audit").Messages == 0; bindings++)
+        {
+            session.Bind("large", "work", new BindingOptions { Key = $"{bindings}.{end}" }); // Refused, were there no memory left.
+        }
+
+        session.DeleteExchange("large");
+        session.Flush();
+        MustTell("alarm.set memory", "alarm");
+        MustTell("alarm.cleared memory", "alarm");
+        Assert.False(_events!.Receive(TimeSpan.Zero, out _));
+        Assert.InRange(bindings, 100, 2000);
     }
 
     [Fact]
