@@ -754,8 +754,10 @@ public class CommandLineTests
         JsonElement shown = broker.Run("exchange", "show", "fastq.events", "--json").Json;
         Assert.Equal(("topic", 2, 2, 0), (shown.GetProperty("type").GetString(), shown.GetProperty("bindings").GetInt32(), shown.GetProperty("to").GetArrayLength(), shown.GetProperty("discarded").GetInt32()));
         Assert.Equal("fastq.events", Assert.Single(broker.Run("exchange", "list", "--json").Json.EnumerateArray()).GetProperty("name").GetString());
-        Assert.Equal((0, 0), (broker.Run("stats", "--json").Json.GetProperty("eventsWaiting").GetInt32(), broker.Run("stats", "--json").Json.GetProperty("eventsDropped").GetInt32()));
-        Assert.Equal((1, 1, 1), (broker.Run("exchange", "delete", "fastq.events").ExitCode, broker.Run("exchange", "create", "fastq.events", "--type", "topic").ExitCode, broker.Run("publish", "--exchange", "fastq.events", "--key", "message.dropped", "--body", "forged").ExitCode));
+        JsonElement statistics = broker.Run("stats", "--json").Json;
+        Assert.InRange(statistics.GetProperty("eventsWaiting").GetInt32(), 0, 2); // That this connection has come, and that the one before has gone.
+        Assert.Equal(0, statistics.GetProperty("eventsDropped").GetInt32());
+        Assert.Equal((1, 2, 1), (broker.Run("exchange", "delete", "fastq.events").ExitCode, broker.Run("exchange", "create", "fastq.events", "--type", "topic").ExitCode, broker.Run("publish", "--exchange", "fastq.events", "--key", "message.dropped", "--body", "forged").ExitCode));
 
         JsonElement exported = broker.Run("export").Json;
         Assert.Equal(0, exported.GetProperty("exchanges").GetArrayLength());
