@@ -132,7 +132,7 @@ typedef struct fastq_browsed {
     uint32_t owner_bytes;
     uint32_t state;                   /* enum fastq_state. */
     uint32_t delivery_count;
-    uint32_t reason;                  /* Of one on its way to the dead letters: enum fastq_reason. Else 0. */
+    uint32_t reason;                  /* Of one on its way to the dead letters: enum fastq_reason. Else why it came back last: enum fastq_release_reason; 0: it did not. */
     uint32_t stopped;                 /* 1: it has gone in a circle, and stays. */
     uint32_t behind;                  /* 1: another of its group comes first. */
 } fastq_browsed;

@@ -140,4 +140,12 @@ enum fastq_reason {
     FASTQ_REASON_UNROUTABLE = 5
 };
 
+/* Why a message came back from a consumer. */
+enum fastq_release_reason {
+    FASTQ_REASON_LEASE_ENDED = 16,
+    FASTQ_REASON_CONSUMER_GONE = 17,
+    FASTQ_REASON_RELEASED = 18,
+    FASTQ_REASON_RELEASED_UNCOUNTED = 19
+};
+
 #endif

@@ -407,6 +407,7 @@ static void fill_browsed(fastq_browsed *message, const unsigned char *fields, si
             case FIELD_DUE_MICROS: message->due_us = (int64_t)reader.number; break;
             case FIELD_LEASE_LEFT_MILLISECONDS: message->lease_left_ms = (int64_t)reader.number; break;
             case FIELD_REASON: message->reason = (uint32_t)reader.number; break;
+            case FIELD_RELEASE_REASON: message->reason = message->reason == 0 ? (uint32_t)reader.number : message->reason; break;
             case FIELD_STOPPED: message->stopped = (uint32_t)reader.number; break;
             case FIELD_BEHIND: message->behind = (uint32_t)reader.number; break;
             case FIELD_BODY: message->body = reader.value; message->body_bytes = (uint32_t)reader.bytes; break;

@@ -261,7 +261,8 @@ enum field_tag {
     FIELD_MISSED = 138,
     FIELD_END_MICROS = 139,
     FIELD_FIRED = 140,
-    FIELD_EXPIRES_MILLISECONDS = 141
+    FIELD_EXPIRES_MILLISECONDS = 141,
+    FIELD_RELEASE_REASON = 142
 };
 
 /* Limits of the protocol. */

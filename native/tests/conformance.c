@@ -413,6 +413,11 @@ static void browsing_shows_each_message_where_it_stands_and_single_ones_are_chan
     CHECK(count_of(c, "browse", "delayed") == 1);
     CHECK_OK(fastq_purge_queue(c, "browse", &purged));
     CHECK(purged == 47);
+    CHECK_OK(fastq_settle(c, s, &message, FASTQ_RELEASE, FASTQ_DURABLE, 0, 0, NULL));
+    CHECK_OK(fastq_flush(c, FASTQ_DURABLE, LONG_WAIT));
+    tag = 0;
+    CHECK_OK(fastq_browse(c, "browse", NULL, &tag, seen, 100, &count));
+    CHECK(count == 1 && seen[0].tag == second && seen[0].reason == FASTQ_REASON_RELEASED && seen[0].stopped == 0);
     CHECK_OK(fastq_close(c));
 }
 

@@ -8,7 +8,7 @@ namespace FastQ.Broker;
 
 // The turn (DESIGN section 8): one thread, everything bounded.
 //
-//   completions -> rings -> hang-ups -> timers -> what is too much -> dead letters -> sweeps, schedules -> dispatch -> seal, write, sync -> counters, doorbells -> nothing to do: yield, then sleep
+//   completions -> rings -> hang-ups -> timers -> what is too much -> dead letters -> sweeps, schedules, events -> dispatch -> seal, write, sync -> counters, doorbells -> nothing to do: yield, then sleep
 //
 // This is the only place where time and I/O meet the engine. Parts: Intake.cs (rings to records), Delivery.cs (records to rings),
 // Commands.cs, DeadLetters.cs, Scheduling.cs, Handshakes.cs, Ending.cs (hang-ups, stop, failure), Upkeep.cs (snapshots, reclaim, compaction).
@@ -233,6 +233,8 @@ public sealed partial class Broker : IDisposable
         worked |= MoveDeadLetters();
         worked |= MoveSweeps();
         worked |= FireSchedules();
+        worked |= TellEvents();
+        worked |= PushOut(); // Once more: schedules and events are messages, too.
         worked |= DispatchAll();
         bool sealedNow = _journal.Seal();
         if (sealedNow)
@@ -564,6 +566,7 @@ public sealed partial class Broker : IDisposable
         long schedule = _engine.NextScheduleMicros;
         next = Math.Min(next, schedule > now ? schedule : now + FireAgainMicros); // One that is due waits for room.
 
+        next = Math.Min(next, EventsDueMicros);
         if (_journal.RoomFault is not null)
         {
             next = Math.Min(next, now + 100_000); // A full disk is asked again though nobody comes: whoever comes next should not be told of an old fault.

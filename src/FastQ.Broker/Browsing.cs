@@ -79,6 +79,11 @@ public sealed partial class Broker
             writer.Number(FieldTag.Stopped, message.IsStopped ? 1u : 0u);
         }
 
+        if (message.Release != ReleaseReason.None)
+        {
+            writer.Number(FieldTag.ReleaseReason, (ulong)message.Release);
+        }
+
         // The check does not cover how long the properties are.
         bool isSound = TryReadRecord(message.Place, queue, message.Tag, out byte[] record) && MemoryMarshal.Read<MessageHeader>(record).PropertyBytes <= record.Length - MessageHeader.SizeBytes;
         if (message.State == MessageState.Damaged || !isSound)

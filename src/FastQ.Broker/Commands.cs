@@ -305,12 +305,13 @@ public sealed partial class Broker
         uint subscription = IdIn(fields, FieldTag.Subscription);
         ulong firstNotTaken = FieldReader.TryNumber(fields, FieldTag.FirstDelivery, out ulong first) ? first : ulong.MaxValue;
         Decision decision = Decision.Refuse(RefusalCode.UnknownSubscription);
-        if (session.Subscriptions.Remove(subscription))
+        if (session.Subscriptions.Remove(subscription, out SessionSubscription? known))
         {
             _bySubscription.Remove(subscription);
             ReturnReferences(session, subscription, 0, uint.MaxValue);
             decision = _engine.Unsubscribe(subscription, session.Producer, firstNotTaken, facts.Rest, _journal.OpenBlock, out int written);
             facts.Add(written);
+            TellRemoved(session, known.Queue, subscription, RefusalCode.Closed);
         }
 
         Answer(session, command, decision, "", static (ref FieldWriter _) => { });
@@ -404,6 +405,8 @@ public sealed partial class Broker
             json.WriteNumber("allocatedBytes", GC.GetTotalAllocatedBytes());
             json.WriteNumber("sessions", _sessions.Count);
             json.WriteNumber("repliesDropped", _repliesDropped);
+            json.WriteNumber("eventsWaiting", _engine.WaitingEvents);
+            json.WriteNumber("eventsDropped", _engine.DroppedEvents);
             json.WriteNumber("queues", _engine.QueueCount);
             json.WriteNumber("messages", _engine.MessageCount);
             json.WriteNumber("indexBytes", _engine.StateBytes);

@@ -91,7 +91,11 @@ public sealed partial class Broker
             return false;
         }
 
-        if (!decision.IsTaken)
+        if (decision.IsTaken)
+        {
+            TellDeadLetter(message, properties, message.Target);
+        }
+        else
         {
             _engine.PauseDeadLetters(message.Queue, _now.IntervalMicros + DeadLettersAgainMicros);
         }
@@ -147,6 +151,7 @@ public sealed partial class Broker
         Place at = new(place.Slot, place.Offset + (uint)source);
         int written = targets.Count > 1 ? BuryInAll(exchange, CollectionsMarshal.AsSpan(targets), letter, room[source..], at) : BuryInOne(targets[0], letter, room[source..], at);
         Commit(source + written, source > 0 ? 2u : 1u);
+        TellDeadLetter(message, before, message.Exchange);
         return true;
     }
 

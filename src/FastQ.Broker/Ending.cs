@@ -89,6 +89,7 @@ public sealed partial class Broker
         }
 
         session.HasEnded = true;
+        TellConnection(session, BrokerEventKind.ConnectionClosed, code);
         if (tell)
         {
             // It lives, and reads on until it has heard of it: what it may have mapped is not used again in place (DESIGN-REVIEW R8).
@@ -108,7 +109,7 @@ public sealed partial class Broker
         foreach (SessionSubscription subscription in session.Subscriptions.Values)
         {
             _bySubscription.Remove(subscription.Id);
-            ReleaseSubscription(session, subscription, _isStopping);
+            ReleaseSubscription(session, subscription, code, _isStopping);
         }
 
         foreach (uint slot in session.Orphans.Values)
@@ -129,10 +130,10 @@ public sealed partial class Broker
 
     private readonly List<Session> _dead = [];
 
-    private readonly List<(uint Subscription, ulong Producer, ulong FirstNotTaken)> _unreleased = [];
+    private readonly List<(SessionSubscription Subscription, Session Session, RefusalCode Code)> _unreleased = [];
 
     /// <summary>A session's end gives back at once what it held; at a stop its owner may come back, so only what it never saw goes back.</summary>
-    private void ReleaseSubscription(Session session, SessionSubscription subscription, bool ownerMayReturn)
+    private void ReleaseSubscription(Session session, SessionSubscription subscription, RefusalCode code, bool ownerMayReturn)
     {
         if (!_engine.IsSubscription(subscription.Id))
         {
@@ -141,7 +142,7 @@ public sealed partial class Broker
 
         if (!ownerMayReturn)
         {
-            _unreleased.Add((subscription.Id, session.Producer, subscription.FirstNotTaken));
+            _unreleased.Add((subscription, session, code));
             _ = ReleaseLeft();
         }
         else if (_journal.TryReserve(SourceRecord.SizeBytes + QueueEngine.MaxFactBytes, out Span<byte> room, out _)) // Else it stays the owner's until its lease ends.
@@ -164,13 +165,14 @@ public sealed partial class Broker
                 break;
             }
 
-            (uint subscription, ulong producer, ulong firstNotTaken) = _unreleased[0];
+            (SessionSubscription subscription, Session session, RefusalCode code) = _unreleased[0];
             _unreleased.RemoveAt(0);
-            if (_engine.IsSubscription(subscription))
+            if (_engine.IsSubscription(subscription.Id))
             {
                 int source = BeginSource(0, room);
-                Decision ended = _engine.Unsubscribe(subscription, producer, firstNotTaken, room[source..], _journal.OpenBlock, out int written);
+                Decision ended = _engine.Unsubscribe(subscription.Id, session.Producer, subscription.FirstNotTaken, room[source..], _journal.OpenBlock, out int written);
                 Invariant.Holds(ended.IsTaken);
+                TellRemoved(session, subscription.Queue, subscription.Id, code);
                 Commit(source + written, (source > 0 ? 1u : 0u) + (written > 0 ? 1u : 0u));
                 worked = true;
             }
@@ -180,7 +182,7 @@ public sealed partial class Broker
     }
 
     /// <summary>Its session has ended, and it is about to: nobody takes it up again.</summary>
-    private bool IsUnreleased(uint subscription) => _unreleased.Count > 0 && _unreleased.Exists(left => left.Subscription == subscription);
+    private bool IsUnreleased(uint subscription) => _unreleased.Count > 0 && _unreleased.Exists(left => left.Subscription.Id == subscription);
 
     /// <summary>An orderly stop: takes what the rings hold, finishes the blocks under way, gives back what no consumer took, and leaves a snapshot.</summary>
     private string? Stop()

@@ -375,6 +375,7 @@ public sealed partial class Broker
         _handshakes.Remove(handshake.Id);
         _sessions.Add(id, session);
         _byProducer[session.Producer] = session;
+        TellConnection(session, BrokerEventKind.ConnectionOpened, RefusalCode.None);
         session.IsHot = true;
         _hot.Add(session);
 

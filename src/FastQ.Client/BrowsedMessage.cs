@@ -21,6 +21,9 @@ public sealed record BrowsedMessage(ulong Tag, MessageState State, int Deliverie
     /// <summary>Dead-lettering: why it is to leave. Else null.</summary>
     public DeathReason? Reason { get; init; }
 
+    /// <summary>Why it came back from a consumer, when it did last; null: it never did. What was with a consumer only to be given back unread is not counted, and says nothing here.</summary>
+    public ReleaseReason? LastRelease { get; init; }
+
     /// <summary>Dead-lettering: it has gone in a circle, and stays.</summary>
     public bool IsStopped { get; init; }
 
@@ -63,6 +66,7 @@ public sealed record BrowsedMessage(ulong Tag, MessageState State, int Deliverie
                 FieldTag.LeaseLeftMilliseconds => message with { LeaseLeft = TimeSpan.FromMilliseconds(reader.Number) },
                 FieldTag.DueMicros => message with { Due = DateTimeOffset.UnixEpoch.AddMicroseconds(reader.Number) },
                 FieldTag.Reason => message with { Reason = (DeathReason)reader.Number },
+                FieldTag.ReleaseReason => message with { LastRelease = (ReleaseReason)reader.Number },
                 FieldTag.Subscription => message with { Subscription = (uint)reader.Number },
                 FieldTag.WaitsFor => message with { WaitsFor = reader.Text },
                 FieldTag.Behind => message with { IsBehind = reader.Number == 1 },

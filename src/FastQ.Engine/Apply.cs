@@ -265,6 +265,7 @@ public sealed partial class QueueEngine
             recordBytes += entry.LengthBytes;
             if (isRelease)
             {
+                entry.Release = settle.IsUncounted ? ReleaseReason.ReleasedUncounted : ReleaseReason.Released;
                 if (settle.IsUncounted)
                 {
                     Uncount(queue, ref entry);
@@ -489,7 +490,7 @@ public sealed partial class QueueEngine
             case RecordKind.ExchangeDeclared:
                 return ApplyExchangeDeclared(fact, payload);
             case RecordKind.ExchangeDeleted:
-                return _exchanges.TryGetValue(fact.Subject, out Exchange? dropped) && ApplyExchangeDeleted(dropped);
+                return fact.Subject != EventsExchange && _exchanges.TryGetValue(fact.Subject, out Exchange? dropped) && ApplyExchangeDeleted(dropped);
             case RecordKind.BindingChanged:
                 return _exchanges.TryGetValue(fact.Subject, out Exchange? bound) && ApplyBinding(bound, fact, payload);
             case RecordKind.MessageUnrouted:
@@ -545,6 +546,7 @@ public sealed partial class QueueEngine
         _queues.Add(fact.Subject, queue);
         _nextQueue = fact.Subject + 1;
         Use(queue);
+        LookForEventQueues(); // It may be the dead letters of one that gets events.
         return TryLimit(queue);
     }
 
@@ -561,6 +563,7 @@ public sealed partial class QueueEngine
         int before = queue.MostDeliveries;
         bool heldGroups = queue.Attributes.Flow.DelayHoldsGroup;
         queue.Change(attributes);
+        LookForEventQueues(); // Its dead letters may go elsewhere.
         if (!TryLimit(queue))
         {
             return false;
@@ -629,6 +632,7 @@ public sealed partial class QueueEngine
     {
         _byName.Remove(Encoding.UTF8.GetString(queue.Name));
         UnbindAllTo(queue.Id);
+        ForgetTold(queue);
         queue.IsDeleted = true;
         _lastQueue = null;
         foreach (Subscription subscription in queue.Subscriptions.ToArray())
@@ -835,7 +839,15 @@ public sealed partial class QueueEngine
         subscription.OpenBytes -= entry.LengthBytes;
         if (!isCounted)
         {
-            Uncount(queue, ref entry);
+            Uncount(queue, ref entry); // It was never begun: why it came back before, if it did, is still what there is to say.
+        }
+        else
+        {
+            entry.Release = orphan ? ReleaseReason.LeaseEnded : ReleaseReason.ConsumerGone;
+            if (orphan && TellsEvents)
+            {
+                TellOf(queue, new BrokerEvent(BrokerEventKind.LeaseEnded, WallMicros) { Tag = tag, Subscription = subscription.Id, Deliveries = entry.Deliveries });
+            }
         }
 
         if (orphan && _isLive)

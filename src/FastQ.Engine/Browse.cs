@@ -14,8 +14,9 @@ namespace FastQ.Engine;
 /// <param name="Reason">Dying: why. Else none.</param>
 /// <param name="IsStopped">Dying, and it stays: it has gone in a circle.</param>
 /// <param name="IsBehind">Ready, but another of its group comes first.</param>
+/// <param name="Release">Why it came back from a consumer, when it did last.</param>
 /// <param name="WaitsFor">Ready: the limit that keeps it, with its value, in words. Null: none does.</param>
-public readonly record struct MessageView(ulong Tag, MessageState State, int Deliveries, DeliveryEntry Place, uint Subscription, long LeaseEndMicros, long DueMicros, DeathReason Reason, bool IsStopped, bool IsBehind, string? WaitsFor = null);
+public readonly record struct MessageView(ulong Tag, MessageState State, int Deliveries, DeliveryEntry Place, uint Subscription, long LeaseEndMicros, long DueMicros, DeathReason Reason, bool IsStopped, bool IsBehind, string? WaitsFor = null, ReleaseReason Release = ReleaseReason.None);
 
 // Looking at messages without taking them. Cold: it may allocate, and who holds a message is found by a look at all that is open.
 
@@ -63,7 +64,7 @@ public sealed partial class QueueEngine
             _ => MessageState.Ready,
         };
         _ = queue.Due.TryFind(tag, out long due);
-        return new MessageView(tag, state, entry.Deliveries, new DeliveryEntry { Slot = entry.Slot, Offset = entry.Offset, LengthBytes = entry.LengthBytes }, 0, 0, due, entry.State != EntryState.Dying ? DeathReason.None : queue.Unroutable.Count > 0 && !entry.IsStopped ? DeathReason.Unroutable : entry.Reason, entry.IsStopped, entry.IsReady && queue.Order?.IsBehind(tag) == true, entry.IsReady ? LimitOn(queue, tag) : null);
+        return new MessageView(tag, state, entry.Deliveries, new DeliveryEntry { Slot = entry.Slot, Offset = entry.Offset, LengthBytes = entry.LengthBytes }, 0, 0, due, entry.State != EntryState.Dying ? DeathReason.None : queue.Unroutable.Count > 0 && !entry.IsStopped ? DeathReason.Unroutable : entry.Reason, entry.IsStopped, entry.IsReady && queue.Order?.IsBehind(tag) == true, entry.IsReady ? LimitOn(queue, tag) : null, entry.Release);
     }
 
     private static List<MessageView> WithOwners(Queue queue, List<MessageView> messages)

@@ -60,6 +60,8 @@ public sealed partial class QueueEngine
             Own(_queues[queue]);
         }
 
+        TellOf(queue, new BrokerEvent(BrokerEventKind.QueueCreated, WallMicros) { IsTemporary = owner != 0 });
+
         return Decision.Taken;
     }
 
@@ -129,7 +131,9 @@ public sealed partial class QueueEngine
             return Decision.Refuse(RefusalCode.BadArgument);
         }
 
-        written = ways == found.Paused ? 0 : Write(new FactRecord { Kind = RecordKind.QueuePaused, Small = (ushort)ways, Subject = queue }, default, room, block);
+        PausedWays before = found.Paused;
+        written = ways == before ? 0 : Write(new FactRecord { Kind = RecordKind.QueuePaused, Small = (ushort)ways, Subject = queue }, default, room, block);
+        TellPaused(found, before);
         return Decision.Taken;
     }
 
@@ -157,11 +161,12 @@ public sealed partial class QueueEngine
     public Decision DeleteQueue(uint queue, Span<byte> room, ulong block, out int written)
     {
         written = 0;
-        if (FindQueue(queue) is null)
+        if (FindQueue(queue) is not Queue found)
         {
             return Unknown(queue);
         }
 
+        TellDeleted(found, EventCause.Command);
         written = Write(new FactRecord { Kind = RecordKind.QueueDeleted, Subject = queue }, default, room, block);
         return Decision.Taken;
     }
@@ -216,6 +221,7 @@ public sealed partial class QueueEngine
         subscription = _nextSubscription;
         written = Write(new FactRecord { Kind = RecordKind.Subscribed, Subject = subscription, Count = queue, First = producer, Second = (ulong)lease, Third = new ConsumerRank((byte)priority, isExclusive).Value }, default, room, block);
         _subscriptions[subscription].IsAttached = true;
+        TellOf(queue, new BrokerEvent(BrokerEventKind.ConsumerAdded, WallMicros) { Subscription = subscription });
         return Decision.Taken;
     }
 

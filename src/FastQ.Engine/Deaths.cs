@@ -167,6 +167,11 @@ public sealed partial class QueueEngine
         CountDeath(queue, reason, 1);
         if (entry.IsRequest ? !IsAwaited(reason) : !queue.Attributes.HasDeadLetters || (reason == DeathReason.Overflow && queue.Attributes.Overflow != Overflow.DeadLetter))
         {
+            if (TellsEvents && !entry.IsRequest)
+            {
+                TellOf(queue, new BrokerEvent(BrokerEventKind.MessageDropped, WallMicros) { Tag = tag, Death = reason, Deliveries = entry.Deliveries });
+            }
+
             Free(queue, tag, ref entry, block);
             return;
         }

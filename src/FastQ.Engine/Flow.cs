@@ -419,9 +419,30 @@ public sealed partial class QueueEngine
         queue.Order?.Admit(IntervalMicros);
         NoteQueueTimer(queue, queue.Order?.NextAdmission ?? long.MaxValue);
         long most = flow.Limits.MaxInFlight > 0 ? flow.Limits.MaxInFlight - queue.InFlight : long.MaxValue;
+        bool isFull = most <= 0;
         most = (queue.Paused & PausedWays.Breaker) != 0 ? Math.Min(most, TrialOf(queue, flow)) : most;
-        most = Math.Min(most, TokensOf(queue, flow.Rule, flow.Bucket));
-        return Math.Max(0, most > 0 && flow.Shared is SharedLimit shared ? Math.Min(most, AllowanceOf(queue, flow, shared)) : most);
+        long tokens = TokensOf(queue, flow.Rule, flow.Bucket);
+        bool isSharedFull = false;
+        if (Math.Min(most, tokens) > 0 && flow.Shared is SharedLimit shared)
+        {
+            long share = AllowanceOf(queue, flow, shared);
+            isSharedFull = share <= 0;
+            most = Math.Min(most, share);
+        }
+
+        if (TellsEvents && (isFull || tokens == 0 || isSharedFull))
+        {
+            TellFlow(queue, flow, isFull ? LimitKind.MaxInFlight : tokens == 0 ? LimitKind.Rate : LimitKind.Shared);
+        }
+
+        return Math.Max(0, Math.Min(most, tokens));
+    }
+
+    private void TellFlow(Queue queue, QueueFlow flow, LimitKind limit)
+    {
+        FlowLimits limits = limit == LimitKind.Shared ? flow.Shared!.Limits : flow.Limits;
+        bool isInFlight = limit == LimitKind.MaxInFlight || (limit == LimitKind.Shared && limits.MaxInFlight > 0 && flow.Shared!.InFlight >= limits.MaxInFlight);
+        _ = TellLimit(queue, limit, Decision.Refuse(RefusalCode.LimitReached, (ulong)(isInFlight ? limits.MaxInFlight : limits.Rate.Count)), limit == LimitKind.Shared ? flow.Shared!.Name : null);
     }
 
     /// <summary>What the limit allows that a queue shares. Those that wait for it are woken together, in the order in which they came to wait: so each has its turn. One timer is enough for all.</summary>
@@ -515,14 +536,24 @@ public sealed partial class QueueEngine
         if (isTrial && !failed)
         {
             Close(queue, breaker);
+            TellBreaker(queue, BrokerEventKind.BreakerClosed, EventCause.TrialAccepted);
         }
         else if (isTrial || (!isTripped && breaker.Note(failed)))
         {
             (breaker.Trial, breaker.TrippedMicros) = (0, IntervalMicros);
             queue.Pause(queue.Paused | PausedWays.Breaker);
+            TellBreaker(queue, BrokerEventKind.BreakerOpened, isTrial ? EventCause.TrialFailed : EventCause.Failures);
         }
 
         List(queue);
+    }
+
+    private void TellBreaker(Queue queue, BrokerEventKind kind, EventCause cause)
+    {
+        if (TellsEvents)
+        {
+            TellOf(queue, new BrokerEvent(kind, WallMicros) { Cause = cause });
+        }
     }
 
     /// <summary>What was tried is back: neither good nor bad.</summary>
@@ -542,7 +573,7 @@ public sealed partial class QueueEngine
 
     /// <summary>May one more be published now, by the queue's rate?</summary>
     private Decision JudgePublishRate(Queue queue, long before) => queue.Flow is { PublishRule.IsOn: true } flow && flow.Published.TokensAt(flow.PublishRule, IntervalMicros) <= before
-        ? Decision.Refuse(RefusalCode.LimitReached, (ulong)flow.Limits.PublishRate.Count, $"The queue's publish-rate ({flow.Limits.PublishRate})")
+        ? TellLimit(queue, LimitKind.PublishRate, Decision.Refuse(RefusalCode.LimitReached, (ulong)flow.Limits.PublishRate.Count, $"The queue's publish-rate ({flow.Limits.PublishRate})"))
         : Decision.Taken;
 
     private void TakePublish(Queue queue)

@@ -22,6 +22,7 @@ public sealed partial class QueueEngine
         {
             if (!queue.IsDeleted && queue.IsOver && TryOldest(queue, out ulong first))
             {
+                TellOver(queue);
                 return Write(new FactRecord { Kind = RecordKind.MessagesDropped, Subject = queue.Id, First = first, Count = CountToPushOut(queue, first) }, default, room, block);
             }
 
@@ -53,12 +54,12 @@ public sealed partial class QueueEngine
         long bytes = header.LengthBytes - MessageHeader.SizeBytes;
         if (attributes.MaxMessageSize != 0 && header.BodyBytes > attributes.MaxMessageSize)
         {
-            return Decision.Refuse(RefusalCode.TooLarge, (ulong)attributes.MaxMessageSize, "The queue's max-message-size");
+            return TellLimit(queue, LimitKind.MaxMessageSize, Decision.Refuse(RefusalCode.TooLarge, (ulong)attributes.MaxMessageSize, "The queue's max-message-size"));
         }
 
         if (attributes.MaxBytes != 0 && bytes > attributes.MaxBytes)
         {
-            return Decision.Refuse(RefusalCode.TooLarge, (ulong)attributes.MaxBytes, "The queue's max-bytes");
+            return TellLimit(queue, LimitKind.MaxBytes, Decision.Refuse(RefusalCode.TooLarge, (ulong)attributes.MaxBytes, "The queue's max-bytes"));
         }
 
         int more = supersededBytes < 0 ? 1 : 0;
@@ -68,8 +69,14 @@ public sealed partial class QueueEngine
         }
 
         return attributes.MaxLength != 0 && queue.Ready + queue.Delayed + before.Messages + more > attributes.MaxLength
-            ? Decision.Refuse(RefusalCode.LimitReached, (ulong)attributes.MaxLength, "The queue's max-length")
-            : Decision.Refuse(RefusalCode.LimitReached, (ulong)attributes.MaxBytes, "The queue's max-bytes");
+            ? TellLimit(queue, LimitKind.MaxLength, Decision.Refuse(RefusalCode.LimitReached, (ulong)attributes.MaxLength, "The queue's max-length"))
+            : TellLimit(queue, LimitKind.MaxBytes, Decision.Refuse(RefusalCode.LimitReached, (ulong)attributes.MaxBytes, "The queue's max-bytes"));
+    }
+
+    private void TellOver(Queue queue)
+    {
+        bool isLong = queue.Attributes.MaxLength != 0 && queue.Ready + queue.Delayed > queue.Attributes.MaxLength;
+        _ = TellLimit(queue, isLong ? LimitKind.MaxLength : LimitKind.MaxBytes, Decision.Refuse(RefusalCode.LimitReached, (ulong)(isLong ? queue.Attributes.MaxLength : queue.Attributes.MaxBytes)));
     }
 
     private void LookIfOver(Queue queue)

@@ -52,6 +52,8 @@ public sealed partial class QueueEngine : IDisposable
         _limits = limits;
         _pages = new PageAllocator(limits.IndexBytes);
         _shared = new SharedRecords(_pages);
+        _exchanges.Add(EventsExchange, _eventsExchange);
+        _exchangesByName.Add(Names.Events, _eventsExchange);
     }
 
     /// <summary>Interval time of the last batch.</summary>
@@ -178,7 +180,7 @@ public sealed partial class QueueEngine : IDisposable
 
         if (header.BodyBytes > _limits.MaxMessageBytes)
         {
-            return Decision.Refuse(RefusalCode.TooLarge, (ulong)_limits.MaxMessageBytes, "The broker's max-message-size");
+            return TellLimit(queue, LimitKind.MaxMessageSize, Decision.Refuse(RefusalCode.TooLarge, (ulong)_limits.MaxMessageBytes, "The broker's max-message-size"));
         }
 
         if (HasTerms(queue, header))
@@ -193,7 +195,7 @@ public sealed partial class QueueEngine : IDisposable
 
         if (queue.Index.NeedsMemory && !_pages.HasRoom)
         {
-            return OutOfMemory();
+            return OutOfMemory(queue);
         }
 
         Complete(queue, ref header, place);
@@ -227,7 +229,7 @@ public sealed partial class QueueEngine : IDisposable
 
         if (!_pages.HasRoom && (queue.Index.NeedsMemory || queue.GivesTerms || terms != default))
         {
-            return OutOfMemory();
+            return OutOfMemory(queue);
         }
 
         Complete(queue, ref header, place);
@@ -253,7 +255,7 @@ public sealed partial class QueueEngine : IDisposable
         return queue.HasLimits ? JudgeSent(queue, record, header, before, supersededBytes) : Decision.Taken;
     }
 
-    private Decision OutOfMemory() => Decision.Refuse(RefusalCode.LimitReached, (ulong)_limits.IndexBytes, "Bytes of memory for the indexes of all queues");
+    private Decision OutOfMemory(Queue queue) => TellLimit(queue, LimitKind.Memory, Decision.Refuse(RefusalCode.LimitReached, (ulong)_limits.IndexBytes, "Bytes of memory for the indexes of all queues"));
 
     /// <summary>The record gets what the broker alone knows.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

@@ -57,11 +57,14 @@ internal struct IndexEntry
 
     private const uint SharedBit = 1u << 31;
     private const uint RequestBit = 1u << 30;
+    private const int ReleaseShift = 27;
+    private const uint ReleaseBits = 7u << ReleaseShift;
+    private const uint NoRelease = (uint)ReleaseReason.LeaseEnded - 1; // 0 in its bits: it never came back.
 
-    /// <summary>Of the record: header, properties and body. What is set is neither shared nor a request, unless that is said after it.</summary>
+    /// <summary>Of the record: header, properties and body. What is set is neither shared nor a request, and never came back, unless that is said after it.</summary>
     public uint LengthBytes
     {
-        readonly get => _lengthAndFlags & ~(SharedBit | RequestBit);
+        readonly get => _lengthAndFlags & ~(SharedBit | RequestBit | ReleaseBits);
         set => _lengthAndFlags = value;
     }
 
@@ -75,6 +78,13 @@ internal struct IndexEntry
     {
         readonly get => (_lengthAndFlags & RequestBit) != 0;
         set => _lengthAndFlags = (_lengthAndFlags & ~RequestBit) | (value ? RequestBit : 0);
+    }
+
+    /// <summary>Why it came back from a consumer, when it did last.</summary>
+    public ReleaseReason Release
+    {
+        readonly get => (_lengthAndFlags & ReleaseBits) == 0 ? ReleaseReason.None : (ReleaseReason)(((_lengthAndFlags & ReleaseBits) >> ReleaseShift) + NoRelease);
+        set => _lengthAndFlags = (_lengthAndFlags & ~ReleaseBits) | (((uint)value - NoRelease) << ReleaseShift);
     }
 
     /// <summary>Added to the reason of a death: it went in a circle, and stays.</summary>

@@ -54,7 +54,7 @@ public sealed partial class QueueEngine
     public ExchangeView ViewExchange(uint exchange)
     {
         Exchange e = _exchanges[exchange];
-        return new ExchangeView(e.Id, Encoding.UTF8.GetString(e.Name), e.Type, e.Alternate, e.Count, e.Discarded);
+        return new ExchangeView(e.Id, Encoding.UTF8.GetString(e.Name), e.Type, e.Alternate, e.Count, e == _eventsExchange ? DroppedEvents : e.Discarded);
     }
 
     /// <summary>The bindings of an exchange that is there, by target and key.</summary>
@@ -90,7 +90,7 @@ public sealed partial class QueueEngine
             return difference.Length == 0 ? Decision.Taken : Decision.Refuse(RefusalCode.QueueExists, 0, difference);
         }
 
-        if (_exchanges.Count >= _limits.MaxExchanges || !_pages.HasRoom)
+        if (_exchanges.Count > _limits.MaxExchanges || !_pages.HasRoom) // One of them is the engine's own.
         {
             return Decision.Refuse(RefusalCode.LimitReached, (ulong)_limits.MaxExchanges, "Exchanges");
         }
@@ -110,6 +110,12 @@ public sealed partial class QueueEngine
     /// <summary>Deletes an exchange, with the bindings from and to it.</summary>
     public Decision DeleteExchange(uint exchange, Span<byte> room, ulong block, out int written)
     {
+        written = 0;
+        if (exchange == EventsExchange)
+        {
+            return Decision.Refuse(RefusalCode.Denied, 0, "fastq.events is the broker's own: end its bindings (fastq unbind) where it is to tell nothing");
+        }
+
         bool isThere = _exchanges.ContainsKey(exchange);
         written = isThere ? Write(new FactRecord { Kind = RecordKind.ExchangeDeleted, Subject = exchange }, default, room, block) : 0;
         return isThere ? Decision.Taken : Decision.Refuse(RefusalCode.UnknownExchange);
@@ -131,6 +137,11 @@ public sealed partial class QueueEngine
         if (!_exchanges.TryGetValue(exchange, out Exchange? found))
         {
             return Decision.Refuse(RefusalCode.UnknownExchange);
+        }
+
+        if (target == EventsExchange)
+        {
+            return Decision.Refuse(RefusalCode.Denied, 0, "fastq.events gets messages of the broker alone");
         }
 
         if (key.Length > Limits.MaxNameBytes || arguments.Length > Limits.MaxArgumentBytes || match > HeaderMatch.Any || !HeaderArguments.AreValid(arguments))
@@ -202,6 +213,11 @@ public sealed partial class QueueEngine
     /// <summary>Is it one that may be sent to this exchange?</summary>
     private Decision JudgeAddress(Exchange exchange, in MessageHeader header, ReadOnlySpan<byte> properties)
     {
+        if (exchange == _eventsExchange)
+        {
+            return Decision.Refuse(RefusalCode.Denied, 0, "fastq.events gets messages of the broker alone");
+        }
+
         if (header.BodyBytes > _limits.MaxMessageBytes)
         {
             return Decision.Refuse(RefusalCode.TooLarge, (ulong)_limits.MaxMessageBytes, "The broker's max-message-size");
@@ -272,7 +288,7 @@ public sealed partial class QueueEngine
 
         if (!_pages.HasRoomForPages(needy + 1))
         {
-            return OutOfMemory();
+            return OutOfMemory(queues[0]);
         }
 
         targets = _targets.AsSpan(0, count);
@@ -333,6 +349,7 @@ public sealed partial class QueueEngine
     private void NoteNewRoutes()
     {
         ForgetSearches();
+        LookForEventQueues();
         TryAsideAgain();
     }
 
@@ -539,8 +556,8 @@ public sealed partial class QueueEngine
     /// <summary>| count | id, type, discarded | length, name | length, alternate | ... | count of bindings | exchange, target, match | length, key | length, arguments | ... |</summary>
     private void SaveExchanges(IBufferWriter<byte> to)
     {
-        Number(to, (ulong)_exchanges.Count);
-        foreach (Exchange exchange in _exchanges.Values.OrderBy(exchange => exchange.Id))
+        Number(to, (ulong)_exchanges.Count - 1);
+        foreach (Exchange exchange in _exchanges.Values.Where(exchange => exchange != _eventsExchange).OrderBy(exchange => exchange.Id)) // The engine's own is always there; its bindings are not.
         {
             Number(to, exchange.Id);
             Number(to, (ulong)exchange.Type);

@@ -117,7 +117,7 @@ public sealed partial class QueueEngine
             for (ulong tag = q.Index.Next(0, q.Index.NextTag); tag < q.Index.NextTag; tag = q.Index.Next(tag + 1, q.Index.NextTag))
             {
                 IndexEntry e = q.Index.Find(tag);
-                to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"  {tag} {e.State} at {e.Slot}:{e.Offset} length {e.LengthBytes}{(e.IsShared ? " shared" : "")} deliveries {e.Deliveries} generation {e.Generation}{(e.IsRequest ? " request" : "")}{(q.Due.TryFind(tag, out long due) ? $" due {due}" : "")}{(q.Expiry.TryFind(tag, out long expiry) ? $" expires {expiry}" : "")}{(q.Words is not null && q.Words.TryGetValue(tag, out byte[]? words) ? $" words {Convert.ToHexString(words)}" : "")}{(q.Order is not null && q.Order.TryFind(tag, out Traits traits) ? $" {traits}" : "")}{(q.Unique is not null && q.Unique.TryFind(tag, out UInt128 unique, out long untilStarted) ? $" unique {unique:x} {untilStarted}" : "")}{(q.Scheduled is not null && q.Scheduled.TryFind(tag, out UInt128 scheduled, out long since) ? $" scheduled {scheduled:x} since {since}" : "")}"));
+                to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"  {tag} {e.State} at {e.Slot}:{e.Offset} length {e.LengthBytes}{(e.IsShared ? " shared" : "")} deliveries {e.Deliveries} generation {e.Generation}{(e.Release != ReleaseReason.None ? $" back {e.Release}" : "")}{(e.IsRequest ? " request" : "")}{(q.Due.TryFind(tag, out long due) ? $" due {due}" : "")}{(q.Expiry.TryFind(tag, out long expiry) ? $" expires {expiry}" : "")}{(q.Words is not null && q.Words.TryGetValue(tag, out byte[]? words) ? $" words {Convert.ToHexString(words)}" : "")}{(q.Order is not null && q.Order.TryFind(tag, out Traits traits) ? $" {traits}" : "")}{(q.Unique is not null && q.Unique.TryFind(tag, out UInt128 unique, out long untilStarted) ? $" unique {unique:x} {untilStarted}" : "")}{(q.Scheduled is not null && q.Scheduled.TryFind(tag, out UInt128 scheduled, out long since) ? $" scheduled {scheduled:x} since {since}" : "")}"));
             }
 
             DumpFlow(to, q);
@@ -541,10 +541,10 @@ public sealed partial class QueueEngine
         return !loader.HasFailed && !(queue.IsDeleted && queue.Index.Next(0, queue.PurgeNext) < queue.PurgeNext) && LoadTimes(loader, queue) && LoadExpiries(loader, queue) && LoadWords(loader, queue) && LoadTraits(loader, queue) && LoadSweep(loader, queue) && LoadKeys(loader, queue) && LoadProcessed(loader, queue) && LoadFlow(loader, queue);
     }
 
-    /// <summary>Is it a state that there is, and of what is dying a reason that there is?</summary>
-    private static bool IsEntry(in IndexEntry entry) => entry.State == EntryState.Dying
+    /// <summary>Is it a state that there is, and are the reasons those that there are?</summary>
+    private static bool IsEntry(in IndexEntry entry) => entry.Release <= ReleaseReason.ReleasedUncounted && (entry.State == EntryState.Dying
         ? (entry.Generation & ~IndexEntry.Stopped) is >= (int)DeathReason.MaxDeliveries and <= (int)DeathReason.Overflow
-        : entry.State is >= EntryState.Ready and <= EntryState.Delayed;
+        : entry.State is >= EntryState.Ready and <= EntryState.Delayed);
 
     private static bool LoadExpiries(Loader loader, Queue queue)
     {

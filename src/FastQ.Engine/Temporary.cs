@@ -47,6 +47,7 @@ public sealed partial class QueueEngine
             bool isOwned = _producers.TryGetValue(queue.Owner, out Producer? owner) && owner.IsAttached;
             if (!queue.IsDeleted && !isOwned)
             {
+                TellDeleted(queue, EventCause.SessionEnded);
                 return Write(new FactRecord { Kind = RecordKind.QueueDeleted, Subject = queue.Id }, default, room, block);
             }
         }

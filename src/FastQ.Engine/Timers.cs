@@ -100,6 +100,7 @@ public sealed partial class QueueEngine
             queue.Processed?.Clear(IntervalMicros, (int)SliceTags);
             if (IdleMicros(queue) <= IntervalMicros)
             {
+                TellDeleted(queue, EventCause.Idle);
                 return Write(new FactRecord { Kind = RecordKind.QueueDeleted, Subject = id }, default, room, block);
             }
 
@@ -172,6 +173,7 @@ public sealed partial class QueueEngine
             _walked = 0;
             if (subscription.Open == 0 && !subscription.IsAttached)
             {
+                TellOf(subscription.Queue.Id, new BrokerEvent(BrokerEventKind.ConsumerRemoved, WallMicros) { Subscription = subscription.Id, Cause = EventCause.NotReturned });
                 return Write(new FactRecord { Kind = RecordKind.Unsubscribed, Subject = subscription.Id, First = ulong.MaxValue }, default, room, block);
             }
 

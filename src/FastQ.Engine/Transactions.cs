@@ -227,7 +227,7 @@ public sealed partial class QueueEngine
         taking.Messages++;
         taking.Bytes += header.LengthBytes - MessageHeader.SizeBytes;
         _bytesNeeded += IndexEntry.SizeBytes + (HasTerms(queue, header) ? TermsBytes : 0);
-        return _pages.HasRoomForBytes(_bytesNeeded) ? Decision.Taken : OutOfMemory();
+        return _pages.HasRoomForBytes(_bytesNeeded) ? Decision.Taken : OutOfMemory(queue);
     }
 
     /// <summary>Will its queue have it already, when it is its turn? If not, it is there from then on.</summary>

@@ -149,6 +149,7 @@ public enum FieldTag : ushort
     EndMicros = 139,
     Fired = 140,
     ExpiresMilliseconds = 141,
+    ReleaseReason = 142,
 
     // Limits on flow.
     Flow = 120,

@@ -10,6 +10,9 @@ public static class Names
 
     private static ReadOnlySpan<byte> Reserved => "fastq."u8;
 
+    /// <summary>The exchange that gets what happens in the broker, as messages: always there, nobody's to declare, delete or publish to, anybody's to bind to.</summary>
+    public const string Events = "fastq.events";
+
     /// <summary>Where the dead letters of a queue go when nobody says otherwise: its name with <c>.dead</c> behind it. Of a name that leaves no room for that, as many whole characters as do: such queues may share one.</summary>
     public static string DeadLetterOf(string name)
     {

@@ -373,6 +373,24 @@ public enum DeathReason : byte
     Unroutable = 5,
 }
 
+/// <summary>Why a message came back from a consumer, when it did last. Numbers are apart from those of <see cref="DeathReason"/>, so that one table names both.</summary>
+public enum ReleaseReason : byte
+{
+    None = 0,
+
+    /// <summary>Its lease ended before it was settled.</summary>
+    LeaseEnded = 16,
+
+    /// <summary>Its consumer, or that one's session, ended before it was settled.</summary>
+    ConsumerGone = 17,
+
+    /// <summary>Its consumer gave it back, and the delivery counts.</summary>
+    Released = 18,
+
+    /// <summary>Its consumer gave it back as if it had not been delivered.</summary>
+    ReleasedUncounted = 19,
+}
+
 /// <summary>How long the unique key of a message is held.</summary>
 public enum UniqueUntil : byte
 {

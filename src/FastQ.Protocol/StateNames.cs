@@ -7,6 +7,8 @@ public static class StateNames
 
     public static string NameOf(DeathReason reason) => reason switch { DeathReason.MaxDeliveries => "max-deliveries", DeathReason.Rejected => "rejected", DeathReason.Expired => "expired", DeathReason.Overflow => "overflow", DeathReason.Unroutable => "unroutable", _ => "unknown" };
 
+    public static string NameOf(ReleaseReason reason) => reason switch { ReleaseReason.LeaseEnded => "lease-ended", ReleaseReason.ConsumerGone => "consumer-gone", ReleaseReason.Released => "released", ReleaseReason.ReleasedUncounted => "released-uncounted", _ => "unknown" };
+
     public static string NameOf(Overflow overflow) => overflow switch { Overflow.DropHead => "drop-head", Overflow.DeadLetter => "dead-letter", _ => "reject" };
 
     public static string NameOf(ExchangeType type) => type switch { ExchangeType.Direct => "direct", ExchangeType.Topic => "topic", ExchangeType.Fanout => "fanout", _ => "headers" };

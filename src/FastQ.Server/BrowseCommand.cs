@@ -107,7 +107,7 @@ internal static class BrowseCommand
     private static string Explain(BrowsedMessage message, QueueInfo queue, long readyBefore)
     {
         string what = string.Create(CultureInfo.InvariantCulture, $"Message {message.MessageId ?? $"at place {message.Tag}"} of queue {queue.Name}{Route(message)}");
-        string times = message.Deliveries switch { 0 => "was never delivered", 1 => "was delivered once", _ => string.Create(CultureInfo.InvariantCulture, $"was delivered {message.Deliveries} times") };
+        string times = (message.Deliveries switch { 0 => "was never delivered", 1 => "was delivered once", _ => string.Create(CultureInfo.InvariantCulture, $"was delivered {message.Deliveries} times") }) + Back(message.LastRelease);
         string before = readyBefore switch { 0 => "no other comes before it", 1 => "one that is ready comes before it", _ => string.Create(CultureInfo.InvariantCulture, $"{readyBefore} that are ready come before it") };
         string standing = message.State switch
         {
@@ -126,6 +126,16 @@ internal static class BrowseCommand
         };
         return standing + Story(message.Deaths);
     }
+
+    /// <summary>Of a message that came back from a consumer: why it did last. Else nothing.</summary>
+    private static string Back(ReleaseReason? reason) => reason switch
+    {
+        ReleaseReason.LeaseEnded => ", and came back last as its lease ended",
+        ReleaseReason.ConsumerGone => ", and came back last as its consumer was gone",
+        ReleaseReason.Released => ", and came back last as its consumer released it",
+        ReleaseReason.ReleasedUncounted => ", and came back last as its consumer released it, uncounted",
+        _ => "",
+    };
 
     /// <summary>Of a message that came through an exchange: which, and by which key. Else nothing.</summary>
     private static string Route(BrowsedMessage message) => message.Exchange is string exchange ? $" (sent to exchange {OnOneLine(exchange)} with key '{OnOneLine(message.RoutingKey ?? "")}')" : "";
@@ -203,6 +213,10 @@ internal static class BrowseCommand
             writer.WriteString("reason", StateNames.NameOf(reason));
             writer.WriteBoolean("stopped", message.IsStopped);
         }
+        else if (message.LastRelease is ReleaseReason release)
+        {
+            writer.WriteString("reason", StateNames.NameOf(release));
+        }
 
         if (message.WaitsFor is string limit)
         {
@@ -240,6 +254,7 @@ internal static class BrowseCommand
         { Due: DateTimeOffset due } => string.Create(CultureInfo.InvariantCulture, $"due {due.UtcDateTime:yyyy-MM-ddTHH:mm:ssZ}"),
         { Reason: DeathReason reason } => StateNames.NameOf(reason) + (message.IsStopped ? ", stays" : ""),
         { WaitsFor: string limit } => $"waits for {limit}",
+        { LastRelease: ReleaseReason release } => StateNames.NameOf(release),
         _ => "",
     };
 }

@@ -308,7 +308,7 @@ internal static class Definitions
             json.WriteNumber(VersionKey, Version);
             Write(json, "limits", FlowAttributes.Shared, things.Limits.Select(limit => ((string?)limit.Name, limit.Limits)));
             Write(json, "queues", QueueAttribute.All, things.Queues.Select(queue => ((string?)queue.Name, queue)));
-            Write(json, "exchanges", ExchangeDefinition.All, things.Exchanges.Select(exchange => ((string?)exchange.Name, new ExchangeDefinition(exchange.Type, exchange.Alternate))));
+            Write(json, "exchanges", ExchangeDefinition.All, things.Exchanges.Where(exchange => exchange.Name != Names.Events).Select(exchange => ((string?)exchange.Name, new ExchangeDefinition(exchange.Type, exchange.Alternate))));
             Write(json, "bindings", BindingDefinition.All, things.Bindings.Select(binding => ((string?)null, binding)));
             Write(json, "schedules", ScheduleDefinition.All, things.Schedules.Where(schedule => !schedule.HasEnded).Select(schedule => ((string?)schedule.Name, schedule.Schedule)));
             json.WriteEndObject();

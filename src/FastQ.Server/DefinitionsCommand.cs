@@ -188,7 +188,7 @@ internal sealed class Difference
             Add("exchange", exchange, before is not null, [], session => _ = session.DeclareExchange(exchange.Name, after.Type, after.Alternate));
         }
 
-        LeaveAlone("exchange", there.Keys);
+        LeaveAlone("exchange", there.Keys.Where(name => name != Names.Events)); // Always there, and no file's.
     }
 
     private void CompareBindings()

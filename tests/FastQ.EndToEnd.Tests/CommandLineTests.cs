@@ -726,6 +726,67 @@ public class CommandLineTests
     }
 
     [Fact]
+    public void What_happens_is_told_to_a_queue_that_is_bound_to_fastq_events_over_a_kill_too()
+    {
+        using TestBroker broker = new(), elsewhere = new();
+        broker.Run("queue", "create", "audit");
+        Assert.Equal(0, broker.Run("bind", "fastq.events", "audit", "--key", "message.*").ExitCode);
+        Assert.Equal(0, broker.Run("bind", "fastq.events", "audit", "--key", "queue.created").ExitCode);
+        broker.Run("queue", "create", "work", "--max-length", "1", "--overflow", "drop-head", "--dead-letter", "");
+        Assert.Equal(0, broker.RunWith("one\ntwo\n", "publish", "work", "-").ExitCode);
+        broker.Kill();
+        broker.Start();
+        JsonElement[] told = [.. broker.Run("consume", "audit", "--format", "json").Output.Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(line => JsonDocument.Parse(line).RootElement)];
+        Assert.Equal(["queue.created", "message.dropped"], told.Select(one => one.GetProperty("properties").GetProperty("type").GetString()));
+        JsonElement headers = told[1].GetProperty("headers"), body = JsonDocument.Parse(told[1].GetProperty("body").GetString()!).RootElement;
+        Assert.Equal(("work", 1, "overflow"), (headers.GetProperty("queue").GetString(), headers.GetProperty("tag").GetInt32(), headers.GetProperty("reason").GetString()));
+        Assert.Equal(("message.dropped", "work", 1, "overflow"), (body.GetProperty("event").GetString(), body.GetProperty("queue").GetString(), body.GetProperty("tag").GetInt32(), body.GetProperty("reason").GetString()));
+
+        Assert.Equal(0, broker.Run("bind", "fastq.events", "audit", "--key", "consumer.removed").ExitCode);
+        using Process holder = Fastq.Start("consume", "work", "--settle", "none", "--follow", "--socket", broker.Socket);
+        Assert.Equal("two", holder.StandardOutput.ReadLine());
+        holder.Kill();
+        holder.WaitForExit();
+        headers = JsonDocument.Parse(broker.Run("consume", "audit", "--format", "json", "--follow", "--max", "1").Output).RootElement.GetProperty("headers");
+        Assert.Equal(("work", "fastq consume", holder.Id, "disconnected"), (headers.GetProperty("queue").GetString(), headers.GetProperty("client").GetString(), headers.GetProperty("process").GetInt32(), headers.GetProperty("reason").GetString()));
+        Assert.Equal(0, broker.Run("unbind", "fastq.events", "audit", "--key", "consumer.removed").ExitCode);
+
+        JsonElement shown = broker.Run("exchange", "show", "fastq.events", "--json").Json;
+        Assert.Equal(("topic", 2, 2, 0), (shown.GetProperty("type").GetString(), shown.GetProperty("bindings").GetInt32(), shown.GetProperty("to").GetArrayLength(), shown.GetProperty("discarded").GetInt32()));
+        Assert.Equal("fastq.events", Assert.Single(broker.Run("exchange", "list", "--json").Json.EnumerateArray()).GetProperty("name").GetString());
+        JsonElement statistics = broker.Run("stats", "--json").Json;
+        Assert.InRange(statistics.GetProperty("eventsWaiting").GetInt32(), 0, 2); // That this connection has come, and that the one before has gone.
+        Assert.Equal(0, statistics.GetProperty("eventsDropped").GetInt32());
+        Assert.Equal((1, 2, 1), (broker.Run("exchange", "delete", "fastq.events").ExitCode, broker.Run("exchange", "create", "fastq.events", "--type", "topic").ExitCode, broker.Run("publish", "--exchange", "fastq.events", "--key", "message.dropped", "--body", "forged").ExitCode));
+
+        JsonElement exported = broker.Run("export").Json;
+        Assert.Equal(0, exported.GetProperty("exchanges").GetArrayLength());
+        Assert.Equal(["message.*", "queue.created"], exported.GetProperty("bindings").EnumerateArray().Select(binding => binding.GetProperty("key").GetString()).Order());
+        Assert.Equal((0, "4 to create, 0 to change, 0 as they are, 0 left alone\n"), (elsewhere.RunWith(exported.GetRawText(), "apply", "-f", "-", "--yes") is var applied ? applied.ExitCode : 1, applied.Error));
+        Assert.Equal(2, elsewhere.Run("exchange", "show", "fastq.events", "--json").Json.GetProperty("bindings").GetInt32());
+    }
+
+    [Fact]
+    public void Why_a_message_came_back_is_shown_over_a_kill_too()
+    {
+        using TestBroker broker = new();
+        broker.Run("queue", "create", "work");
+        broker.Run("publish", "work", "--body", "one");
+        Assert.False(Seen().TryGetProperty("reason", out _));
+        Assert.Equal(0, broker.Run("consume", "work", "--settle", "none", "--max", "1").ExitCode);
+        Assert.Equal("consumer-gone", Seen().GetProperty("reason").GetString());
+        Assert.Equal(0, broker.Run("consume", "work", "--settle", "release", "--max", "1").ExitCode);
+        broker.Kill();
+        broker.Start();
+        Assert.Equal("released", Seen().GetProperty("reason").GetString());
+        Assert.Contains("it was delivered 2 times, and came back last as its consumer released it.", broker.Run("why", "work", "1").Output, StringComparison.Ordinal);
+        Assert.Equal("released", broker.Run("why", "work", "1", "--json").Json.GetProperty("reason").GetString());
+        Assert.Contains("released", broker.Run("browse", "work").Output, StringComparison.Ordinal);
+
+        JsonElement Seen() => JsonDocument.Parse(broker.Run("browse", "work", "--json").Output).RootElement;
+    }
+
+    [Fact]
     public void All_lines_of_a_transaction_are_published_or_none_is_and_the_line_that_was_refused_is_named()
     {
         using TestBroker broker = new();

@@ -87,10 +87,15 @@ public class DiskTests
     {
         using TestBroker broker = new("strace", "-f", "-D", "-o", "/dev/null", "-e", "trace=fallocate", "-e", "inject=fallocate:error=ENOSPC:when=6+");
         broker.Run("queue", "create", "work");
+        broker.Run("queue", "create", "audit");
+        Assert.Equal(0, broker.Run("bind", "fastq.events", "audit", "--key", "alarm.*").ExitCode);
         Assert.Equal(1, broker.Run("publish", "work", "--body", s_body, "--count", "2000000").ExitCode);
         long kept = broker.Queue("work").GetProperty("messages").GetInt64();
         broker.EndFaults();
         Await("a publish is taken", () => broker.Run("publish", "work", "--body", "after").ExitCode == 0);
+        JsonElement[] told = [.. broker.Run("consume", "audit", "--max", "2", "--follow").Output.Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(line => JsonDocument.Parse(line).RootElement)];
+        Assert.Equal(["alarm.set disk", "alarm.cleared disk"], told.Select(one => $"{one.GetProperty("event").GetString()} {one.GetProperty("alarm").GetString()}"));
+        Assert.True(told[0].GetProperty("time").GetDateTimeOffset() < told[1].GetProperty("time").GetDateTimeOffset()); // When it was, not when there was room to say so.
         broker.Kill();
         broker.RestartPlain();
         Assert.Equal(kept + 1, broker.Queue("work").GetProperty("messages").GetInt64());

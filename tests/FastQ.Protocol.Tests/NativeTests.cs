@@ -45,6 +45,7 @@ public sealed partial class NativeTests
         Write<PropertyType>(text, "Types of their values.", "fastq_property_type", "FASTQ_");
         Write<MessageState>(text, "How a message stands in its queue.", "fastq_state", "FASTQ_STATE_");
         Write<DeathReason>(text, "Why a message died.", "fastq_reason", "FASTQ_REASON_");
+        Write<ReleaseReason>(text, "Why a message came back from a consumer.", "fastq_release_reason", "FASTQ_REASON_");
         return text.Append("#endif\n").ToString();
     }
 

@@ -395,7 +395,9 @@ def _browsed(queue, one):
     if one.due_us:
         shown["due"] = _iso(one.due_us)
     if one.reason:
-        shown["reason"], shown["stopped"] = _properties.REASONS.get(one.reason, "unknown"), bool(one.stopped)
+        shown["reason"] = _properties.REASONS.get(one.reason, "unknown")
+    if one.state == 5:
+        shown["stopped"] = bool(one.stopped)
     if one.behind:
         shown["behindItsGroup"] = True
     if one.time_us:

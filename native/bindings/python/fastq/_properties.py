@@ -15,7 +15,7 @@ NAMES = {
     33: "deliverAt", 34: "ttl", 35: "priority", 36: "group", 37: "tenant", 38: "deduplicationId", 39: "uniqueKey", 40: "uniqueUntil",
 }
 TEXT, BOOLEAN, INT64, DOUBLE, BYTES, TIMESTAMP, LIST, TABLE = range(8)
-REASONS = {1: "max-deliveries", 2: "rejected", 3: "expired", 4: "overflow"}
+REASONS = {1: "max-deliveries", 2: "rejected", 3: "expired", 4: "overflow", 5: "unroutable", 16: "lease-ended", 17: "consumer-gone", 18: "released", 19: "released-uncounted"}
 DEEPEST = 16
 EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
 

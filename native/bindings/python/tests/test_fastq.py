@@ -244,12 +244,15 @@ class Queues(WithBroker):
         self.c.publish(self.q, "grüße".encode(), id="a", headers={"n": 1, "list": ["x", {"y": True}]}, type="t")
         self.c.publish(self.q, b"\xff\xfe", id="b")
         self.c.publish(self.q, b"later", id="c", delay=3600)
+        with self.c.subscribe(self.q, credit=1) as consumer:
+            consumer.receive(10).release(delay=3600, confirm="durable")
         shown = subprocess.run([BROKER, "browse", self.q, "--socket", self.broker.socket, "--json"], check=True, capture_output=True, text=True).stdout
         mine, theirs = self.c.browse(self.q), [json.loads(line) for line in shown.splitlines()]
         for one in mine + theirs:
             for key in ("timestamp", "due"):
                 one.pop(key, None)
         self.assertEqual(mine, theirs)
+        self.assertEqual([one.get("reason") for one in mine], ["released", None, None])
 
     def test_single_messages_are_deleted_moved_and_changed_by_id(self):
         self.c.declare_queue(self.q, priority=True)
