@@ -1,6 +1,7 @@
 using System.Text;
 using FastQ.Engine;
 using FastQ.Journal;
+using FastQ.Protocol;
 using Xunit;
 
 namespace FastQ.Broker;
@@ -68,6 +69,30 @@ public sealed class LeavingTests : IDisposable
         }
 
         Assert.Equal(bodies, came);
+    }
+
+    [Fact]
+    public void What_a_client_wrote_into_larger_rings_before_it_died_on_the_way_there_is_taken()
+    {
+        uint queue;
+        using (RawClient dying = Connect())
+        {
+            queue = dying.Declare("q");
+            RawRings next = dying.AskForGrowth(Limits.DefaultRingBytes * 4);
+            next.Map();
+            dying.SayMapped();
+            dying.PutMessage(queue, "old"u8);
+            dying.Put(new ControlRecord { Kind = RecordKind.ClientMovesRing, Subject = next.Number });
+            dying.Commit();
+            dying.MoveSubmissions();
+            dying.PutMessage(queue, "new"u8);
+            dying.Commit();
+        }
+
+        TurnUntil(() => View(queue).Published == 2, "both messages are taken");
+        using RawClient heir = Connect();
+        _ = heir.Subscribe(queue);
+        Assert.Equal(["old", "new"], heir.NextDeliveries().Select(delivery => delivery.Body));
     }
 
     private RawClient Connect() => RawClient.Connect(Path.Combine(_directory, "s"), new Hello(), Turn);

@@ -208,7 +208,7 @@ internal sealed class Actor
         bool isOfRun = delivery.Number - header.FirstDelivery < header.Count;
         long leaseEnd = isOfRun ? _machine.MomentOf(header.LeaseEndMicros) : 0;
         Sent message = _model.Deliver(this, subscription.Queue, delivery, isFresh, isInTime: _machine.NowNanoseconds < leaseEnd, leaseEnd - (long)subscription.Lease.TotalNanoseconds);
-        Held held = new(this, subscription, delivery, message, leaseEnd);
+        Held held = new(this, subscription, delivery, message, leaseEnd) { IsDeadLetter = _model.Places is null ? message.Queue != subscription.Queue : _model.IsGraveyard(subscription.Queue) };
         message.Claim = message.Claim is Held other && other.LeaseEndNanoseconds > leaseEnd ? other : held; // One that lay in the ring beyond its lease is nobody's.
         InHand.Add(held);
         int inHand = InHand.Count(mine => mine.Subscription == subscription && !mine.IsOver(_machine.NowNanoseconds));
@@ -445,7 +445,7 @@ internal sealed class Actor
         if (!IsGone && Session.Epoch == _machine.Epoch && !IsSentAway)
         {
             // Whether one of an id that was sent before was taken, or of a transaction that was refused, it cannot know.
-            _unconfirmed.Where(message => message is { Number: > 0, SameAs: null, Together: null }).ToList().ForEach(message => Model.Confirm(message, ConfirmLevel.Accepted));
+            _unconfirmed.Where(message => message is { Number: > 0, SameAs: null, Together: null } && !_model.IsDeleted(message.Queue)).ToList().ForEach(message => Model.Confirm(message, ConfirmLevel.Accepted));
         }
 
         Die();

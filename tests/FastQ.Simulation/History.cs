@@ -52,6 +52,9 @@ internal enum ActKind
     CrashWhere,
     Transact,
     PauseConsumer,
+    Sweep,
+    EndSweep,
+    DoWithOne,
 }
 
 /// <summary>One act. <paramref name="A"/>, <paramref name="B"/>: whom and what it concerns; <paramref name="Seed"/>: its dice.</summary>
@@ -111,10 +114,13 @@ internal sealed record Setting
     /// <summary>Messages that wait for their time have schedule keys, and later ones take their places.</summary>
     public bool HasKeys { get; init; }
 
+    /// <summary>Operators move messages from queue to queue, delete them, and change when they are due.</summary>
+    public bool HasSweeps { get; init; }
+
     /// <summary>So many messages of a queue, of all queues together, are in flight at once, and so many of a queue are delivered a second; 0: no limit.</summary>
     public (int InFlight, int Shared, int RateASecond) Flow { get; init; }
 
-    public override string ToString() => $"{Clients} clients, {Queues} queues, slots of {SlotBytes}, blocks of {BlockBytes}, bodies up to {MostBodyBytes}, credit {Credit}, lease {LeaseMilliseconds} ms{(WantsCopies ? ", copies" : "")}{(IsDiskOutOfOrder ? ", disk out of order" : "")}{(IsDiskLying ? ", lying disk" : "")}{(IsDoubting ? ", doubting clients" : "")}{(IsLarge ? ", large bodies" : "")}{(HasDelays ? ", delays" : "")}{(Mortality is null ? "" : $", {Mortality}")}{(IsOrdered ? ", groups and priorities" : "")}{(HasDuplicates ? ", duplicates" : "")}{(HasRouting ? ", an exchange" : "")}{(HasTransactions ? ", transactions" : "")}{(HasKeys ? ", schedule keys" : "")}{(Flow == default ? "" : $", limits {Flow}")}";
+    public override string ToString() => $"{Clients} clients, {Queues} queues, slots of {SlotBytes}, blocks of {BlockBytes}, bodies up to {MostBodyBytes}, credit {Credit}, lease {LeaseMilliseconds} ms{(WantsCopies ? ", copies" : "")}{(IsDiskOutOfOrder ? ", disk out of order" : "")}{(IsDiskLying ? ", lying disk" : "")}{(IsDoubting ? ", doubting clients" : "")}{(IsLarge ? ", large bodies" : "")}{(HasDelays ? ", delays" : "")}{(Mortality is null ? "" : $", {Mortality}")}{(IsOrdered ? ", groups and priorities" : "")}{(HasDuplicates ? ", duplicates" : "")}{(HasRouting ? ", an exchange" : "")}{(HasTransactions ? ", transactions" : "")}{(HasKeys ? ", schedule keys" : "")}{(HasSweeps ? ", sweeps" : "")}{(Flow == default ? "" : $", limits {Flow}")}";
 }
 
 /// <summary>One history.</summary>
@@ -238,6 +244,11 @@ internal sealed record History(ulong Seed, Setting Setting, IReadOnlyList<Act> A
             setting = setting with { Flow = (flow.Of(1, 2, 5), flow.Of(0, 3, 8), flow.Of(0, 20, 300)) };
         }
 
+        if (history.Seed % 97 is 57 or (>= 59 and <= 66) or 68 && !isLying && !setting.IsOrdered && !setting.HasDuplicates)
+        {
+            setting = WithSweeps(history.Seed, setting, acts);
+        }
+
         return history with { Setting = history.Seed % 16 == 9 ? setting with { IsLarge = true, SlotBytes = 512 * 1024, MostBodyBytes = 150_000 } : setting, Acts = acts };
     }
 
@@ -253,6 +264,16 @@ internal sealed record History(ulong Seed, Setting Setting, IReadOnlyList<Act> A
         Dice dice = new(seed ^ Salt);
         Insert(acts, [ActKind.Reject, ActKind.Reject, ActKind.Release, ActKind.Receive, ActKind.Receive, ActKind.Receive, ActKind.Publish, ActKind.Subscribe, ActKind.Pass], dice.Between(40, 120), dice);
         return Mortality.Of(dice);
+    }
+
+    private static Setting WithSweeps(ulong seed, Setting setting, List<Act> acts)
+    {
+        const ulong Salt = 193UL << 32;
+        Dice dice = new(seed ^ Salt);
+        Insert(acts, [ActKind.Sweep, ActKind.Sweep, ActKind.EndSweep, ActKind.DoWithOne, ActKind.DoWithOne, ActKind.DoWithOne, ActKind.Reject, ActKind.Release, ActKind.Receive, ActKind.Receive, ActKind.Publish, ActKind.Subscribe, ActKind.Pass], dice.Between(60, 160), dice);
+        ActKind[] absent = [.. dice.OnceIn(4) ? (ReadOnlySpan<ActKind>)[] : [ActKind.Delete], .. dice.OnceIn(2) ? (ReadOnlySpan<ActKind>)[] : [ActKind.Purge]]; // Of what those take nothing is known.
+        acts.RemoveAll(act => absent.Contains(act.Kind));
+        return setting with { HasSweeps = true, Mortality = setting.Mortality ?? Mortality.Of(dice), Queues = Math.Max(2, setting.Queues) };
     }
 
     private static void Insert(List<Act> acts, ActKind[] kinds, int count, Dice dice)

@@ -101,6 +101,15 @@ internal sealed class Machine : IDisposable
     /// <summary>When the broker's interval time will be this; less the rounding of some starts.</summary>
     public long MomentOf(long intervalMicros) => (intervalMicros - _intervalOffsetMicros - 100) * 1000;
 
+    /// <summary>Recounts all that the broker that is up counts: whatever a queue took is somewhere, or went in a way that is counted.</summary>
+    public void CheckCounts()
+    {
+        if (!_setting.IsDiskLying)
+        {
+            _broker?.Engine.CheckConservation();
+        }
+    }
+
     public void Say(string what) => _trace.Say(what);
 
     // ---- going on
@@ -280,6 +289,7 @@ internal sealed class Machine : IDisposable
             Model.Must(Epoch > _lastEpoch, $"a broker is up in epoch {Epoch} after one in epoch {_lastEpoch}");
             _lastEpoch = Epoch;
             _trace.Say($"the broker is up: {_broker.Recovery.Verdict}, epoch {_broker.Recovery.Epoch}");
+            CheckCounts();
             return true;
         });
     }

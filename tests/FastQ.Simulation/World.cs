@@ -31,7 +31,7 @@ internal sealed class World : IDisposable
         _trace = new Trace(text);
         _dice = new Dice(history.Seed ^ 0x5DEECE66D);
         _machine = new Machine(history.Setting, _trace, new Dice(history.Seed + 1)) { Crashed = Crashed, Ended = Ended };
-        _model = new Model(_trace) { Mortality = history.Setting.Mortality, IsOrdered = history.Setting.IsOrdered, HasDuplicates = history.Setting.HasDuplicates, HasKeys = history.Setting.HasKeys };
+        _model = new Model(_trace) { Mortality = history.Setting.Mortality, IsOrdered = history.Setting.IsOrdered, HasDuplicates = history.Setting.HasDuplicates, HasKeys = history.Setting.HasKeys, HasSweeps = history.Setting.HasSweeps };
         _trace.Say($"{history.Setting}");
     }
 
@@ -95,6 +95,8 @@ internal sealed class World : IDisposable
         {
             Try(any, any.Look);
         }
+
+        _machine.CheckCounts();
     }
 
     /// <summary>Does something as a client: what kills its process ends it, what the broker refuses is an answer.</summary>
@@ -257,6 +259,15 @@ internal sealed class World : IDisposable
                 Subscription meant = actor.Subscriptions[act.B % actor.Subscriptions.Count];
                 _ = actor.Session.PauseSubscription(_model.NameOf(meant.Queue), meant.Id, isPaused: dice.OnceIn(2));
                 break;
+            case ActKind.Sweep when actor is not null:
+                new Operator(actor, _model, _machine, dice).Sweep(dice.OnceIn(2) ? Names.DeadLetterOf(queue) : queue, Places);
+                break;
+            case ActKind.EndSweep when actor is not null:
+                new Operator(actor, _model, _machine, dice).EndSweep(dice.OnceIn(2) ? Names.DeadLetterOf(queue) : queue);
+                break;
+            case ActKind.DoWithOne when actor is not null:
+                new Operator(actor, _model, _machine, dice).DoWithOne(dice.OnceIn(2) ? Names.DeadLetterOf(queue) : queue, Places);
+                break;
             case ActKind.ShiftWall:
                 ShiftWall(dice.Of(-3600, -1, 1, 60, 3600, 100_000) * Second);
                 break;
@@ -267,6 +278,9 @@ internal sealed class World : IDisposable
 
     /// <summary>Where dead letters are, their queue is sometimes meant; it may not be there.</summary>
     private string PlaceName(int number) => _history.Setting.Mortality is not null && number / _history.Setting.Queues % 4 == 0 ? Names.DeadLetterOf(QueueName(number)) : QueueName(number);
+
+    /// <summary>All queues where messages may lie, by name.</summary>
+    private string[] Places => [.. Enumerable.Range(0, _history.Setting.Queues).Select(QueueName).SelectMany(queue => new[] { queue, Names.DeadLetterOf(queue) })];
 
     private uint Known(QueueInfo queue)
     {
@@ -477,6 +491,12 @@ internal sealed class World : IDisposable
         Dictionary<string, QueueInfo> counted = last.Session.ListQueues().ToDictionary(queue => queue.Name);
         Dictionary<uint, long> damaged = [];
         string[] queues = [.. Enumerable.Range(0, _history.Setting.Queues).Select(QueueName)];
+        if (_history.Setting.HasSweeps)
+        {
+            CheckSweeps(last, counted);
+        }
+
+        CheckTaken(counted);
         foreach (string queue in queues)
         {
             Drain(last, queue, counted[queue], came, damaged);
@@ -509,7 +529,31 @@ internal sealed class World : IDisposable
             CountDeaths(queue);
             Model.Must(queue.DeadLettering == 0 && (queue.DeadLetter.Length == 0 || queue.Discarded == 0), $"{queue.Name} is at rest, and {queue.DeadLettering} messages are on their way to the dead letters, {queue.Discarded} are gone");
             ulong buried = queues.TryGetValue(queue.DeadLetter, out QueueInfo? dead) ? dead.Published : 0;
-            Model.Must(queue.DeadLetter.Length == 0 || _model.HasDeletions || buried == queue.DeadLettered, $"{queue.DeadLettered} messages left {queue.Name} for the dead letters, and {buried} arrived");
+            Model.Must(queue.DeadLetter.Length == 0 || _model.HasDeletions || _model.Places is not null || buried == queue.DeadLettered, $"{queue.DeadLettered} messages left {queue.Name} for the dead letters, and {buried} arrived");
+        }
+    }
+
+    /// <summary>Queues took what was published to them, what died elsewhere and what was moved to them: so many messages as were taken at all, of each no more than one at a time.</summary>
+    private void CheckTaken(Dictionary<string, QueueInfo> queues)
+    {
+        if (_model.HasDeletions || _history.Setting.IsDiskLying)
+        {
+            return; // What a queue took goes with it.
+        }
+
+        long taken = queues.Values.Sum(queue => (long)queue.Published - (long)queue.Moved - (long)queue.DeadLettered);
+        long least = _model.All.Count(message => message is { Confirmed: > ConfirmLevel.None, IsRefused: false });
+        long most = _model.All.Count(message => !message.IsRefused);
+        Model.Must(taken >= least && taken <= most, $"queues took {taken} messages, {least} were confirmed and {most} were sent and not refused");
+    }
+
+    /// <summary>What an operator began has come to its end.</summary>
+    private static void CheckSweeps(Actor last, Dictionary<string, QueueInfo> queues)
+    {
+        foreach (string queue in queues.Keys)
+        {
+            SweepInfo sweep = last.Session.GetSweep(queue);
+            Model.Must(sweep.State != SweepState.Running, $"all is at rest, and {queue} is still swept: {sweep}");
         }
     }
 
@@ -526,7 +570,7 @@ internal sealed class World : IDisposable
     private static void CheckSum(QueueInfo queue)
     {
         ulong waiting = (ulong)(queue.Ready + queue.InFlight + queue.Delayed + queue.Damaged);
-        Model.Must(queue.Published == queue.Accepted + queue.Rejected + queue.Exhausted + queue.Expired + queue.Purged + queue.Moved + waiting, $"the counts do not add up: {queue}");
+        Model.Must(queue.Published == queue.Accepted + queue.Rejected + queue.Exhausted + queue.Expired + queue.Overflowed + queue.Purged + queue.Moved + waiting, $"the counts do not add up: {queue}");
     }
 
     /// <summary>All is settled: memory and slots return.</summary>
