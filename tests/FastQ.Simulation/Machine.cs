@@ -110,6 +110,12 @@ internal sealed class Machine : IDisposable
         }
     }
 
+    /// <summary>The host's wall clock.</summary>
+    public long WallMicros => (NowNanoseconds + _wallOffset) / 1000;
+
+    /// <summary>When no broker was up, by the wall clock; of the last time the end may be open.</summary>
+    public List<(long From, long To)> Downs { get; } = [];
+
     public void Say(string what) => _trace.Say(what);
 
     // ---- going on
@@ -290,6 +296,11 @@ internal sealed class Machine : IDisposable
             _lastEpoch = Epoch;
             _trace.Say($"the broker is up: {_broker.Recovery.Verdict}, epoch {_broker.Recovery.Epoch}");
             CheckCounts();
+            if (Downs is [.., (long from, long.MaxValue)])
+            {
+                Downs[^1] = (from, WallMicros);
+            }
+
             return true;
         });
     }
@@ -351,6 +362,11 @@ internal sealed class Machine : IDisposable
     {
         _disk.PowerOff();
         Broker.Broker? dead = _broker;
+        if (dead is not null)
+        {
+            Downs.Add((WallMicros, long.MaxValue));
+        }
+
         (_broker, _isAsleep) = (null, false);
         dead?.Dispose();
         _disk.Dispose();
@@ -449,6 +465,7 @@ internal sealed class Machine : IDisposable
     public void ShiftWall(long nanoseconds)
     {
         Count("wall clock set");
+        Downs.Clear(); // By another clock.
         _wallOffset += nanoseconds;
     }
 

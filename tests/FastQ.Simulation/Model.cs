@@ -182,6 +182,8 @@ internal sealed class Model(Trace trace)
     private readonly Dictionary<(uint Queue, ulong Tag), Sent> _byTag = [];
     private readonly Dictionary<(uint Queue, int Producer), SortedDictionary<int, Sent>> _order = [];
     private readonly HashSet<uint> _deletedQueues = [];
+    private readonly HashSet<uint> _passingQueues = [];
+    private readonly (Func<long> WallMicros, IReadOnlyList<(long From, long To)> Downs)? _calendar;
     private readonly Dictionary<uint, string> _names = [];
 
     /// <summary>Null: nothing dies.</summary>
@@ -202,6 +204,23 @@ internal sealed class Model(Trace trace)
     public bool HasSweeps
     {
         init => Places = value ? new Whereabouts(this) : null;
+    }
+
+    /// <summary>What consumers marked as processed. Null: they mark nothing.</summary>
+    public Marks? Marks { get; init; }
+
+    /// <summary>Schedules. Null: there are none.</summary>
+    public Timetable? Timetable { get; private set; }
+
+    /// <summary>Wall clock, and when no broker was up by it: where there are schedules.</summary>
+    public (Func<long> WallMicros, IReadOnlyList<(long From, long To)> Downs)? Calendar
+    {
+        get => _calendar;
+        init
+        {
+            _calendar = value;
+            Timetable = value is null ? null : new Timetable(this);
+        }
     }
 
     public bool HasDeletions => _deletedQueues.Count > 0;
@@ -297,6 +316,8 @@ internal sealed class Model(Trace trace)
         return body.Length >= StampBytes && _sent.TryGetValue(KeyOf(body), out message);
     }
 
+    public bool TryFind(int producer, int sequence, out Sent? message) => _sent.TryGetValue((producer, sequence), out message);
+
     private static (int Producer, int Sequence) KeyOf(ReadOnlySpan<byte> body) => ((int)BinaryPrimitives.ReadUInt64LittleEndian(body), (int)BinaryPrimitives.ReadUInt64LittleEndian(body[8..]));
 
     /// <summary>Also one for dead letters: whose those were, the one who deletes it cannot know.</summary>
@@ -308,6 +329,9 @@ internal sealed class Model(Trace trace)
             message.MayBeGone = true;
         }
     }
+
+    /// <summary>A queue that will go with all that it holds.</summary>
+    public void Pass(uint queue) => _passingQueues.Add(queue);
 
     public bool IsDeleted(uint queue) => _deletedQueues.Contains(queue);
 
@@ -335,7 +359,7 @@ internal sealed class Model(Trace trace)
         Deliveries++;
         ReadOnlySpan<byte> body = delivery.Body;
         (int, int) key = body.Length < StampBytes ? (-1, -1) : KeyOf(body);
-        Must(_copies.TryGetValue((key.Item1, key.Item2, queue), out Sent? message) || _sent.TryGetValue(key, out message), $"a message that nobody sent came from queue {queue}, tag {delivery.Tag}");
+        Must(_copies.TryGetValue((key.Item1, key.Item2, queue), out Sent? message) || _sent.TryGetValue(key, out message) || (message = Timetable?.Find(key.Item1, queue, delivery, Calendar!.Value.WallMicros(), Calendar.Value.Downs)) is not null, $"a message that nobody sent came from queue {queue}, tag {delivery.Tag}");
         bool isDead = Places is null ? IsDeadLetter(message!, queue) : IsGraveyard(queue);
         Must(message!.Queue == queue || isDead || Places is not null, $"{message} came from queue {queue}");
         Must(body.SequenceEqual(message.Body), $"{message} came with another body");
@@ -576,6 +600,7 @@ internal sealed class Model(Trace trace)
         if (kind == Simulation.Crash.Power)
         {
             Places?.LosePower();
+            Marks?.LosePower();
         }
     }
 
@@ -597,7 +622,7 @@ internal sealed class Model(Trace trace)
         Dictionary<uint, long> left = damaged is null ? [] : new(damaged);
         foreach (Sent message in All)
         {
-            bool isWanted = message.Confirmed > ConfirmLevel.None && message.Gone is null && !message.MayBeGone && !message.IsRefused && (Places is not null || !_deletedQueues.Contains(message.Grave?.Queue ?? message.Queue));
+            bool isWanted = message.Confirmed > ConfirmLevel.None && message.Gone is null && !message.MayBeGone && !message.IsRefused && !_passingQueues.Contains(message.Queue) && (Places is not null || !_deletedQueues.Contains(message.Grave?.Queue ?? message.Queue));
             if (isWanted && !came.Contains(message))
             {
                 left[message.Queue] = left.GetValueOrDefault(message.Queue) - 1;
