@@ -22,7 +22,7 @@ Usage: ./build.sh VERB [OPTIONS]
   demo [--file FILE] [--json]        publish real text, consume it, kill the broker halfway, count what came
   test [--rounds N] [--filter-class NAME]
                                      build everything, run every test; ends with "N passed, N failed"
-  simulate [--lying] [--seeds N] [--minutes M] [--seed S [--keep ACTS] [--trace]]
+  simulate [--lying] [--seeds N] [--minutes M] [--residues R] [--seed S [--keep ACTS] [--trace]]
                                      the whole broker in simulated worlds of failing disks and clients; a seed alone: replay
   planted [--seeds N] [--only NAME,...] [--json FILE]
                                      plant bugs in a copy of the sources and say which test catches each, after how many

@@ -279,9 +279,9 @@ public sealed partial class Broker : IDisposable
 
     private unsafe void ShowProgress(Session session)
     {
-        if (session.HasEnded)
+        if (session.HasEnded || session.IsGone)
         {
-            return;
+            return; // Who is gone looks no more, and its marks may be of rings that it was leaving.
         }
 
         BrokerControl* control = session.Rings.Broker;

@@ -37,7 +37,7 @@ public sealed partial class Broker
         long deliveries = 0;
         bool wasBlocked = _isBlocked;
         _isBlocked = false;
-        while (!session.HasEnded && deliveries < MostDeliveries && TakeFrom(session) > 0)
+        while (!session.HasEnded && deliveries < MostDeliveries && (TakeFrom(session) > 0 || TryFollowGone(session)))
         {
             deliveries += _deliveriesTaken; // A ring may name a hundred thousand million in its settles: nobody waits for those.
         }
@@ -46,6 +46,19 @@ public sealed partial class Broker
         bool isAll = session.HasEnded || !_isBlocked || (_journal.Room is JournalRoom.Plenty or JournalRoom.Scarce && _journal.TryReserve(SourceRecord.SizeBytes + QueueEngine.MaxFactBytes, out _, out _));
         _isBlocked |= wasBlocked;
         return isAll;
+    }
+
+    /// <summary>Who is gone in the middle of a move to larger rings reads the old ones no more: we follow at once, and find what it wrote into the new ones.</summary>
+    private bool TryFollowGone(Session session)
+    {
+        if (!session.IsMoving || session.HasEnded)
+        {
+            return false;
+        }
+
+        _ringBytes -= session.Rings.Bytes;
+        session.Move();
+        return true;
     }
 
     /// <summary>Goes on with those who are gone and whose rings had to wait.</summary>

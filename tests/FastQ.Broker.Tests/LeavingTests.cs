@@ -1,6 +1,7 @@
 using System.Text;
 using FastQ.Engine;
 using FastQ.Journal;
+using FastQ.Protocol;
 using Xunit;
 
 namespace FastQ.Broker;
@@ -68,6 +69,39 @@ public sealed class LeavingTests : IDisposable
         }
 
         Assert.Equal(bodies, came);
+    }
+
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void What_a_client_wrote_into_larger_rings_before_it_died_on_the_way_there_is_taken(bool diskStands)
+    {
+        string[] bodies = [.. Enumerable.Range(0, Messages).Select(i => $"{i}".PadRight(BodyBytes))];
+        uint queue;
+        using (RawClient dying = Connect())
+        {
+            queue = dying.Declare("q");
+            _ = dying.Subscribe(queue, credit: 0);
+            RawRings next = dying.AskForGrowth(Limits.DefaultRingBytes * 4);
+            next.Map();
+            dying.SayMapped();
+            _disk.Pick = diskStands ? static _ => -1 : null;
+            dying.PutMessage(queue, Encoding.UTF8.GetBytes(bodies[0]));
+            dying.Put(new ControlRecord { Kind = RecordKind.ClientMovesRing, Subject = next.Number });
+            dying.Commit();
+            dying.MoveSubmissions();
+            Array.ForEach(bodies[1..], body => dying.PutMessage(queue, Encoding.UTF8.GetBytes(body)));
+            dying.Commit();
+        }
+
+        for (int i = 0; diskStands && i < 1000; i++)
+        {
+            Turn();
+        }
+
+        _disk.Pick = null;
+        TurnUntil(() => View(queue).Consumers == 0, "the session ends");
+        Assert.Equal((Messages, (ulong)Messages), (View(queue).Ready, View(queue).Published));
     }
 
     private RawClient Connect() => RawClient.Connect(Path.Combine(_directory, "s"), new Hello(), Turn);

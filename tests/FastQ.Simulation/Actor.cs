@@ -18,6 +18,7 @@ internal sealed class Actor
     private readonly Dictionary<Subscription, int> _mostCredit = [];
     private readonly Dictionary<uint, List<Sent>> _withIds = [];
     private readonly Dictionary<(uint Queue, int Key), Sent> _withKeys = [];
+    private readonly List<(ulong Number, Mark Mark)> _marking = [];
     private int _sequence;
 
     public Actor(int producer, Session session, InMachine surroundings, Model model, Machine machine)
@@ -208,7 +209,7 @@ internal sealed class Actor
         bool isOfRun = delivery.Number - header.FirstDelivery < header.Count;
         long leaseEnd = isOfRun ? _machine.MomentOf(header.LeaseEndMicros) : 0;
         Sent message = _model.Deliver(this, subscription.Queue, delivery, isFresh, isInTime: _machine.NowNanoseconds < leaseEnd, leaseEnd - (long)subscription.Lease.TotalNanoseconds);
-        Held held = new(this, subscription, delivery, message, leaseEnd);
+        Held held = new(this, subscription, delivery, message, leaseEnd) { IsDeadLetter = _model.Places is null ? message.Queue != subscription.Queue : _model.IsGraveyard(subscription.Queue) };
         message.Claim = message.Claim is Held other && other.LeaseEndNanoseconds > leaseEnd ? other : held; // One that lay in the ring beyond its lease is nobody's.
         InHand.Add(held);
         int inHand = InHand.Count(mine => mine.Subscription == subscription && !mine.IsOver(_machine.NowNanoseconds));
@@ -315,6 +316,55 @@ internal sealed class Actor
         }
     }
 
+    /// <summary>Accepts a delivery, which may be lost already, and marks its key as processed, together.</summary>
+    public void Process(Held held, byte[] result)
+    {
+        Sent message = held.Message;
+        ConfirmLevel? gone = message.Gone;
+        MarkAttempt attempt = _model.Marks!.Try(held.Subscription.Queue, Marks.KeyOf(message), result);
+        InHand.Remove(held);
+        message.Gone ??= ConfirmLevel.None;
+        held.IsSettled = true;
+        int reconnects = Session.Reconnects;
+        ProcessedInfo? info = null;
+        try
+        {
+            info = Session.AcceptProcessed(held.Delivery, Marks.KeyOf(message), result);
+        }
+        finally
+        {
+            if (info is null)
+            {
+                Model.Unsettle(message); // It died in the middle, or was refused.
+            }
+        }
+
+        bool isRepeated = Session.Reconnects != reconnects;
+        ulong number = Session.LastNumber;
+        _machine.Say($"{Name} has processed {message.Producer}/{message.Sequence}: first {info.IsFirst}, late {info.WasLate}, number {number}");
+        _model.Marks.Answer(attempt, info, isRepeated);
+        if (info.IsFirst)
+        {
+            _marking.Add((number, attempt.Key.Known!));
+        }
+
+        if (!info.WasLate)
+        {
+            Settling settling = new(number, held, Outcome.Accept, 0, null);
+            _settling.Add(settling);
+            message.LastRelease = null;
+            Model.ConfirmSettle(settling, ConfirmLevel.Written);
+            return;
+        }
+
+        (held.IsReleased, held.IsSettled) = (true, false);
+        message.Gone = gone; // It is somebody else's.
+        if (isRepeated)
+        {
+            Model.Unsettle(message); // It may have been in time when it was asked first.
+        }
+    }
+
     /// <summary>Its death is under way: should this client die in the middle, the message may tell of it all the same.</summary>
     private void Foresee(Held held, Outcome outcome, Words words)
     {
@@ -402,6 +452,10 @@ internal sealed class Actor
             }
 
             _extending.RemoveAll(extending => extending.Number <= reached);
+            foreach ((_, Mark mark) in _marking.Where(marking => marking.Number <= reached && level == ConfirmLevel.Durable))
+            {
+                mark.IsDurable = true;
+            }
         }
 
         _unconfirmed.RemoveAll(message => message.Confirmed == ConfirmLevel.Durable || message.IsRefused);
@@ -445,7 +499,7 @@ internal sealed class Actor
         if (!IsGone && Session.Epoch == _machine.Epoch && !IsSentAway)
         {
             // Whether one of an id that was sent before was taken, or of a transaction that was refused, it cannot know.
-            _unconfirmed.Where(message => message is { Number: > 0, SameAs: null, Together: null }).ToList().ForEach(message => Model.Confirm(message, ConfirmLevel.Accepted));
+            _unconfirmed.Where(message => message is { Number: > 0, SameAs: null, Together: null } && !_model.IsDeleted(message.Queue)).ToList().ForEach(message => Model.Confirm(message, ConfirmLevel.Accepted));
         }
 
         Die();

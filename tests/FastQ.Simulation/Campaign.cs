@@ -10,6 +10,7 @@ internal sealed class Campaign(ulong firstSeed, long seeds, TimeSpan time)
     private readonly Lock _gate = new();
     private readonly Stopwatch _clock = Stopwatch.StartNew();
     private long _begun;
+    private ulong _passed;
     private long _nextReport = 5;
 
     /// <summary>How many broken worlds are enough.</summary>
@@ -19,6 +20,9 @@ internal sealed class Campaign(ulong firstSeed, long seeds, TimeSpan time)
     public bool MayLie { get; init; }
 
     public int Threads { get; init; } = Math.Max(1, Environment.ProcessorCount);
+
+    /// <summary>Only worlds of these residues modulo 97: of some kind. Null: all.</summary>
+    public IReadOnlyList<int>? Residues { get; init; }
 
     public long Seeds { get; private set; }
 
@@ -75,7 +79,13 @@ internal sealed class Campaign(ulong firstSeed, long seeds, TimeSpan time)
                     return;
                 }
 
-                seed = firstSeed + (ulong)_begun++;
+                _begun++;
+                while (Residues?.Contains((int)((firstSeed + _passed) % 97)) == false)
+                {
+                    _passed++;
+                }
+
+                seed = firstSeed + _passed++;
             }
 
             using Timer watch = new(_ => End(seed, say), null, s_patience, Timeout.InfiniteTimeSpan);

@@ -52,6 +52,13 @@ internal enum ActKind
     CrashWhere,
     Transact,
     PauseConsumer,
+    Sweep,
+    EndSweep,
+    DoWithOne,
+    Process,
+    AskProcessed,
+    Schedule,
+    UseIdle,
 }
 
 /// <summary>One act. <paramref name="A"/>, <paramref name="B"/>: whom and what it concerns; <paramref name="Seed"/>: its dice.</summary>
@@ -111,10 +118,22 @@ internal sealed record Setting
     /// <summary>Messages that wait for their time have schedule keys, and later ones take their places.</summary>
     public bool HasKeys { get; init; }
 
+    /// <summary>Operators move messages from queue to queue, delete them, and change when they are due.</summary>
+    public bool HasSweeps { get; init; }
+
+    /// <summary>Consumers mark what they have processed, and it is remembered so long; 0: they do not.</summary>
+    public int ProcessedSeconds { get; init; }
+
+    /// <summary>There are schedules, and a queue that expires when nobody uses it so long; 0: there are none.</summary>
+    public int IdleSeconds { get; init; }
+
+    /// <summary>Messages have tenants, who take turns by their weights.</summary>
+    public bool HasTenants { get; init; }
+
     /// <summary>So many messages of a queue, of all queues together, are in flight at once, and so many of a queue are delivered a second; 0: no limit.</summary>
     public (int InFlight, int Shared, int RateASecond) Flow { get; init; }
 
-    public override string ToString() => $"{Clients} clients, {Queues} queues, slots of {SlotBytes}, blocks of {BlockBytes}, bodies up to {MostBodyBytes}, credit {Credit}, lease {LeaseMilliseconds} ms{(WantsCopies ? ", copies" : "")}{(IsDiskOutOfOrder ? ", disk out of order" : "")}{(IsDiskLying ? ", lying disk" : "")}{(IsDoubting ? ", doubting clients" : "")}{(IsLarge ? ", large bodies" : "")}{(HasDelays ? ", delays" : "")}{(Mortality is null ? "" : $", {Mortality}")}{(IsOrdered ? ", groups and priorities" : "")}{(HasDuplicates ? ", duplicates" : "")}{(HasRouting ? ", an exchange" : "")}{(HasTransactions ? ", transactions" : "")}{(HasKeys ? ", schedule keys" : "")}{(Flow == default ? "" : $", limits {Flow}")}";
+    public override string ToString() => $"{Clients} clients, {Queues} queues, slots of {SlotBytes}, blocks of {BlockBytes}, bodies up to {MostBodyBytes}, credit {Credit}, lease {LeaseMilliseconds} ms{(WantsCopies ? ", copies" : "")}{(IsDiskOutOfOrder ? ", disk out of order" : "")}{(IsDiskLying ? ", lying disk" : "")}{(IsDoubting ? ", doubting clients" : "")}{(IsLarge ? ", large bodies" : "")}{(HasDelays ? ", delays" : "")}{(Mortality is null ? "" : $", {Mortality}")}{(IsOrdered ? ", groups and priorities" : "")}{(HasDuplicates ? ", duplicates" : "")}{(HasRouting ? ", an exchange" : "")}{(HasTransactions ? ", transactions" : "")}{(HasKeys ? ", schedule keys" : "")}{(HasSweeps ? ", sweeps" : "")}{(ProcessedSeconds > 0 ? $", marks of what was processed for {ProcessedSeconds} s" : "")}{(IdleSeconds > 0 ? $", schedules, a queue idle for {IdleSeconds} s" : "")}{(HasTenants ? ", tenants" : "")}{(Flow == default ? "" : $", limits {Flow}")}";
 }
 
 /// <summary>One history.</summary>
@@ -238,6 +257,32 @@ internal sealed record History(ulong Seed, Setting Setting, IReadOnlyList<Act> A
             setting = setting with { Flow = (flow.Of(1, 2, 5), flow.Of(0, 3, 8), flow.Of(0, 20, 300)) };
         }
 
+        if (history.Seed % 97 is 57 or (>= 59 and <= 66) or 68 && !isLying && !setting.IsOrdered && !setting.HasDuplicates)
+        {
+            setting = WithSweeps(history.Seed, setting, acts);
+        }
+
+        if (history.Seed % 97 is 70 or 71 or 73 or (>= 75 and <= 77) or (>= 80 and <= 83) && !isLying && !setting.IsOrdered)
+        {
+            const ulong LedgerSalt = 211UL << 32;
+            Dice ledger = new(history.Seed ^ LedgerSalt);
+            Insert(acts, [ActKind.Process, ActKind.Process, ActKind.Process, ActKind.AskProcessed, ActKind.Publish, ActKind.Receive, ActKind.Receive, ActKind.Release, ActKind.Subscribe, ActKind.Pass], ledger.Between(60, 160), ledger);
+            setting = setting with { ProcessedSeconds = ledger.Of(3, 60, 2_592_000) };
+        }
+
+        if (history.Seed % 97 is >= 90 and <= 94 && !isLying && mortality is null && !setting.IsOrdered && !setting.HasDuplicates)
+        {
+            setting = WithSchedules(history.Seed, setting, acts);
+        }
+
+        if (history.Seed % 97 is >= 85 and <= 88 && !isLying && mortality is null && !setting.IsOrdered && !setting.HasDuplicates && !setting.IsDoubting)
+        {
+            const ulong TenantSalt = 229UL << 32;
+            Dice tenants = new(history.Seed ^ TenantSalt);
+            Insert(acts, [ActKind.PublishMany, ActKind.PublishMany, ActKind.Publish, ActKind.Receive, ActKind.Release], tenants.Between(20, 60), tenants);
+            setting = setting with { HasTenants = true };
+        }
+
         return history with { Setting = history.Seed % 16 == 9 ? setting with { IsLarge = true, SlotBytes = 512 * 1024, MostBodyBytes = 150_000 } : setting, Acts = acts };
     }
 
@@ -253,6 +298,26 @@ internal sealed record History(ulong Seed, Setting Setting, IReadOnlyList<Act> A
         Dice dice = new(seed ^ Salt);
         Insert(acts, [ActKind.Reject, ActKind.Reject, ActKind.Release, ActKind.Receive, ActKind.Receive, ActKind.Receive, ActKind.Publish, ActKind.Subscribe, ActKind.Pass], dice.Between(40, 120), dice);
         return Mortality.Of(dice);
+    }
+
+    private static Setting WithSweeps(ulong seed, Setting setting, List<Act> acts)
+    {
+        const ulong Salt = 193UL << 32;
+        Dice dice = new(seed ^ Salt);
+        Insert(acts, [ActKind.Sweep, ActKind.Sweep, ActKind.EndSweep, ActKind.DoWithOne, ActKind.DoWithOne, ActKind.DoWithOne, ActKind.Reject, ActKind.Release, ActKind.Receive, ActKind.Receive, ActKind.Publish, ActKind.Subscribe, ActKind.Pass], dice.Between(60, 160), dice);
+        ActKind[] absent = [.. dice.OnceIn(4) ? (ReadOnlySpan<ActKind>)[] : [ActKind.Delete], .. dice.OnceIn(2) ? (ReadOnlySpan<ActKind>)[] : [ActKind.Purge]]; // Of what those take nothing is known.
+        acts.RemoveAll(act => absent.Contains(act.Kind));
+        return setting with { HasSweeps = true, Mortality = setting.Mortality ?? Mortality.Of(dice), Queues = Math.Max(2, setting.Queues) };
+    }
+
+    private static Setting WithSchedules(ulong seed, Setting setting, List<Act> acts)
+    {
+        const ulong Salt = 223UL << 32;
+        Dice dice = new(seed ^ Salt);
+        Insert(acts, [ActKind.Schedule, ActKind.Schedule, ActKind.UseIdle, ActKind.UseIdle, ActKind.Receive, ActKind.Subscribe, ActKind.Accept, ActKind.Pass], dice.Between(60, 160), dice);
+        ActKind[] absent = [ActKind.Delete, ActKind.Purge, ActKind.FillDisk, .. dice.OnceIn(3) ? (ReadOnlySpan<ActKind>)[] : [ActKind.ShiftWall]]; // A schedule that is to fire must be able to.
+        acts.RemoveAll(act => absent.Contains(act.Kind));
+        return setting with { IdleSeconds = dice.Of(3, 30, 200) };
     }
 
     private static void Insert(List<Act> acts, ActKind[] kinds, int count, Dice dice)

@@ -101,6 +101,21 @@ internal sealed class Machine : IDisposable
     /// <summary>When the broker's interval time will be this; less the rounding of some starts.</summary>
     public long MomentOf(long intervalMicros) => (intervalMicros - _intervalOffsetMicros - 100) * 1000;
 
+    /// <summary>Recounts all that the broker that is up counts: whatever a queue took is somewhere, or went in a way that is counted.</summary>
+    public void CheckCounts()
+    {
+        if (!_setting.IsDiskLying)
+        {
+            _broker?.Engine.CheckConservation();
+        }
+    }
+
+    /// <summary>The host's wall clock.</summary>
+    public long WallMicros => (NowNanoseconds + _wallOffset) / 1000;
+
+    /// <summary>When no broker was up, by the wall clock; of the last time the end may be open.</summary>
+    public List<(long From, long To)> Downs { get; } = [];
+
     public void Say(string what) => _trace.Say(what);
 
     // ---- going on
@@ -280,6 +295,12 @@ internal sealed class Machine : IDisposable
             Model.Must(Epoch > _lastEpoch, $"a broker is up in epoch {Epoch} after one in epoch {_lastEpoch}");
             _lastEpoch = Epoch;
             _trace.Say($"the broker is up: {_broker.Recovery.Verdict}, epoch {_broker.Recovery.Epoch}");
+            CheckCounts();
+            if (Downs is [.., (long from, long.MaxValue)])
+            {
+                Downs[^1] = (from, WallMicros);
+            }
+
             return true;
         });
     }
@@ -341,6 +362,11 @@ internal sealed class Machine : IDisposable
     {
         _disk.PowerOff();
         Broker.Broker? dead = _broker;
+        if (dead is not null)
+        {
+            Downs.Add((WallMicros, long.MaxValue));
+        }
+
         (_broker, _isAsleep) = (null, false);
         dead?.Dispose();
         _disk.Dispose();
@@ -439,6 +465,7 @@ internal sealed class Machine : IDisposable
     public void ShiftWall(long nanoseconds)
     {
         Count("wall clock set");
+        Downs.Clear(); // By another clock.
         _wallOffset += nanoseconds;
     }
 

@@ -67,6 +67,18 @@ internal sealed class Sent(int producer, int sequence, uint queue, byte[] body, 
     /// <summary>All that rejects ever said of it, whether they came in time or not.</summary>
     public List<Words> Rejects { get; } = [];
 
+    /// <summary>The queue where it is, in worlds in which messages are moved; 0: not known.</summary>
+    public uint At { get; set; }
+
+    /// <summary>Its place there; 0: not known.</summary>
+    public ulong AtTag { get; set; }
+
+    /// <summary>It has died so often at the least, in worlds in which messages are moved.</summary>
+    public long Deaths { get; set; }
+
+    /// <summary>So many deaths it told of when it came last.</summary>
+    public long DeathsTold { get; set; }
+
     /// <summary>So long it lives from when it is taken, its delay included; 0: for ever.</summary>
     public long LifeNanoseconds { get; init; }
 
@@ -137,7 +149,10 @@ internal sealed class Held(Actor owner, Subscription subscription, Delivery deli
     public long LeaseEndNanoseconds { get; set; } = leaseEndNanoseconds;
 
     /// <summary>It came from the dead letters.</summary>
-    public bool IsDeadLetter => Message.Queue != subscription.Queue;
+    public bool IsDeadLetter { get; init; }
+
+    /// <summary>So often it had died when it came, in worlds in which messages are moved.</summary>
+    public long Deaths { get; } = message.DeathsTold;
 
     /// <summary>Its owner has given it back, or to the dead letters.</summary>
     public bool IsReleased { get; set; }
@@ -167,6 +182,8 @@ internal sealed class Model(Trace trace)
     private readonly Dictionary<(uint Queue, ulong Tag), Sent> _byTag = [];
     private readonly Dictionary<(uint Queue, int Producer), SortedDictionary<int, Sent>> _order = [];
     private readonly HashSet<uint> _deletedQueues = [];
+    private readonly HashSet<uint> _passingQueues = [];
+    private readonly (Func<long> WallMicros, IReadOnlyList<(long From, long To)> Downs)? _calendar;
     private readonly Dictionary<uint, string> _names = [];
 
     /// <summary>Null: nothing dies.</summary>
@@ -180,6 +197,31 @@ internal sealed class Model(Trace trace)
 
     /// <summary>Messages of one group go one after the other.</summary>
     public bool IsOrdered { get; init; }
+
+    /// <summary>Operators move messages: where these are. Null: they do not.</summary>
+    public Whereabouts? Places { get; private set; }
+
+    public bool HasSweeps
+    {
+        init => Places = value ? new Whereabouts(this) : null;
+    }
+
+    /// <summary>What consumers marked as processed. Null: they mark nothing.</summary>
+    public Marks? Marks { get; init; }
+
+    /// <summary>Schedules. Null: there are none.</summary>
+    public Timetable? Timetable { get; private set; }
+
+    /// <summary>Wall clock, and when no broker was up by it: where there are schedules.</summary>
+    public (Func<long> WallMicros, IReadOnlyList<(long From, long To)> Downs)? Calendar
+    {
+        get => _calendar;
+        init
+        {
+            _calendar = value;
+            Timetable = value is null ? null : new Timetable(this);
+        }
+    }
 
     public bool HasDeletions => _deletedQueues.Count > 0;
 
@@ -201,7 +243,11 @@ internal sealed class Model(Trace trace)
         return body;
     }
 
-    public void Publish(Sent message) => _sent.Add((message.Producer, message.Sequence), message);
+    public void Publish(Sent message)
+    {
+        message.At = message.Queue;
+        _sent.Add((message.Producer, message.Sequence), message);
+    }
 
     /// <summary>One message for several queues: what is promised of it is promised in each.</summary>
     public void Publish(IReadOnlyList<Sent> copies)
@@ -254,30 +300,52 @@ internal sealed class Model(Trace trace)
 
     public string NameOf(uint queue) => _names[queue];
 
+    /// <summary>All whose numbers are known.</summary>
+    public IEnumerable<uint> Queues => _names.Keys;
+
+    /// <summary>Is this a queue of dead letters?</summary>
+    public bool IsGraveyard(uint queue) => _names.TryGetValue(queue, out string? name) && _names.Values.Any(origin => Names.DeadLetterOf(origin) == name);
+
+    /// <summary>Is the first of these where messages of the second go when they die?</summary>
+    public bool IsDeadLetterOf(uint queue, uint origin) => _names.TryGetValue(queue, out string? name) && _names.TryGetValue(origin, out string? diedIn) && name == Names.DeadLetterOf(diedIn);
+
+    /// <summary>Whose body begins like this?</summary>
+    public bool TryFind(ReadOnlySpan<byte> body, out Sent? message)
+    {
+        message = null;
+        return body.Length >= StampBytes && _sent.TryGetValue(KeyOf(body), out message);
+    }
+
+    public bool TryFind(int producer, int sequence, out Sent? message) => _sent.TryGetValue((producer, sequence), out message);
+
+    private static (int Producer, int Sequence) KeyOf(ReadOnlySpan<byte> body) => ((int)BinaryPrimitives.ReadUInt64LittleEndian(body), (int)BinaryPrimitives.ReadUInt64LittleEndian(body[8..]));
+
     /// <summary>Also one for dead letters: whose those were, the one who deletes it cannot know.</summary>
     public void DeleteQueue(uint queue)
     {
         _deletedQueues.Add(queue);
-        foreach (Sent message in All.Where(message => IsDeadLetter(message, queue)))
+        foreach (Sent message in All.Where(message => Places?.MayBeIn(message, queue) ?? IsDeadLetter(message, queue)))
         {
             message.MayBeGone = true;
         }
     }
+
+    /// <summary>A queue that will go with all that it holds.</summary>
+    public void Pass(uint queue) => _passingQueues.Add(queue);
 
     public bool IsDeleted(uint queue) => _deletedQueues.Contains(queue);
 
     /// <summary>What is ready goes; what that was, the one who purges cannot know.</summary>
     public void Purge(uint queue)
     {
-        foreach (Sent message in All.Where(message => message.Queue == queue || IsDeadLetter(message, queue)))
+        foreach (Sent message in All.Where(message => Places?.MayBeIn(message, queue) ?? (message.Queue == queue || IsDeadLetter(message, queue))))
         {
             message.MayBeGone = true;
         }
     }
 
     /// <summary>Is this the queue where it goes when it dies? Queues of one name have the same, one after the other.</summary>
-    private bool IsDeadLetter(Sent message, uint queue) =>
-        Mortality is not null && _names.TryGetValue(queue, out string? name) && _names.TryGetValue(message.Queue, out string? origin) && name == Names.DeadLetterOf(origin);
+    private bool IsDeadLetter(Sent message, uint queue) => Mortality is not null && IsDeadLetterOf(queue, message.Queue);
 
     /// <summary>A delivery came. Judges it, and gives whose message it is.</summary>
     /// <param name="who">To whom.</param>
@@ -290,17 +358,21 @@ internal sealed class Model(Trace trace)
     {
         Deliveries++;
         ReadOnlySpan<byte> body = delivery.Body;
-        (int, int) key = body.Length < StampBytes ? (-1, -1) : ((int)BinaryPrimitives.ReadUInt64LittleEndian(body), (int)BinaryPrimitives.ReadUInt64LittleEndian(body[8..]));
-        Must(_copies.TryGetValue((key.Item1, key.Item2, queue), out Sent? message) || _sent.TryGetValue(key, out message), $"a message that nobody sent came from queue {queue}, tag {delivery.Tag}");
-        bool isDead = IsDeadLetter(message!, queue);
-        Must(message!.Queue == queue || isDead, $"{message} came from queue {queue}");
+        (int, int) key = body.Length < StampBytes ? (-1, -1) : KeyOf(body);
+        Must(_copies.TryGetValue((key.Item1, key.Item2, queue), out Sent? message) || _sent.TryGetValue(key, out message) || (message = Timetable?.Find(key.Item1, queue, delivery, Calendar!.Value.WallMicros(), Calendar.Value.Downs)) is not null, $"a message that nobody sent came from queue {queue}, tag {delivery.Tag}");
+        bool isDead = Places is null ? IsDeadLetter(message!, queue) : IsGraveyard(queue);
+        Must(message!.Queue == queue || isDead || Places is not null, $"{message} came from queue {queue}");
         Must(body.SequenceEqual(message.Body), $"{message} came with another body");
-        if (isDead)
+        if (Places is not null)
+        {
+            Places.CheckStory(message, delivery, trace.NowNanoseconds);
+        }
+        else if (isDead)
         {
             Story.Check(message, _names[message.Queue], delivery, Mortality!.MaxDeliveries, trace.NowNanoseconds);
         }
 
-        Must(isDead || delivery.Properties.SequenceEqual(message.Properties), $"{message} came with other properties");
+        Must(isDead || Places is not null || delivery.Properties.SequenceEqual(message.Properties), $"{message} came with other properties");
         Must(!message.IsRefused, $"{message} was refused and came");
         Must(message.SameAs is not { Confirmed: > ConfirmLevel.None, IsRefused: false }, $"{message} came, and {message.SameAs} of the same deduplication id had been taken");
         Must(message.After is not { HasSuperseded: true, Confirmed: > ConfirmLevel.None, IsRefused: false }, $"{message} came, and {message.After} had taken its place while it waited");
@@ -314,7 +386,11 @@ internal sealed class Model(Trace trace)
         Must(message.Gone is null or ConfirmLevel.None, $"{message} was settled and came again to {who.Name}");
         Must(!isFreshSubscription || !_deletedQueues.Contains(queue), $"{message} came from a queue that was deleted");
         Must(message.Claim is not Held claim || claim.IsOver(trace.NowNanoseconds), $"{message} came to {who.Name} while {message.Claim?.Owner.Name} holds it");
-        if (isDead)
+        if (Places is not null)
+        {
+            Places.Take(message, queue, delivery, trace.NowNanoseconds, handedOver);
+        }
+        else if (isDead)
         {
             Bury(message, queue, delivery);
         }
@@ -340,9 +416,13 @@ internal sealed class Model(Trace trace)
         }
 
         message.LastRelease = null;
-        if (!isDead)
+        if (!isDead && Places is null)
         {
             Place(message, delivery.Tag);
+        }
+
+        if (!isDead)
+        {
             Age(message);
         }
 
@@ -442,6 +522,12 @@ internal sealed class Model(Trace trace)
     /// <summary>A settle's confirm came.</summary>
     public static void ConfirmSettle(Settling settling, ConfirmLevel level)
     {
+        bool isLast = settling.Held.Message.Token == (settling.Held.Delivery.Subscription.Epoch, settling.Held.Delivery.TokenNumber); // Nobody has had it since.
+        if (settling.Fate is not null && level >= ConfirmLevel.Written && isLast)
+        {
+            settling.Held.Message.Deaths = settling.Held.Deaths + 1;
+        }
+
         if (settling.Fate is Fate fate)
         {
             fate = fate with { Level = level };
@@ -453,7 +539,6 @@ internal sealed class Model(Trace trace)
         }
 
         Must(!settling.CameEarly || level < ConfirmLevel.Written, $"{settling.Held.Message} was released to come later, in time, and came at once");
-        bool isLast = settling.Held.Message.Token == (settling.Held.Delivery.Subscription.Epoch, settling.Held.Delivery.TokenNumber); // Nobody has had it since.
         if (settling.UntilNanoseconds > 0 && isLast && level > settling.Held.Message.ReleasedUntil.Level)
         {
             settling.Held.Message.ReleasedUntil = (settling.UntilNanoseconds, level);
@@ -511,6 +596,12 @@ internal sealed class Model(Trace trace)
                 Exhume(message);
             }
         }
+
+        if (kind == Simulation.Crash.Power)
+        {
+            Places?.LosePower();
+            Marks?.LosePower();
+        }
     }
 
     /// <summary>That it left for the dead letters was written at the most: it may go there again, to another place.</summary>
@@ -531,7 +622,7 @@ internal sealed class Model(Trace trace)
         Dictionary<uint, long> left = damaged is null ? [] : new(damaged);
         foreach (Sent message in All)
         {
-            bool isWanted = message.Confirmed > ConfirmLevel.None && message.Gone is null && !message.MayBeGone && !message.IsRefused && !_deletedQueues.Contains(message.Grave?.Queue ?? message.Queue);
+            bool isWanted = message.Confirmed > ConfirmLevel.None && message.Gone is null && !message.MayBeGone && !message.IsRefused && !_passingQueues.Contains(message.Queue) && (Places is not null || !_deletedQueues.Contains(message.Grave?.Queue ?? message.Queue));
             if (isWanted && !came.Contains(message))
             {
                 left[message.Queue] = left.GetValueOrDefault(message.Queue) - 1;

@@ -72,7 +72,7 @@ internal static class Story
         Model.Must(WithoutTimes(delivery.Properties).AsSpan().SequenceEqual(WithoutTimes(message.Properties)), $"{message} came from the dead letters with other properties");
     }
 
-    private static bool IsPossible(Sent message, Death death, int most, long nowNanoseconds) => death.Reason switch
+    public static bool IsPossible(Sent message, Death death, int most, long nowNanoseconds) => death.Reason switch
     {
         DeathReason.Rejected => death.Deliveries >= 1 && death.Deliveries <= most && message.Rejects.Contains(WordsOf(death)),
         DeathReason.MaxDeliveries => death.Deliveries == most && WordsOf(death) == default,
@@ -82,13 +82,13 @@ internal static class Story
 
     private static Words WordsOf(Death death) => new(death.Text, death.Details);
 
-    private static byte[] WithoutTimes(ReadOnlySpan<byte> properties)
+    public static byte[] WithoutTimes(ReadOnlySpan<byte> properties)
     {
         List<byte> kept = [];
         PropertyReader reader = new(properties);
         while (reader.Next())
         {
-            if (reader.Tag is not (PropertyTag.Death or PropertyTag.Delay or PropertyTag.Ttl))
+            if (reader.Tag is not (PropertyTag.Death or PropertyTag.Delay or PropertyTag.Ttl or PropertyTag.Origin))
             {
                 kept.AddRange(reader.Raw);
             }

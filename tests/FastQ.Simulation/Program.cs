@@ -22,13 +22,13 @@ return args.Any(static arg => arg is "--server" or "--internal-msbuild-node")
     ? await Xunit.MicrosoftTestingPlatform.TestPlatformTestFramework.RunAsync(args, SelfRegisteredExtensions.AddSelfRegisteredExtensions)
     : await Xunit.Runner.InProc.SystemConsole.ConsoleRunner.Run(args);
 
-/// <summary>simulate [--seeds N] [--minutes M] [--first-seed S] [--threads T] [--failures N] [--lying] [--json FILE] [--seed S [--keep ACTS] [--trace]]</summary>
+/// <summary>simulate [--seeds N] [--minutes M] [--first-seed S] [--threads T] [--failures N] [--residues R] [--lying] [--json FILE] [--seed S [--keep ACTS] [--trace]]</summary>
 internal static class SimulateCommand
 {
     public static int Run(string[] args)
     {
         ulong? seed = null;
-        string? keep = null, json = null;
+        string? keep = null, json = null, residues = null;
         long seeds = long.MaxValue;
         double minutes = 1;
         ulong firstSeed = 1;
@@ -57,6 +57,9 @@ internal static class SimulateCommand
                 case "--first-seed":
                     firstSeed = ulong.Parse(args[++i], CultureInfo.InvariantCulture);
                     break;
+                case "--residues":
+                    residues = args[++i];
+                    break;
                 case "--threads":
                     threads = int.Parse(args[++i], CultureInfo.InvariantCulture);
                     break;
@@ -70,7 +73,7 @@ internal static class SimulateCommand
                     trace = true;
                     break;
                 default:
-                    Console.Error.WriteLine($"simulate has no option '{args[i]}': [--seeds N] [--minutes M] [--first-seed S] [--threads T] [--failures N] [--lying] [--json FILE] [--seed S [--keep ACTS] [--trace]]");
+                    Console.Error.WriteLine($"simulate has no option '{args[i]}': [--seeds N] [--minutes M] [--first-seed S] [--threads T] [--failures N] [--residues R] [--lying] [--json FILE] [--seed S [--keep ACTS] [--trace]]");
                     return 2;
             }
         }
@@ -90,7 +93,7 @@ internal static class SimulateCommand
             return verdict.Violation is null ? 0 : 1;
         }
 
-        Campaign campaign = new(firstSeed, seeds, TimeSpan.FromMinutes(Math.Min(minutes, 1e6))) { MayLie = lying, Threads = threads, MostFailures = failures };
+        Campaign campaign = new(firstSeed, seeds, TimeSpan.FromMinutes(Math.Min(minutes, 1e6))) { MayLie = lying, Threads = threads, MostFailures = failures, Residues = residues is null ? null : Ranges.Read(residues) };
         campaign.Run(Console.Out);
         if (json is not null)
         {

@@ -22,6 +22,7 @@ internal sealed class World : IDisposable
     private readonly Machine _machine;
     private readonly Model _model;
     private readonly List<Actor> _actors = [];
+    private readonly IdleQueue? _idle;
     private int _producers;
     private Dice _dice;
 
@@ -31,7 +32,8 @@ internal sealed class World : IDisposable
         _trace = new Trace(text);
         _dice = new Dice(history.Seed ^ 0x5DEECE66D);
         _machine = new Machine(history.Setting, _trace, new Dice(history.Seed + 1)) { Crashed = Crashed, Ended = Ended };
-        _model = new Model(_trace) { Mortality = history.Setting.Mortality, IsOrdered = history.Setting.IsOrdered, HasDuplicates = history.Setting.HasDuplicates, HasKeys = history.Setting.HasKeys };
+        _model = new Model(_trace) { Mortality = history.Setting.Mortality, IsOrdered = history.Setting.IsOrdered, HasDuplicates = history.Setting.HasDuplicates, HasKeys = history.Setting.HasKeys, HasSweeps = history.Setting.HasSweeps, Marks = history.Setting.ProcessedSeconds > 0 ? new Marks(_trace, TimeSpan.FromSeconds(history.Setting.ProcessedSeconds)) : null, Calendar = history.Setting.IdleSeconds > 0 ? (() => _machine.WallMicros, _machine.Downs) : null };
+        _idle = history.Setting.IdleSeconds > 0 ? new IdleQueue(_machine, history.Setting.IdleSeconds * 1000L) : null;
         _trace.Say($"{history.Setting}");
     }
 
@@ -95,6 +97,9 @@ internal sealed class World : IDisposable
         {
             Try(any, any.Look);
         }
+
+        _idle?.Look();
+        _machine.CheckCounts();
     }
 
     /// <summary>Does something as a client: what kills its process ends it, what the broker refuses is an answer.</summary>
@@ -257,9 +262,93 @@ internal sealed class World : IDisposable
                 Subscription meant = actor.Subscriptions[act.B % actor.Subscriptions.Count];
                 _ = actor.Session.PauseSubscription(_model.NameOf(meant.Queue), meant.Id, isPaused: dice.OnceIn(2));
                 break;
+            case ActKind.Sweep when actor is not null:
+                new Operator(actor, _model, _machine, dice).Sweep(dice.OnceIn(2) ? Names.DeadLetterOf(queue) : queue, Places);
+                break;
+            case ActKind.EndSweep when actor is not null:
+                new Operator(actor, _model, _machine, dice).EndSweep(dice.OnceIn(2) ? Names.DeadLetterOf(queue) : queue);
+                break;
+            case ActKind.DoWithOne when actor is not null:
+                new Operator(actor, _model, _machine, dice).DoWithOne(dice.OnceIn(2) ? Names.DeadLetterOf(queue) : queue, Places);
+                break;
+            case ActKind.Process when actor?.InHand.Count > 0 && _model.Marks is not null:
+                foreach (Held held in actor.InHand.Skip(dice.Below(actor.InHand.Count)).Where(held => !held.IsDeadLetter).Take(dice.Between(1, 6)).ToArray())
+                {
+                    byte[] result = new byte[dice.Of(0, 1, 40)];
+                    actor.Surroundings.Fill(result);
+                    actor.Process(held, result);
+                }
+
+                break;
+            case ActKind.AskProcessed when actor is not null && _model.Marks is not null:
+                AskProcessed(actor, queue, string.Create(CultureInfo.InvariantCulture, $"{dice.Between(1, Math.Max(1, _producers))}/{dice.Below(30)}"));
+                break;
+            case ActKind.Schedule when actor is not null && _model.Timetable is not null:
+                new Scheduler(actor, _model, _machine, dice).Act(queue);
+                break;
+            case ActKind.UseIdle when actor is not null && _idle is not null:
+                UseIdle(actor, _idle);
+                break;
             case ActKind.ShiftWall:
                 ShiftWall(dice.Of(-3600, -1, 1, 60, 3600, 100_000) * Second);
                 break;
+        }
+    }
+
+    private void AskProcessed(Actor actor, string queue, string key)
+    {
+        uint id = Known(actor.Session.GetQueue(queue));
+        long asked = _machine.NowNanoseconds;
+        ReadOnlyMemory<byte>? found = actor.Session.FindProcessed(queue, key);
+        _model.Marks!.Find(id, key, found, asked);
+    }
+
+    /// <summary>Looks whether the queue that expires is there, makes it, consumes from it, or publishes to it.</summary>
+    private void UseIdle(Actor actor, IdleQueue idle)
+    {
+        long asked = _machine.NowNanoseconds;
+        int what = _dice.Below(4);
+        SeeIdle(idle, actor.Session.ListQueues().FirstOrDefault(queue => queue.Name == IdleQueue.Name), asked);
+        uint id = idle.Id;
+        if (id == 0 && what > 0)
+        {
+            SeeIdle(idle, actor.Session.DeclareQueue(IdleQueue.Name, new QueueOptions { MaxDeliveries = 0, DeadLetter = "", ExpiresAfter = idle.ExpiresAfter }), asked);
+            _model.Pass(idle.Id);
+        }
+        else if (what == 1 && _dice.OnceIn(3))
+        {
+            try
+            {
+                Subscription opened = actor.Session.Subscribe(IdleQueue.Name, new SubscribeOptions { Credit = _history.Setting.Credit });
+                actor.Subscriptions.Add(opened);
+                idle.Consume(actor, opened);
+            }
+            catch (FastQException gone) when (gone.Code is RefusalCode.UnknownQueue or RefusalCode.QueueDeleted)
+            {
+                SeeIdle(idle, null, asked);
+            }
+        }
+        else if (what == 2)
+        {
+            long published = _machine.NowNanoseconds;
+            actor.Publish(new QueueHandle(id, IdleQueue.Name), 40, ConfirmLevel.Written, _dice);
+            actor.Session.Flush(ConfirmLevel.Written);
+            SeeIdle(idle, actor.Session.ListQueues().FirstOrDefault(queue => queue.Name == IdleQueue.Name), published);
+            if (idle.Id == id)
+            {
+                idle.Use(published); // It was there before and after: so it took the message.
+            }
+        }
+    }
+
+    private void SeeIdle(IdleQueue idle, QueueInfo? seen, long asked)
+    {
+        uint before = idle.Id;
+        idle.See(seen is null ? 0 : Known(seen), seen?.IsNew == true, asked);
+        _trace.Say($"the queue that expires is {idle.Id}");
+        if (before != 0 && before != idle.Id)
+        {
+            _model.DeleteQueue(before);
         }
     }
 
@@ -267,6 +356,9 @@ internal sealed class World : IDisposable
 
     /// <summary>Where dead letters are, their queue is sometimes meant; it may not be there.</summary>
     private string PlaceName(int number) => _history.Setting.Mortality is not null && number / _history.Setting.Queues % 4 == 0 ? Names.DeadLetterOf(QueueName(number)) : QueueName(number);
+
+    /// <summary>All queues where messages may lie, by name.</summary>
+    private string[] Places => [.. Enumerable.Range(0, _history.Setting.Queues).Select(QueueName).SelectMany(queue => new[] { queue, Names.DeadLetterOf(queue) })];
 
     private uint Known(QueueInfo queue)
     {
@@ -315,6 +407,8 @@ internal sealed class World : IDisposable
     {
         TimeSpan lease = TimeSpan.FromMilliseconds(_history.Setting.LeaseMilliseconds);
         QueueOptions options = _history.Setting.Mortality?.Options(lease) ?? new QueueOptions { Lease = lease, MaxDeliveries = 0, DeadLetter = "", Priority = _history.Setting.IsOrdered, Fifo = _history.Setting.IsOrdered, DedupWindow = TimeSpan.FromDays(30) };
+        options = _history.Setting.ProcessedSeconds > 0 ? options with { ProcessedWindow = TimeSpan.FromSeconds(_history.Setting.ProcessedSeconds) } : options;
+        options = _history.Setting.HasTenants ? options with { Fair = true, FairWeights = Turn.Weights } : options;
         (int inFlight, int shared, int rate) = _history.Setting.Flow;
         if (inFlight > 0)
         {
@@ -362,7 +456,7 @@ internal sealed class World : IDisposable
 
             long delay = _history.Setting.HasDelays && _dice.OnceIn(3) ? _dice.Of(1, 50, 2000, 20_000) : 0;
             long ttl = _history.Setting.Mortality is not null && _dice.OnceIn(4) ? _dice.Of(5, 100, 2000, 30_000) : 0;
-            actor.Publish(handle, _dice.Between(0, most), level, _dice, delay, ttl, _history.Setting.IsOrdered ? Turn.Of(_dice) : default);
+            actor.Publish(handle, _dice.Between(0, most), level, _dice, delay, ttl, _history.Setting.IsOrdered ? Turn.Of(_dice) : _history.Setting.HasTenants ? Turn.OfTenant(_dice) : default);
         }
     }
 
@@ -410,6 +504,9 @@ internal sealed class World : IDisposable
     private void ShiftWall(long nanoseconds)
     {
         _machine.ShiftWall(nanoseconds);
+        _model.Marks?.MoveClock();
+        _model.Timetable?.MoveClock();
+        _idle?.MoveClock();
         foreach (Sent message in _model.All)
         {
             (message.IsAgeUnknown, message.ExpiresByNanoseconds) = (true, long.MaxValue);
@@ -436,6 +533,7 @@ internal sealed class World : IDisposable
         _model.Crash(kind);
         if (kind == Crash.Power)
         {
+            _idle?.LosePower();
             _actors.ForEach(actor => actor.Surroundings.IsDead = true);
         }
     }
@@ -455,6 +553,7 @@ internal sealed class World : IDisposable
     {
         _trace.Say("calm");
         _machine.Calm();
+        long calm = _machine.WallMicros + 60 * Second / 1000;
         foreach (Actor actor in _actors.Where(actor => !actor.IsGone).ToArray())
         {
             Try(actor, () => EndOf(actor));
@@ -474,9 +573,16 @@ internal sealed class World : IDisposable
         Connect();
         Actor last = _actors[0];
         HashSet<Sent> came = [];
+        EndSchedules(last);
         Dictionary<string, QueueInfo> counted = last.Session.ListQueues().ToDictionary(queue => queue.Name);
         Dictionary<uint, long> damaged = [];
         string[] queues = [.. Enumerable.Range(0, _history.Setting.Queues).Select(QueueName)];
+        if (_history.Setting.HasSweeps)
+        {
+            CheckSweeps(last, counted);
+        }
+
+        CheckTaken(counted);
         foreach (string queue in queues)
         {
             Drain(last, queue, counted[queue], came, damaged);
@@ -488,6 +594,7 @@ internal sealed class World : IDisposable
         }
 
         _model.MustHaveCome(came, damaged);
+        _model.Timetable?.MustHaveFired(calm);
         CheckDeaths(counted);
         foreach (QueueInfo queue in last.Session.ListQueues())
         {
@@ -509,7 +616,42 @@ internal sealed class World : IDisposable
             CountDeaths(queue);
             Model.Must(queue.DeadLettering == 0 && (queue.DeadLetter.Length == 0 || queue.Discarded == 0), $"{queue.Name} is at rest, and {queue.DeadLettering} messages are on their way to the dead letters, {queue.Discarded} are gone");
             ulong buried = queues.TryGetValue(queue.DeadLetter, out QueueInfo? dead) ? dead.Published : 0;
-            Model.Must(queue.DeadLetter.Length == 0 || _model.HasDeletions || buried == queue.DeadLettered, $"{queue.DeadLettered} messages left {queue.Name} for the dead letters, and {buried} arrived");
+            Model.Must(queue.DeadLetter.Length == 0 || _model.HasDeletions || _model.Places is not null || buried == queue.DeadLettered, $"{queue.DeadLettered} messages left {queue.Name} for the dead letters, and {buried} arrived");
+        }
+    }
+
+    /// <summary>Queues took what was published to them, what died elsewhere and what was moved to them: so many messages as were taken at all, of each no more than one at a time.</summary>
+    private void CheckTaken(Dictionary<string, QueueInfo> queues)
+    {
+        if (_model.HasDeletions || _history.Setting.IsDiskLying || _model.Timetable is not null)
+        {
+            return; // What a queue took goes with it; what a schedule sends is known when it comes.
+        }
+
+        long taken = queues.Values.Sum(queue => (long)queue.Published - (long)queue.Moved - (long)queue.DeadLettered);
+        long least = _model.All.Count(message => message is { Confirmed: > ConfirmLevel.None, IsRefused: false });
+        long most = _model.All.Count(message => !message.IsRefused);
+        Model.Must(taken >= least && taken <= most, $"queues took {taken} messages, {least} were confirmed and {most} were sent and not refused");
+    }
+
+    /// <summary>Schedules end here, and the queue that nobody uses has gone.</summary>
+    private void EndSchedules(Actor last)
+    {
+        foreach (Course course in _model.Timetable?.Courses.DistinctBy(course => course.Name).Select(course => _model.Timetable.Current(course.Name)!).Where(course => course.EndMicros == long.MaxValue) ?? [])
+        {
+            new Scheduler(last, _model, _machine, _dice).End(course);
+        }
+
+        Model.Must(_idle is null || last.Session.ListQueues().All(queue => queue.Name != IdleQueue.Name), "a queue that nobody has used for 700 s has not expired");
+    }
+
+    /// <summary>What an operator began has come to its end.</summary>
+    private static void CheckSweeps(Actor last, Dictionary<string, QueueInfo> queues)
+    {
+        foreach (string queue in queues.Keys)
+        {
+            SweepInfo sweep = last.Session.GetSweep(queue);
+            Model.Must(sweep.State != SweepState.Running, $"all is at rest, and {queue} is still swept: {sweep}");
         }
     }
 
@@ -526,7 +668,7 @@ internal sealed class World : IDisposable
     private static void CheckSum(QueueInfo queue)
     {
         ulong waiting = (ulong)(queue.Ready + queue.InFlight + queue.Delayed + queue.Damaged);
-        Model.Must(queue.Published == queue.Accepted + queue.Rejected + queue.Exhausted + queue.Expired + queue.Purged + queue.Moved + waiting, $"the counts do not add up: {queue}");
+        Model.Must(queue.Published == queue.Accepted + queue.Rejected + queue.Exhausted + queue.Expired + queue.Overflowed + queue.Purged + queue.Moved + waiting, $"the counts do not add up: {queue}");
     }
 
     /// <summary>All is settled: memory and slots return.</summary>
@@ -568,21 +710,33 @@ internal sealed class World : IDisposable
         (long counted, long bytes) = (said.Messages, said.Bytes);
         Subscription subscription = last.Session.Subscribe(queue, new SubscribeOptions { Lease = TimeSpan.FromMinutes(10) });
         List<Held> held = [];
+        List<Turn> turns = [];
         ulong before = 0;
         _model.Name(subscription.Queue, queue);
         while (ReceiveAny(last, subscription, held, ref counted) is Held one)
         {
             Model.Must(came.Add(one.Message), $"{one.Message} came twice");
-            bool isOutOfTurn = _history.Setting.IsOrdered || (!one.IsDeadLetter && one.Delivery.DeliveryCount == _history.Setting.Mortality?.MaxDeliveries); // Those at their last delivery go first.
+            turns.Add(one.Message.Turn);
+            bool isOutOfTurn = _history.Setting.IsOrdered || _history.Setting.HasTenants || (!one.IsDeadLetter && one.Delivery.DeliveryCount == _history.Setting.Mortality?.MaxDeliveries); // Those at their last delivery go first.
             MustBeInTurn(held, one);
             Model.Must(one.Delivery.Tag > before || isOutOfTurn || _history.Setting.IsDoubting, $"{one.Message} came after tag {before}: what was given back goes to its place"); // All is ready, and nobody else takes any.
             before = isOutOfTurn ? before : one.Delivery.Tag;
+            if (_model.Marks is not null && !one.IsDeadLetter)
+            {
+                AskProcessed(last, queue, Marks.KeyOf(one.Message));
+            }
+
             held.Add(one);
             bytes -= one.Message.Body.Length + one.Delivery.Properties.Length;
             if (held.Count == 100)
             {
                 AcceptAll(last, held, ref counted);
             }
+        }
+
+        if (_history.Setting.HasTenants)
+        {
+            Turn.MustBeFair(turns);
         }
 
         last.Session.Flush(ConfirmLevel.Durable);
