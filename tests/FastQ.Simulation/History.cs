@@ -270,7 +270,7 @@ internal sealed record History(ulong Seed, Setting Setting, IReadOnlyList<Act> A
             setting = setting with { ProcessedSeconds = ledger.Of(3, 60, 2_592_000) };
         }
 
-        if (history.Seed % 97 is >= 90 and <= 94 && !isLying && mortality is null && !setting.IsOrdered && !setting.HasDuplicates)
+        if (history.Seed % 97 is >= 90 and <= 94 and not 93 && !isLying && mortality is null && !setting.IsOrdered && !setting.HasDuplicates)
         {
             setting = WithSchedules(history.Seed, setting, acts);
         }
