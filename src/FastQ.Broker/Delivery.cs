@@ -210,6 +210,11 @@ public sealed partial class Broker
     private bool PumpAnswers(Session session)
     {
         bool moved = false;
+        if (session.IsGone)
+        {
+            session.Answers.Clear();
+        }
+
         while (session.Answers.TryPeek(out byte[]? answer) && session.AnswerRoom >= answer.Length + NoticeBytes)
         {
             answer.CopyTo(session.Rings.Deliveries.Next(answer.Length));
@@ -291,6 +296,11 @@ public sealed partial class Broker
     /// <summary>Puts a notice into a delivery ring; the caller knows that there is room.</summary>
     private static void Notice(Session session, NoticeRecord notice, string text)
     {
+        if (session.IsGone)
+        {
+            return;
+        }
+
         Span<byte> words = stackalloc byte[NoticeBytes - NoticeRecord.SizeBytes];
         Encoding.UTF8.TryGetBytes(text, words, out int textBytes);
         int length = NoticeRecord.SizeBytes + textBytes;

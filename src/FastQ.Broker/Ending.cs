@@ -34,6 +34,7 @@ public sealed partial class Broker
     private bool TryTakeAll(Session session)
     {
         const long MostDeliveries = 16L * Limits.MaxSettleRange;
+        session.Answers.Clear(); // Nobody reads them.
         long deliveries = 0;
         bool wasBlocked = _isBlocked;
         _isBlocked = false;

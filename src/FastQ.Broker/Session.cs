@@ -122,8 +122,8 @@ internal sealed class Session(ulong id, UnixSocket socket, RingPair rings, Event
     /// <summary>Room for deliveries and copies: a quarter of the ring is kept for refusals and answers (DESIGN-REVIEW R21).</summary>
     public long DeliveryRoom => Rings.Deliveries.Room(ClientPosition) - Rings.DeliveryBytes / 4;
 
-    /// <summary>Room for a refusal or an answer.</summary>
-    public long AnswerRoom => Rings.Deliveries.Room(ClientPosition);
+    /// <summary>Room for a refusal or an answer. Who is gone reads none: they are not written, and keep nothing that it committed from being taken.</summary>
+    public long AnswerRoom => IsGone ? long.MaxValue : Rings.Deliveries.Room(ClientPosition);
 
     /// <summary>Nothing keeps its ring from being read: a refusal of what comes next would fit, and no answer waits for room.</summary>
     public bool IsReadable => !IsMoving && Answers.Count == 0 && AnswerRoom >= Broker.NoticeBytes;

@@ -104,6 +104,39 @@ public sealed class LeavingTests : IDisposable
         Assert.Equal((Messages, (ulong)Messages), (View(queue).Ready, View(queue).Published));
     }
 
+    [Fact]
+    public void Answers_that_a_client_never_read_keep_nothing_that_it_committed_behind_them_from_being_taken()
+    {
+        uint queue;
+        const int Questions = 3000;
+        using (RawClient dying = Connect())
+        {
+            queue = dying.Declare("q");
+            _ = dying.Subscribe(queue, credit: 0);
+            for (int i = 0; i < Questions; i++)
+            {
+                dying.Put(new CommandRecord { Kind = RecordKind.Command, Command = CommandKind.Statistics, Number = dying.NextNumber++ });
+            }
+
+            for (int i = 0; i < 5; i++)
+            {
+                dying.PutMessage(99, "to nobody"u8); // A refusal each.
+                dying.PutMessage(queue, "to be taken"u8);
+            }
+
+            dying.Commit();
+            for (int i = 0; i < 1000; i++)
+            {
+                Turn();
+            }
+
+            Assert.Equal(0, View(queue).Ready); // Its ring is full of answers.
+        }
+
+        TurnUntil(() => View(queue).Consumers == 0, "the session ends");
+        Assert.Equal((5L, 5ul), (View(queue).Ready, View(queue).Published));
+    }
+
     private RawClient Connect() => RawClient.Connect(Path.Combine(_directory, "s"), new Hello(), Turn);
 
     private QueueView View(uint queue) => _broker.Engine.View(queue);
