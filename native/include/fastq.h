@@ -71,6 +71,15 @@ enum fastq_level {
     FASTQ_DURABLE = 3           /* A sync that covers it has returned: it survives power loss. */
 };
 
+enum fastq_publish_flags {
+    FASTQ_OPTIONAL = 4          /* With the level of a message to an exchange: that it reaches no queue is fine. */
+};
+
+enum fastq_binding_flags {
+    FASTQ_ANY_HEADER = 1,       /* One of the binding's headers is enough; else a message must have all. */
+    FASTQ_TO_EXCHANGE = 2       /* The target is another exchange, not a queue. */
+};
+
 enum fastq_outcome {
     FASTQ_ACCEPT = 0,           /* Done: the message is gone for good. */
     FASTQ_RELEASE = 1,          /* Again, to anybody, at its place in the queue. */
@@ -89,7 +98,7 @@ enum fastq_message_flags {
 /* Handles; 0 is none. Plain numbers below 2^53. */
 typedef uint64_t fastq_connection;
 typedef uint64_t fastq_subscription;
-typedef uint32_t fastq_queue;   /* The broker's number of a queue, good in every connection; never used again. */
+typedef uint32_t fastq_queue;   /* The broker's number of a queue or an exchange, good in every connection; never used again. */
 
 /* A message in the hands of this consumer, under a lease. Its pointers are good until it is settled, its subscription ends, or, with the
  * option auto, until the next fastq_receive. fastq_holds tells whether it is still in hand. */
@@ -328,11 +337,13 @@ FASTQ_API int fastq_copy_messages(const fastq_message *messages, size_t count, v
 
 /* ---- Queues. Texts are JSON in UTF-8 with a terminator, the library's, good until the next call of the connection. */
 
-/* Makes a queue; one that exists with the same attributes is fine, with others FASTQ_QUEUE_EXISTS, whose text names them. attributes: NULL, or
+/* Makes a queue; one that exists with the same attributes is fine, with others FASTQ_QUEUE_EXISTS, whose text names them. name: NULL: a
+ * queue of this connection's own, with a name that nobody else has (json tells it, and must be there), gone with the connection. attributes: NULL, or
  * lines of key=value, with the names of `fastq queue create`: lease, delay, ttl, dedup-window, processed-window,
  * expires (DURATION); max-deliveries, max-length, max-bytes,
  * max-message-size, lz4, priority-share (numbers); backoff=FIRST,FACTOR,MAX; dead-letter, dead-letter-exchange, fair-weights, require (text); overflow=reject,
- * drop-head or dead-letter; priority, fifo, fair, single-active, dedup-by-group, temporary (alone, or =yes, =no). json may be NULL. */
+ * drop-head or dead-letter; priority, fifo, fair, single-active, dedup-by-group, temporary (it goes with this connection, whose alone it is; these alone,
+ * or =yes, =no). json may be NULL. */
 FASTQ_API int fastq_declare_queue(fastq_connection connection, const char *name, const char *attributes, const char **json);
 
 /* Gives a queue other attributes while it runs; those that are not named stay. json may be NULL. */
@@ -377,6 +388,37 @@ FASTQ_API int fastq_show_move(fastq_connection connection, const char *queue, co
 
 /* Ends it; what it has done stays done. */
 FASTQ_API int fastq_cancel_move(fastq_connection connection, const char *queue, const char **json);
+
+/* ---- Exchanges: what is sent to one goes to every queue that its bindings lead to, and is stored once. Their names and those of queues are
+ * apart. Texts as above. */
+
+/* Makes an exchange; one that exists with the same attributes is fine, with others FASTQ_QUEUE_EXISTS. attributes: NULL, or lines of
+ * key=value: type=direct (the key is the routing key), topic (words with '.' between; * is any one, # any number), fanout (all) or headers;
+ * alternate=NAME (of the exchange that gets what this one gives to nobody). json may be NULL. */
+FASTQ_API int fastq_declare_exchange(fastq_connection connection, const char *name, const char *attributes, const char **json);
+
+/* Deletes an exchange, with the bindings from and to it. */
+FASTQ_API int fastq_delete_exchange(fastq_connection connection, const char *name);
+
+/* An exchange with its bindings: one object, with the keys of `fastq exchange show --json`; header values that are no text, boolean or number
+ * are objects of type (enum fastq_property_type) and base64. FASTQ_UNKNOWN_EXCHANGE: there is none. */
+FASTQ_API int fastq_show_exchange(fastq_connection connection, const char *name, const char **json);
+
+/* All exchanges, without their bindings: an array. */
+FASTQ_API int fastq_list_exchanges(fastq_connection connection, const char **json);
+
+/* Has an exchange give to a queue, or another exchange, what key and headers choose; what is bound so already is fine. key: NULL: empty.
+ * headers: as fastq_put_header writes them, 512 bytes at most (NULL with 0), for an exchange of that type. flags: enum fastq_binding_flags. */
+FASTQ_API int fastq_bind(fastq_connection connection, const char *exchange, const char *target, const char *key, const void *headers,
+                         size_t header_bytes, uint32_t flags);
+
+/* Ends the binding that was made with the same arguments; what is not bound so is fine. */
+FASTQ_API int fastq_unbind(fastq_connection connection, const char *exchange, const char *target, const char *key, const void *headers,
+                           size_t header_bytes, uint32_t flags);
+
+/* Finds an exchange by its name: its number is for publishing, as a queue's is. The routing key is the property FASTQ_ROUTING_KEY. What
+ * reaches no queue is refused (FASTQ_UNROUTABLE), unless FASTQ_OPTIONAL stands with the level. */
+FASTQ_API int fastq_open_exchange(fastq_connection connection, const char *name, fastq_queue *exchange);
 
 #ifdef __cplusplus
 }

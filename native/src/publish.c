@@ -3,9 +3,12 @@
 
 static bool is_level(int level) { return level >= FASTQ_NONE && level <= FASTQ_DURABLE; }
 
+/// Of a message: perhaps with FASTQ_OPTIONAL, which is its place in the record's flags, too.
+static bool is_sent_level(int level) { return is_level(level & ~FASTQ_OPTIONAL); }
+
 static int bad_level(void) { return fail(FASTQ_BAD_ARGUMENT, 0, "A level is 0 (none) to 3 (durable)"); }
 
-static int bad_message(void) { return fail(FASTQ_BAD_ARGUMENT, 0, "A message needs the number of its queue, a body or 0 bytes of it, properties or 0 bytes of them, and a level from 0 to 3"); }
+static int bad_message(void) { return fail(FASTQ_BAD_ARGUMENT, 0, "A message needs the number of its queue, a body or 0 bytes of it, properties or 0 bytes of them, and a level from 0 to 3, perhaps with FASTQ_OPTIONAL"); }
 
 int fastq_open_queue(fastq_connection connection, const char *name, fastq_queue *queue) {
     struct session *s;
@@ -43,7 +46,7 @@ static uint64_t commit_message(struct session *s, int level) {
     struct message_header *header = (struct message_header *)(void *)next_record(writing(s));
     header->flags = (uint8_t)level;
     header->check = fastq_check_of(header + 1, header->length - sizeof *header);
-    return commit_numbered(s, header->length, level);
+    return commit_numbered(s, header->length, level & CONFIRM_MASK);
 }
 
 static int publish(struct session *s, fastq_queue queue, const void *body, size_t bytes, const void *properties, size_t property_bytes, int level, uint64_t *number) {
@@ -61,7 +64,7 @@ static int publish(struct session *s, fastq_queue queue, const void *body, size_
 
 int fastq_publish(fastq_connection connection, fastq_queue queue, const void *body, size_t bytes, const void *properties, size_t property_bytes, int level, uint64_t *number) {
     struct session *s;
-    if ((body == NULL && bytes > 0) || (properties == NULL && property_bytes > 0) || queue == 0 || !is_level(level)) {
+    if ((body == NULL && bytes > 0) || (properties == NULL && property_bytes > 0) || queue == 0 || !is_sent_level(level)) {
         return bad_message();
     }
     int code = enter(connection, &s);
@@ -77,7 +80,7 @@ int fastq_publish(fastq_connection connection, fastq_queue queue, const void *bo
 
 int fastq_publish_batch(fastq_connection connection, fastq_queue queue, const void *bytes, const uint32_t *body_bytes, const uint32_t *property_bytes, size_t count, int level, uint64_t *number) {
     struct session *s;
-    if (((bytes == NULL || body_bytes == NULL) && count > 0) || queue == 0 || !is_level(level)) {
+    if (((bytes == NULL || body_bytes == NULL) && count > 0) || queue == 0 || !is_sent_level(level)) {
         return bad_message();
     }
     int code = enter(connection, &s);
@@ -117,7 +120,7 @@ int fastq_reserve(fastq_connection connection, fastq_queue queue, size_t bytes, 
 
 int fastq_commit(fastq_connection connection, int level, uint64_t *number) {
     struct session *s;
-    if (!is_level(level)) {
+    if (!is_sent_level(level)) {
         return bad_level();
     }
     size_t reserved;

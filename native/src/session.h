@@ -4,7 +4,7 @@
 //   receive, confirms, answers <-- ring B, read in order: notices and answers at once, runs of deliveries as they are wanted
 //
 // handles.c (the API's doors), connect.c, rings.c (memory), wait.c (doorbells, socket, growth), send.c, receive.c, reconnect.c, command.c,
-// consume.c, queues.c; properties.c, check.c, lz4.c, text.c know no session.
+// consume.c, queues.c, exchanges.c; properties.c, check.c, lz4.c, text.c know no session.
 #ifndef FASTQ_SESSION_H
 #define FASTQ_SESSION_H
 
@@ -282,6 +282,23 @@ bool reads_slot(const struct subscription *u, uint32_t slot);
 void begin_subscription(struct session *s, const unsigned char *answer, size_t length);
 size_t write_subscribe(const struct subscription *u, unsigned char *room, size_t size);
 size_t write_resume(const struct subscription *u, uint32_t id, unsigned char *room, size_t size);
+
+// ---- json.c
+int json_add(struct buffer *to, const char *format, ...) __attribute__((format(printf, 2, 3)));
+int json_string(struct buffer *to, const unsigned char *text, size_t bytes);
+/// "key":"the field's text", empty where it is left out.
+int json_field(struct buffer *to, const unsigned char *fields, size_t length, const char *key, uint16_t tag);
+int json_seconds(struct buffer *to, const char *key, uint64_t milliseconds);
+/// A moment as ISO 8601 in UTC; null: 0.
+int json_moment(struct buffer *to, const char *key, uint64_t micros);
+int json_double(struct buffer *to, double number);
+int json_value(struct buffer *to, const fastq_property *property);
+int give_json(struct session *s, const char **json);
+
+// ---- queues.c
+enum { COMMAND_BYTES = 4096 };
+int needs_name(const char *what);
+int ask_of(struct session *s, uint16_t kind, const char *name, struct field_writer *fields);
 
 // ---- handles.c: a door that each call of a connection goes through. Everything else is reached through it alone.
 int enter(fastq_connection connection, struct session **session);

@@ -346,7 +346,7 @@ static void a_queue_has_the_attributes_that_it_was_declared_with(void) {
     static const char *const expected[] = {
         "\"leaseSeconds\":90", "\"delaySeconds\":0.250", "\"ttlSeconds\":7200", "\"maxDeliveries\":7", "\"deadLetter\":\"graves\"", "\"maxLength\":100000", "\"maxBytes\":5000000",
         "\"overflow\":\"dead-letter\"", "\"maxMessageSize\":5000", "\"priority\":true", "\"priorityShare\":10", "\"fifo\":false", "\"fair\":true", "\"fairWeights\":\"gold=4,silver=2\"",
-        "\"singleActive\":false", "\"dedupWindowSeconds\":86400", "\"lz4FromBytes\":2000", "\"require\":[\"type\",\"key\"]", "\"backoff\":{\"firstSeconds\":1,\"factor\":2.5,\"mostSeconds\":300}",
+        "\"singleActive\":false", "\"dedupWindowSeconds\":86400", "\"lz4FromBytes\":2000", "\"require\":[\"type\",\"key\"]", "\"backoff\":{\"firstSeconds\":1,\"factor\":2.500,\"mostSeconds\":300}",
         "\"ready\":0", "\"paused\":[]", "\"discarded\":0",
     };
     CHECK_OK(fastq_declare_queue(c, "full \"quoted\"", all, &json));
@@ -369,6 +369,111 @@ static void a_queue_has_the_attributes_that_it_was_declared_with(void) {
     CHECK_OK(fastq_show_statistics(c, &json));
     CHECK(json[0] == '{' && strstr(json, "sessions") != NULL);
     CHECK_OK(fastq_close(c));
+}
+
+static uint64_t publish_with_key(fastq_connection c, fastq_queue exchange, const char *text, const char *key, int level) {
+    unsigned char properties[300];
+    size_t length = 0;
+    uint64_t number = 0;
+    CHECK_OK(fastq_put_text(properties, sizeof properties, &length, FASTQ_ROUTING_KEY, key));
+    CHECK_OK(fastq_publish(c, exchange, text, strlen(text), properties, length, level, &number));
+    return number;
+}
+
+static void an_exchange_gives_to_the_queues_that_its_bindings_choose(void) {
+    fastq_connection c = connect_to(&shared, NULL);
+    const char *json = "";
+    fastq_queue topic, by_headers;
+    unsigned char headers[128], bad[600] = {0};
+    size_t length = 0;
+    int64_t seven = 7;
+    double half = 0.5;
+    queue_of(c, "orders", NULL);
+    queue_of(c, "audit", NULL);
+    CHECK_OK(fastq_declare_exchange(c, "events", "type=topic\nalternate=rest", &json));
+    CHECK(strcmp(json, "{\"name\":\"events\",\"type\":\"topic\",\"alternate\":\"rest\",\"bindings\":0,\"discarded\":0}") == 0);
+    CHECK_OK(fastq_declare_exchange(c, "events", "type=topic\nalternate=rest", NULL));
+    CHECK_CODE(fastq_declare_exchange(c, "events", "type=fanout", NULL), FASTQ_QUEUE_EXISTS);
+    CHECK_OK(fastq_bind(c, "events", "orders", "order.*", NULL, 0, 0));
+    CHECK_OK(fastq_bind(c, "events", "orders", "order.*", NULL, 0, 0));
+    CHECK_OK(fastq_bind(c, "events", "audit", "#", NULL, 0, 0));
+    CHECK_OK(fastq_open_exchange(c, "events", &topic));
+    CHECK_OK(fastq_wait(c, publish_with_key(c, topic, "both", "order.made", FASTQ_DURABLE), FASTQ_DURABLE, LONG_WAIT));
+    CHECK_OK(fastq_wait(c, publish_with_key(c, topic, "one", "stock.low", FASTQ_DURABLE), FASTQ_DURABLE, LONG_WAIT));
+    CHECK(count_of(c, "orders", "messages") == 1 && count_of(c, "audit", "messages") == 2);
+    CHECK_OK(fastq_unbind(c, "events", "audit", "#", NULL, 0, 0));
+    CHECK_OK(fastq_unbind(c, "events", "audit", "#", NULL, 0, 0));
+    CHECK_CODE(fastq_wait(c, publish_with_key(c, topic, "none", "stock.low", FASTQ_DURABLE), FASTQ_DURABLE, LONG_WAIT), FASTQ_UNROUTABLE);
+    CHECK_OK(fastq_wait(c, publish_with_key(c, topic, "none", "stock.low", FASTQ_DURABLE | FASTQ_OPTIONAL), FASTQ_DURABLE, LONG_WAIT));
+
+    // To another exchange, by headers.
+    CHECK_OK(fastq_declare_exchange(c, "by-headers", "type=headers", NULL));
+    CHECK_OK(fastq_put_header(headers, sizeof headers, &length, "colour", FASTQ_TEXT, "blue", 4));
+    CHECK_OK(fastq_put_header(headers, sizeof headers, &length, "count", FASTQ_INT64, &seven, sizeof seven));
+    CHECK_OK(fastq_put_header(headers, sizeof headers, &length, "ratio", FASTQ_DOUBLE, &half, sizeof half));
+    CHECK_OK(fastq_put_header(headers, sizeof headers, &length, "raw", FASTQ_BYTES, "abcd", 4));
+    CHECK_OK(fastq_bind(c, "by-headers", "audit", NULL, headers, length, FASTQ_ANY_HEADER));
+    CHECK_OK(fastq_bind(c, "events", "by-headers", "#", NULL, 0, FASTQ_TO_EXCHANGE));
+    CHECK_OK(fastq_show_exchange(c, "by-headers", &json));
+    CHECK(strstr(json, "\"bindings\":1,\"discarded\":0,\"to\":[{\"queue\":\"audit\",\"key\":\"\",\"match\":\"any\",\"headers\":{\"colour\":\"blue\",\"count\":7,\"ratio\":0.5,\"raw\":{\"type\":4,\"base64\":\"YWJjZA==\"}}}]}") != NULL);
+    CHECK_OK(fastq_show_exchange(c, "events", &json));
+    CHECK(strstr(json, "\"exchange\":\"by-headers\"") != NULL && strstr(json, "\"queue\":\"orders\",\"key\":\"order.*\",\"match\":\"all\",\"headers\":{}") != NULL && number_in(json, "discarded") == 1);
+    CHECK_OK(fastq_list_exchanges(c, &json));
+    CHECK(json[0] == '[' && strstr(json, "{\"name\":\"by-headers\"") != NULL && json[strlen(json) - 1] == ']');
+    length = 0;
+    uint64_t number;
+    CHECK_OK(fastq_put_header(headers, sizeof headers, &length, "count", FASTQ_INT64, &seven, sizeof seven));
+    CHECK_OK(fastq_open_exchange(c, "by-headers", &by_headers));
+    CHECK_OK(fastq_publish_batch(c, by_headers, headers, (uint32_t[]){0}, (uint32_t[]){(uint32_t)length}, 1, FASTQ_DURABLE, &number));
+    CHECK_OK(fastq_wait(c, number, FASTQ_DURABLE, LONG_WAIT));
+    CHECK(count_of(c, "audit", "messages") == 3);
+    CHECK_OK(fastq_delete_exchange(c, "events"));
+    CHECK_CODE(fastq_show_exchange(c, "events", &json), FASTQ_UNKNOWN_EXCHANGE);
+    CHECK_CODE(fastq_open_exchange(c, "events", &topic), FASTQ_UNKNOWN_EXCHANGE);
+    CHECK_CODE(fastq_wait(c, publish_with_key(c, topic, "gone", "order.made", FASTQ_DURABLE), FASTQ_DURABLE, LONG_WAIT), FASTQ_QUEUE_DELETED);
+
+    const int wrong = FASTQ_BAD_ARGUMENT;
+    CHECK_CODE(fastq_declare_exchange(c, NULL, NULL, NULL), wrong);
+    CHECK_CODE(fastq_declare_exchange(c, "x", "type=square", NULL), wrong);
+    CHECK_CODE(fastq_declare_exchange(c, "x", "colour=blue", NULL), wrong);
+    CHECK_CODE(fastq_declare_exchange(c, "fastq.x", NULL, NULL), FASTQ_BAD_NAME);
+    CHECK_CODE(fastq_delete_exchange(c, NULL), wrong);
+    CHECK_CODE(fastq_delete_exchange(c, "not there"), FASTQ_UNKNOWN_EXCHANGE);
+    CHECK_CODE(fastq_show_exchange(c, "by-headers", NULL), wrong);
+    CHECK_CODE(fastq_list_exchanges(c, NULL), wrong);
+    CHECK_CODE(fastq_open_exchange(c, NULL, &topic), wrong);
+    CHECK_CODE(fastq_bind(c, "by-headers", NULL, NULL, NULL, 0, 0), wrong);
+    CHECK_CODE(fastq_bind(c, "by-headers", "audit", NULL, NULL, 1, 0), wrong);
+    CHECK_CODE(fastq_bind(c, "by-headers", "audit", NULL, NULL, 0, 4), wrong);
+    CHECK_CODE(fastq_bind(c, "by-headers", "audit", NULL, bad, 513, 0), FASTQ_TOO_LARGE);
+    CHECK_CODE(fastq_bind(c, "by-headers", "not there", NULL, NULL, 0, 0), FASTQ_UNKNOWN_QUEUE);
+    CHECK_CODE(fastq_unbind(c, "not there", "audit", NULL, NULL, 0, 0), FASTQ_UNKNOWN_EXCHANGE);
+    CHECK_CODE(fastq_publish(c, by_headers, "x", 1, NULL, 0, 8, NULL), wrong);
+    CHECK_OK(fastq_close(c));
+}
+
+static void a_queue_of_a_connections_own_goes_with_it(void) {
+    fastq_connection c = connect_to(&shared, NULL), other = connect_to(&shared, NULL);
+    const char *json = "";
+    char name[64] = "", again[64] = "";
+    fastq_subscription s;
+    fastq_queue queue;
+    fastq_message message;
+    CHECK_OK(fastq_declare_queue(c, NULL, "lease=5s", &json));
+    CHECK(sscanf(json, "{\"name\":\"%63[^\"]", name) == 1 && strstr(json, "\"temporary\":true") != NULL && strstr(json, "\"leaseSeconds\":5,") != NULL && strstr(json, "\"deadLetter\":\"\"") != NULL);
+    CHECK_OK(fastq_declare_queue(c, NULL, "dead-letter=graves", &json));
+    CHECK(sscanf(json, "{\"name\":\"%63[^\"]", again) == 1 && strcmp(name, again) != 0 && strstr(json, "\"deadLetter\":\"graves\"") != NULL);
+    CHECK_CODE(fastq_declare_queue(c, NULL, NULL, NULL), FASTQ_BAD_ARGUMENT);
+    CHECK_CODE(fastq_subscribe(other, name, NULL, &s), FASTQ_DENIED);
+    CHECK_OK(fastq_open_queue(other, name, &queue));
+    publish_text(other, queue, "to you alone");
+    s = subscribe(c, name, NULL);
+    CHECK(receive_one(c, s, &message) && has_body(&message, "to you alone"));
+    CHECK_OK(fastq_close(c));
+    while (fastq_show_queue(other, name, &json) == FASTQ_OK) { // The broker sees the end when it looks next.
+    }
+    CHECK_CODE(fastq_show_queue(other, name, &json), FASTQ_UNKNOWN_QUEUE);
+    CHECK_OK(fastq_close(other));
 }
 
 static void browsing_shows_each_message_where_it_stands_and_single_ones_are_changed(void) {
@@ -985,6 +1090,13 @@ static void bad_arguments_are_told_and_harm_nothing(void) {
         CHECK_CODE(fastq_delete_queue(h, "bad"), FASTQ_IS_CLOSED);
         CHECK_CODE(fastq_purge_queue(h, "bad", NULL), FASTQ_IS_CLOSED);
         CHECK_CODE(fastq_show_statistics(h, &json), FASTQ_IS_CLOSED);
+        CHECK_CODE(fastq_declare_exchange(h, "bad", NULL, NULL), FASTQ_IS_CLOSED);
+        CHECK_CODE(fastq_delete_exchange(h, "bad"), FASTQ_IS_CLOSED);
+        CHECK_CODE(fastq_show_exchange(h, "bad", &json), FASTQ_IS_CLOSED);
+        CHECK_CODE(fastq_list_exchanges(h, &json), FASTQ_IS_CLOSED);
+        CHECK_CODE(fastq_bind(h, "bad", "bad", NULL, NULL, 0, 0), FASTQ_IS_CLOSED);
+        CHECK_CODE(fastq_unbind(h, "bad", "bad", NULL, NULL, 0, 0), FASTQ_IS_CLOSED);
+        CHECK_CODE(fastq_open_exchange(h, "bad", &queue), FASTQ_IS_CLOSED);
         CHECK_CODE(fastq_browse(h, "bad", NULL, &number, &browsed, 1, &count), FASTQ_IS_CLOSED);
         CHECK_CODE(fastq_delete_message(h, "bad", 1), FASTQ_IS_CLOSED);
         CHECK_CODE(fastq_change_message(h, "bad", 1, 1, 1), FASTQ_IS_CLOSED);
@@ -1008,7 +1120,7 @@ static void bad_arguments_are_told_and_harm_nothing(void) {
     CHECK_CODE(fastq_open_queue(c, large, &queue), bad);
     CHECK_CODE(fastq_publish(c, queue, NULL, 1, NULL, 0, 3, NULL), bad);
     CHECK_CODE(fastq_publish(c, queue, "x", 1, NULL, 1, 3, NULL), bad);
-    CHECK_CODE(fastq_publish(c, queue, "x", 1, NULL, 0, 4, NULL), bad);
+    CHECK_CODE(fastq_publish(c, queue, "x", 1, NULL, 0, 8, NULL), bad);
     CHECK_CODE(fastq_publish(c, queue, "x", 1, NULL, 0, -1, NULL), bad);
     CHECK_CODE(fastq_publish(c, 0, "x", 1, NULL, 0, 3, NULL), bad);
     CHECK_CODE(fastq_publish(c, queue, "x", SIZE_MAX, NULL, 0, 3, NULL), FASTQ_TOO_LARGE);
@@ -1062,6 +1174,9 @@ static void bad_arguments_are_told_and_harm_nothing(void) {
     CHECK_CODE(fastq_declare_queue(c, "fastq.x", NULL, NULL), FASTQ_BAD_NAME);
     CHECK_CODE(fastq_declare_queue(c, "x", "lease=5", NULL), bad);
     CHECK_CODE(fastq_declare_queue(c, "x", "backoff=1s,0,5s", NULL), bad);
+    CHECK_CODE(fastq_declare_queue(c, "x", "backoff=1s,.5,5s", NULL), bad);
+    CHECK_CODE(fastq_declare_queue(c, "x", "backoff=1s,2.0001,5s", NULL), bad);
+    CHECK_CODE(fastq_declare_queue(c, "x", "backoff=1s,99999999999999,5s", NULL), bad);
     CHECK_CODE(fastq_declare_queue(c, "x", "overflow=away", NULL), bad);
     CHECK_CODE(fastq_declare_queue(c, "x", "max-length=-1", NULL), bad);
     CHECK_CODE(fastq_declare_queue(c, "x", "max-length=99999999999999999999999", NULL), bad);
@@ -1121,6 +1236,8 @@ int main(int count, char **arguments) {
         TEST(copies_come_where_files_are_not_wanted),
         TEST(at_most_once_bodies_stay_until_the_next_receive),
         TEST(a_queue_has_the_attributes_that_it_was_declared_with),
+        TEST(an_exchange_gives_to_the_queues_that_its_bindings_choose),
+        TEST(a_queue_of_a_connections_own_goes_with_it),
         TEST(browsing_shows_each_message_where_it_stands_and_single_ones_are_changed),
         TEST(refusals_are_told_by_wait_by_flush_and_one_by_one),
         TEST(a_duplicate_counts_as_published_and_tells_the_place_of_the_first),
