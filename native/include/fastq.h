@@ -98,6 +98,7 @@ enum fastq_message_flags {
 /* Handles; 0 is none. Plain numbers below 2^53. */
 typedef uint64_t fastq_connection;
 typedef uint64_t fastq_subscription;
+typedef uint64_t fastq_transaction;
 typedef uint32_t fastq_queue;   /* The broker's number of a queue or an exchange, good in every connection; never used again. */
 
 /* A message in the hands of this consumer, under a lease. Its pointers are good until it is settled, its subscription ends, or, with the
@@ -334,6 +335,36 @@ FASTQ_API int fastq_copy_body(const fastq_message *message, void *room, size_t r
 /* Copies what messages in hand have, of each its properties and then its body as it is stored, one behind the other. For languages to which a
  * call is dear. *length: how many bytes that is; FASTQ_TOO_LARGE: more than the room has, and nothing was copied. */
 FASTQ_API int fastq_copy_messages(const fastq_message *messages, size_t count, void *room, size_t room_bytes, size_t *length);
+
+/* ---- Transactions: messages and settlements that take effect together, or not at all, whatever dies when. Gathered in this program's memory
+ * until they are committed; the connection may do other things meanwhile. At most 65,536 operations of 16 MiB together, or what the broker
+ * takes of a message. With the time that fastq_begin gave them they end by themselves: the next call answers FASTQ_TIMED_OUT. */
+
+/* Begins one. within_ms: it is rolled back when it is not committed within this time; 0: 30 s. Handles as above. */
+FASTQ_API int fastq_begin(fastq_connection connection, int64_t within_ms, fastq_transaction *transaction);
+
+/* Adds a message, to a queue or an exchange, as fastq_publish; it is copied. One that its queue has already (FASTQ_DUPLICATE) is passed over.
+ * FASTQ_TOO_LARGE, FASTQ_LIMIT_REACHED: the transaction is as it was without it. */
+FASTQ_API int fastq_add_publish(fastq_connection connection, fastq_transaction transaction, fastq_queue queue, const void *body, size_t bytes,
+                                const void *properties, size_t property_bytes);
+
+/* Adds a settlement, as fastq_settle. The message stays in hand, under its lease, until the transaction is decided.
+ * FASTQ_ALREADY_SETTLED: it is not in hand, or a transaction settles it already. */
+FASTQ_API int fastq_add_settle(fastq_connection connection, fastq_transaction transaction, fastq_subscription subscription,
+                               const fastq_message *message, int outcome, int64_t delay_ms, uint32_t flags);
+
+/* Adds a reject with words, as fastq_reject. */
+FASTQ_API int fastq_add_reject(fastq_connection connection, fastq_transaction transaction, fastq_subscription subscription,
+                               const fastq_message *message, const char *reason, const char *details);
+
+/* Sends it and does not wait; level FASTQ_NONE counts as FASTQ_ACCEPTED. The handle is closed whatever this returns, save after FASTQ_BUSY.
+ * number (may be NULL): for fastq_wait; 0: it was empty, there is nothing to wait for. The wait tells that it was refused, for which of its
+ * operations and why: then nothing of it has happened, and what it was to settle is still in hand. It is sent again as all is when the broker
+ * dies. FASTQ_ALREADY_SETTLED at once: something that it settles was lost meanwhile, and it is rolled back. */
+FASTQ_API int fastq_commit_transaction(fastq_connection connection, fastq_transaction transaction, int level, uint64_t *number);
+
+/* Forgets it. */
+FASTQ_API int fastq_rollback(fastq_connection connection, fastq_transaction transaction);
 
 /* ---- Queues. Texts are JSON in UTF-8 with a terminator, the library's, good until the next call of the connection. */
 

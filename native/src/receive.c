@@ -64,6 +64,11 @@ static int take_refused(struct session *s, const struct notice_record *notice, c
     if (notice->number >= s->next_number || notice->count > s->next_number - notice->number) {
         return fail(FASTQ_RING_VIOLATION, 0, "The broker refuses submissions that were never sent");
     }
+    if (notice->subject != 0) {
+        int code = take_transaction_refused(s, notice, text, length);
+        tell_refusals(s);
+        return code;
+    }
     for (uint64_t number = notice->number; number < notice->number + notice->count; number++) {
         if (number <= s->refusals_taken) {
             continue;

@@ -74,6 +74,11 @@ static int resend_one(struct session *s, const unsigned char *record, const stru
     enum { LOOKS_BETWEEN = 256 };
     uint64_t number;
     memcpy(&number, record + sizeof *prefix, sizeof number);
+    if (prefix->kind == KIND_TRANSACTION) { // It is kept for the last of its numbers, as it was.
+        struct transaction_header header;
+        memcpy(&header, record, sizeof header);
+        number += header.count - 1;
+    }
     int level = prefix->flags & CONFIRM_MASK;
     level = level == FASTQ_NONE && prefix->kind != KIND_MESSAGE ? FASTQ_WRITTEN : level;
     for (int looks = 1; room_in(writing(s)) < (int64_t)(align8(prefix->length) + 2 * sizeof(struct control_record)) || !has_mark_room(writing(s)); looks++) {

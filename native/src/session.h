@@ -4,7 +4,7 @@
 //   receive, confirms, answers <-- ring B, read in order: notices and answers at once, runs of deliveries as they are wanted
 //
 // handles.c (the API's doors), connect.c, rings.c (memory), wait.c (doorbells, socket, growth), send.c, receive.c, reconnect.c, command.c,
-// consume.c, queues.c, exchanges.c; properties.c, check.c, lz4.c, text.c know no session.
+// consume.c, queues.c, exchanges.c, transactions.c; properties.c, check.c, lz4.c, text.c know no session.
 #ifndef FASTQ_SESSION_H
 #define FASTQ_SESSION_H
 
@@ -57,7 +57,7 @@ struct run {
 };
 
 /// A delivery in hand.
-struct open_delivery { unsigned char *copy; uint32_t slot; bool is_open; };
+struct open_delivery { unsigned char *copy; uint32_t slot; bool is_open, is_named; }; // Named: a transaction is to settle it.
 
 /// A delivery whose bytes this side doubted: the copy that comes for it does not say its token again.
 struct doubted { uint64_t number, token; };
@@ -86,10 +86,25 @@ struct subscription {
 /// A mapped slot file.
 struct slot_map { uint32_t slot; bool is_given_up, is_kept, is_replaced; unsigned char *reserved, *at; size_t reserved_bytes, length; dev_t device; ino_t inode; };
 
-/// A command that nobody waits for: the resumption of a subscription.
-struct resuming { uint64_t number; struct subscription *subscription; uint32_t id; };
+/// A delivery that a transaction is to settle. Its subscription may end before that.
+struct named { uint64_t subscription, number; uint32_t life; };
 
 struct buffer { unsigned char *at; size_t length, size; };
+
+/// Records that take effect together. Gathered here; when it is committed, kept until it is decided.
+struct transaction {
+    struct transaction *next;
+    uint64_t handle, sent;               // Sent: the number of its last record.
+    int64_t within_ms, deadline;
+    struct buffer records;
+    uint32_t count;
+    size_t last_settle;                  // Where the record begins that neighbours of its deliveries may join; SIZE_MAX: there is none.
+    struct named *named;
+    size_t named_count, named_size;
+};
+
+/// A command that nobody waits for: the resumption of a subscription.
+struct resuming { uint64_t number; struct subscription *subscription; uint32_t id; };
 
 struct session {
     struct link link;
@@ -116,6 +131,7 @@ struct session {
 
     struct subscription *subscriptions, *last_found;
     uint64_t next_handle;
+    struct transaction *transactions, *sent; // Those that are gathered; those that are not decided, in order.
     struct run *first_run, *last_run;    // In ring order, all that stand in ring B.
     struct run *pool;
     struct slot_map *slots;
@@ -278,6 +294,13 @@ int flush_settles(struct session *s, struct subscription *u, uint64_t *number);
 int flush_all_settles(struct session *s);
 int unsubscribe(struct session *s, struct subscription *u);
 void free_subscriptions(struct session *s);
+void close_delivery(struct subscription *u, uint64_t number);
+int not_open(const struct subscription *u, uint64_t number);
+struct subscription *of_handle(struct session *s, fastq_subscription handle);
+struct open_delivery *slot_of(const struct subscription *u, uint64_t number);
+uint8_t flags_of(int outcome, int level, uint32_t flags);
+/// What a consumer says of a reject, as fields.
+int write_words(struct field_writer *to, const char *reason, const char *details);
 bool reads_slot(const struct subscription *u, uint32_t slot);
 void begin_subscription(struct session *s, const unsigned char *answer, size_t length);
 size_t write_subscribe(const struct subscription *u, unsigned char *room, size_t size);
@@ -300,11 +323,20 @@ enum { COMMAND_BYTES = 4096 };
 int needs_name(const char *what);
 int ask_of(struct session *s, uint16_t kind, const char *name, struct field_writer *fields);
 
+// ---- transactions.c
+/// All numbers of a transaction were refused, for one of its records.
+int take_transaction_refused(struct session *s, const struct notice_record *notice, const unsigned char *text, size_t length);
+/// What is decided up to a number, and was not refused, is done: what it settled is not in hand any more.
+void take_decided(struct session *s, uint64_t decided);
+void free_transactions(struct session *s);
+
 // ---- handles.c: a door that each call of a connection goes through. Everything else is reached through it alone.
 int enter(fastq_connection connection, struct session **session);
 /// As above; *reserved: the length of the record that the call before has begun, 0: none.
 int enter_with_reserved(fastq_connection connection, struct session **session, size_t *reserved);
 /// Leaves; gives `code` back.
 int leave(fastq_connection connection, int code);
+/// Frees what a session has in this process's memory, but for its links and slots.
+void free_session(struct session *s);
 
 #endif

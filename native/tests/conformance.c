@@ -597,6 +597,181 @@ static void a_compressed_body_comes_as_it_was_and_one_that_is_none_says_so(void)
     CHECK_OK(fastq_close(c));
 }
 
+static fastq_transaction begin(fastq_connection c) {
+    fastq_transaction t = 0;
+    CHECK_OK(fastq_begin(c, 0, &t));
+    return t;
+}
+
+static int commit(fastq_connection c, fastq_transaction t) {
+    uint64_t number = 0;
+    int code = fastq_commit_transaction(c, t, FASTQ_DURABLE, &number);
+    return code != FASTQ_OK ? code : fastq_wait(c, number, FASTQ_DURABLE, LONG_WAIT);
+}
+
+static void a_transaction_takes_effect_as_a_whole_or_not_at_all(void) {
+    enum { IN = 6 };
+    fastq_connection c = connect_to(&shared, NULL);
+    fastq_queue in = queue_of(c, "tx-in", NULL), out = queue_of(c, "tx-out", NULL), full = queue_of(c, "tx-full", "max-length=1");
+    fastq_subscription s = subscribe(c, "tx-in", "credit=10");
+    fastq_message messages[IN];
+    uint64_t number = 0, before;
+    size_t had = 0, count = 0;
+    fastq_status status = {.size = sizeof status};
+    for (int i = 0; i < IN; i++) {
+        publish_text(c, in, "in");
+    }
+    while (had < IN && CHECK_OK(fastq_receive(c, s, messages + had, IN - had, LONG_WAIT, &count)) && CHECK(count > 0)) {
+        had += count;
+    }
+
+    // Nothing happens before the commit, and all of it then; neighbours are one record.
+    fastq_transaction t = begin(c);
+    CHECK_OK(fastq_add_publish(c, t, out, "one", 3, NULL, 0));
+    CHECK_OK(fastq_add_settle(c, t, s, &messages[0], FASTQ_ACCEPT, 0, 0));
+    CHECK_OK(fastq_add_settle(c, t, s, &messages[1], FASTQ_ACCEPT, 0, 0));
+    CHECK_CODE(fastq_add_settle(c, t, s, &messages[1], FASTQ_ACCEPT, 0, 0), FASTQ_ALREADY_SETTLED);
+    CHECK_OK(fastq_add_settle(c, t, s, &messages[2], FASTQ_RELEASE, 86400000, 0));
+    CHECK_OK(fastq_add_reject(c, t, s, &messages[3], "no such address", NULL));
+    CHECK_OK(fastq_add_publish(c, t, out, "two", 3, NULL, 0));
+    CHECK(count_of(c, "tx-out", "messages") == 0 && count_of(c, "tx-in", "inFlight") == IN);
+    CHECK_OK(fastq_get_status(c, &status));
+    before = status.last_number;
+    CHECK_OK(fastq_commit_transaction(c, t, FASTQ_DURABLE, &number));
+    CHECK(number == before + 5);
+    CHECK(count_of(c, "tx-in", "accepted") == 2); // It is decided, though nobody has waited for it.
+    CHECK_CODE(fastq_holds(c, s, &messages[2]), FASTQ_ALREADY_SETTLED);
+    CHECK_OK(fastq_wait(c, number, FASTQ_DURABLE, LONG_WAIT));
+    CHECK_CODE(fastq_holds(c, s, &messages[0]), FASTQ_ALREADY_SETTLED);
+    CHECK_OK(fastq_holds(c, s, &messages[4]));
+    CHECK(count_of(c, "tx-out", "messages") == 2 && count_of(c, "tx-in", "accepted") == 2 && count_of(c, "tx-in", "delayed") == 1 && count_of(c, "tx-in.dead", "messages") == 1);
+    CHECK_CODE(fastq_commit_transaction(c, t, FASTQ_DURABLE, &number), FASTQ_IS_CLOSED);
+    CHECK_CODE(fastq_rollback(c, t), FASTQ_IS_CLOSED);
+
+    // One that is refused has changed nothing, and says why.
+    CHECK_OK(fastq_wait(c, publish_text(c, full, "fits"), FASTQ_DURABLE, LONG_WAIT));
+    t = begin(c);
+    CHECK_OK(fastq_add_settle(c, t, s, &messages[4], FASTQ_ACCEPT, 0, 0));
+    CHECK_OK(fastq_add_publish(c, t, out, "three", 5, NULL, 0));
+    CHECK_OK(fastq_add_publish(c, t, full, "does not", 8, NULL, 0));
+    CHECK_CODE(commit(c, t), FASTQ_LIMIT_REACHED);
+    CHECK(strstr(fastq_last_error(), "Operation 3 of the transaction") != NULL && fastq_last_value() == 1);
+    CHECK_OK(fastq_holds(c, s, &messages[4]));
+    CHECK(count_of(c, "tx-out", "messages") == 2);
+    t = begin(c); // It may be named again.
+    CHECK_OK(fastq_add_settle(c, t, s, &messages[4], FASTQ_ACCEPT, 0, 0));
+    CHECK_OK(fastq_rollback(c, t));
+    t = begin(c);
+    CHECK_OK(fastq_add_settle(c, t, s, &messages[4], FASTQ_ACCEPT, 0, 0));
+    CHECK_OK(fastq_settle(c, s, &messages[4], FASTQ_ACCEPT, FASTQ_ACCEPTED, 0, 0, NULL));
+    CHECK_CODE(commit(c, t), FASTQ_ALREADY_SETTLED); // At once: it is not in hand any more.
+
+    // An empty one is committed at once; its time, its size, its handles.
+    t = begin(c);
+    CHECK_OK(fastq_commit_transaction(c, t, FASTQ_DURABLE, &number));
+    CHECK(number == 0);
+    CHECK_OK(fastq_begin(c, 1, &t));
+    int code;
+    while ((code = fastq_add_publish(c, t, out, "late", 4, NULL, 0)) == FASTQ_OK) {
+    }
+    CHECK_CODE(code, FASTQ_TIMED_OUT);
+    CHECK_CODE(fastq_add_publish(c, t, out, "late", 4, NULL, 0), FASTQ_IS_CLOSED);
+    t = begin(c);
+    unsigned char *large = calloc(1, 9000000);
+    CHECK_OK(fastq_add_publish(c, t, out, large, 9000000, NULL, 0));
+    CHECK_CODE(fastq_add_publish(c, t, out, large, 9000000, NULL, 0), FASTQ_TOO_LARGE);
+    CHECK_CODE(fastq_add_publish(c, t, out, large, SIZE_MAX, NULL, 0), FASTQ_TOO_LARGE);
+    CHECK_CODE(fastq_add_publish(c, t, out, "x", 1, large, 40000), FASTQ_TOO_LARGE);
+    free(large);
+    CHECK_OK(commit(c, t));
+    CHECK(count_of(c, "tx-out", "messages") == 3);
+    CHECK_CODE(fastq_begin(c, 0, NULL), FASTQ_BAD_ARGUMENT);
+    CHECK_CODE(fastq_begin(c, -1, &t), FASTQ_BAD_ARGUMENT);
+    t = begin(c);
+    CHECK_CODE(fastq_add_publish(c, t, 0, "x", 1, NULL, 0), FASTQ_BAD_ARGUMENT);
+    CHECK_CODE(fastq_add_publish(c, t, out, NULL, 1, NULL, 0), FASTQ_BAD_ARGUMENT);
+    CHECK_CODE(fastq_add_settle(c, t, s, NULL, 0, 0, 0), FASTQ_BAD_ARGUMENT);
+    CHECK_CODE(fastq_add_settle(c, t, s, &messages[5], 0, 7, 0), FASTQ_BAD_ARGUMENT);
+    CHECK_CODE(fastq_add_settle(c, t, 12345, &messages[5], 0, 0, 0), FASTQ_IS_CLOSED);
+    CHECK_CODE(fastq_add_reject(c, t, s, NULL, NULL, NULL), FASTQ_BAD_ARGUMENT);
+    CHECK_CODE(fastq_commit_transaction(c, t, 4, NULL), FASTQ_BAD_ARGUMENT);
+    CHECK_OK(fastq_add_settle(c, t, s, &messages[5], FASTQ_ACCEPT, 0, 0));
+    CHECK_OK(fastq_unsubscribe(c, s));
+    CHECK_CODE(commit(c, t), FASTQ_IS_CLOSED);
+    t = begin(c);
+    CHECK_OK(fastq_add_publish(c, t, out, "never", 5, NULL, 0));
+    CHECK_OK(fastq_close(c)); // Rolls back.
+}
+
+static void a_transaction_that_settles_what_others_have_is_refused_as_lease_lost(void) {
+    fastq_connection c = connect_to(&shared, NULL), other = connect_to(&shared, NULL);
+    fastq_queue in = queue_of(c, "tx-lease", NULL), out = queue_of(c, "tx-never", NULL);
+    fastq_subscription s = subscribe(c, "tx-lease", "lease=20ms"), t;
+    fastq_message message, again;
+    publish_text(c, in, "slow");
+    CHECK(receive_one(c, s, &message));
+    t = subscribe(other, "tx-lease", NULL);
+    CHECK(receive_one(other, t, &again) && again.tag == message.tag);
+    fastq_transaction late = begin(c);
+    CHECK_OK(fastq_add_settle(c, late, s, &message, FASTQ_ACCEPT, 0, 0));
+    CHECK_OK(fastq_add_publish(c, late, out, "result", 6, NULL, 0));
+    CHECK_CODE(commit(c, late), FASTQ_LEASE_LOST);
+    CHECK(count_of(c, "tx-never", "messages") == 0);
+    CHECK_OK(fastq_close(other));
+    CHECK_OK(fastq_close(c));
+}
+
+static void kills_of_the_broker_leave_of_each_transaction_all_or_nothing(void) {
+    enum { ROUNDS = 10, EACH = 40 };
+    broker b;
+    make_broker(&b);
+    fastq_connection c = connect_to(&b, "patience=60s\nring=65536");
+    fastq_queue in = queue_of(c, "in", "lease=5m"), out = queue_of(c, "out", NULL);
+    fastq_subscription s = subscribe(c, "in", "credit=100"), done;
+    static unsigned char seen[ROUNDS * EACH];
+    memset(seen, 0, sizeof seen);
+    for (uint32_t i = 0; i < ROUNDS * EACH; i++) {
+        CHECK_OK(fastq_publish(c, in, &i, sizeof i, NULL, 0, FASTQ_WRITTEN, NULL));
+    }
+    CHECK_OK(fastq_flush(c, FASTQ_DURABLE, LONG_WAIT));
+    for (uint32_t i = 0; i < ROUNDS * EACH; i++) {
+        fastq_message message;
+        if (i % EACH == EACH / 2) { // Transactions of just now are not confirmed, and are sent again.
+            kill_broker(&b, SIGKILL);
+            start_broker(&b);
+        }
+        if (!receive_one(c, s, &message)) {
+            break;
+        }
+        fastq_transaction t = begin(c);
+        CHECK_OK(fastq_add_publish(c, t, out, message.body, message.body_bytes, NULL, 0));
+        CHECK_OK(fastq_add_settle(c, t, s, &message, FASTQ_ACCEPT, 0, 0));
+        CHECK_OK(fastq_add_publish(c, t, out, message.body, message.body_bytes, NULL, 0));
+        CHECK_OK(fastq_commit_transaction(c, t, i % 4, NULL));
+        if (i % EACH == EACH - 1) {
+            CHECK_OK(fastq_flush(c, FASTQ_WRITTEN, LONG_WAIT)); // That the broker had died is met here at the latest.
+        }
+    }
+    CHECK_OK(fastq_flush(c, FASTQ_DURABLE, LONG_WAIT));
+    CHECK(count_of(c, "in", "messages") == 0 && count_of(c, "out", "messages") == 2 * ROUNDS * EACH);
+    done = subscribe(c, "out", NULL);
+    for (uint32_t i = 0; i < 2 * ROUNDS * EACH; i++) {
+        fastq_message message;
+        uint32_t value = 0;
+        if (!receive_one(c, done, &message)) {
+            break;
+        }
+        memcpy(&value, message.body, sizeof value);
+        CHECK(value == i / 2);
+        CHECK_OK(fastq_settle(c, done, &message, FASTQ_ACCEPT, FASTQ_NONE, 0, 0, NULL));
+    }
+    fastq_status status = {.size = sizeof status};
+    CHECK_OK(fastq_get_status(c, &status));
+    CHECK(status.reconnects == ROUNDS && status.resent > 0);
+    CHECK_OK(fastq_close(c));
+    remove_broker(&b);
+}
+
 static void kill_9_of_the_broker_loses_nothing_doubles_nothing_and_what_is_in_hand_stays(void) {
     enum { ROUNDS = 5, EACH = 2000 };
     broker b;
@@ -712,7 +887,18 @@ static void live_dangerously(_Atomic uint64_t *calls, unsigned seed) {
         fastq_message messages[10];
         const char *json;
         size_t count;
-        switch ((i * 7 + seed) % 6) {
+        switch ((i * 7 + seed) % 7) {
+            case 6: {
+                fastq_transaction t = 0;
+                fastq_begin(c, 0, &t);
+                fastq_add_publish(c, t, queue, body, 100, NULL, 0);
+                fastq_receive(c, s, messages, 1, 0, &count);
+                if (count > 0) {
+                    fastq_add_settle(c, t, s, messages, FASTQ_ACCEPT, 0, 0);
+                }
+                fastq_commit_transaction(c, t, (int)(i % 4), NULL);
+                break;
+            }
             case 0: fastq_publish(c, queue, body, (i * 997 + seed) % 20 == 0 ? sizeof body : 100, NULL, 0, (int)(i % 4), NULL); break;
             case 1: fastq_receive(c, s, messages, 10, 0, &count); fastq_settle_many(c, s, messages, count, (int)(i % 3 == 0 ? FASTQ_RELEASE : FASTQ_ACCEPT), FASTQ_NONE, NULL); break;
             case 2: fastq_flush(c, (int)(i % 4), LONG_WAIT); break;
@@ -1091,6 +1277,12 @@ static void bad_arguments_are_told_and_harm_nothing(void) {
         CHECK_CODE(fastq_purge_queue(h, "bad", NULL), FASTQ_IS_CLOSED);
         CHECK_CODE(fastq_show_statistics(h, &json), FASTQ_IS_CLOSED);
         CHECK_CODE(fastq_declare_exchange(h, "bad", NULL, NULL), FASTQ_IS_CLOSED);
+        CHECK_CODE(fastq_begin(h, 0, &number), FASTQ_IS_CLOSED);
+        CHECK_CODE(fastq_add_publish(h, 1, 1, "x", 1, NULL, 0), FASTQ_IS_CLOSED);
+        CHECK_CODE(fastq_add_settle(h, 1, s, &m, 0, 0, 0), FASTQ_IS_CLOSED);
+        CHECK_CODE(fastq_add_reject(h, 1, s, &m, NULL, NULL), FASTQ_IS_CLOSED);
+        CHECK_CODE(fastq_commit_transaction(h, 1, 3, NULL), FASTQ_IS_CLOSED);
+        CHECK_CODE(fastq_rollback(h, 1), FASTQ_IS_CLOSED);
         CHECK_CODE(fastq_delete_exchange(h, "bad"), FASTQ_IS_CLOSED);
         CHECK_CODE(fastq_show_exchange(h, "bad", &json), FASTQ_IS_CLOSED);
         CHECK_CODE(fastq_list_exchanges(h, &json), FASTQ_IS_CLOSED);
@@ -1242,6 +1434,9 @@ int main(int count, char **arguments) {
         TEST(refusals_are_told_by_wait_by_flush_and_one_by_one),
         TEST(a_duplicate_counts_as_published_and_tells_the_place_of_the_first),
         TEST(a_compressed_body_comes_as_it_was_and_one_that_is_none_says_so),
+        TEST(a_transaction_takes_effect_as_a_whole_or_not_at_all),
+        TEST(a_transaction_that_settles_what_others_have_is_refused_as_lease_lost),
+        TEST(kills_of_the_broker_leave_of_each_transaction_all_or_nothing),
         TEST(kill_9_of_the_broker_loses_nothing_doubles_nothing_and_what_is_in_hand_stays),
         TEST(kills_in_the_midst_of_a_burst_leave_no_gap_and_no_double),
         TEST(kill_9_of_a_client_inside_any_call_harms_nobody_else),

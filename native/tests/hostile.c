@@ -100,27 +100,7 @@ static void end(fake *f) {
     close_link(&s->link);
     close(s->event);
     unmap_slots(s);
-    free_subscriptions(s);
-    while (s->first_run != NULL) {
-        struct run *run = s->first_run;
-        s->first_run = run->next_in_ring;
-        free_run(s, run);
-    }
-    while (s->pool != NULL) {
-        struct run *run = s->pool;
-        s->pool = run->next_in_ring;
-        free(run->entries);
-        free(run);
-    }
-    free(s->path);
-    free(s->name);
-    free(s->slots);
-    free(s->gone);
-    free(s->resuming);
-    free(s->refused);
-    free(s->answers.at);
-    free(s->text.at);
-    free(s);
+    free_session(s);
     munmap(f->control, CONTROL_PAGE_BYTES + MIN_RING_BYTES);
     close(f->far_socket);
     close(f->far_pipe);
