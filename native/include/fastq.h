@@ -80,6 +80,16 @@ enum fastq_binding_flags {
     FASTQ_TO_EXCHANGE = 2       /* The target is another exchange, not a queue. */
 };
 
+enum fastq_request_flags {
+    FASTQ_WAITS_FOR_RESPONDER = 1 /* Where the queue has no consumer, the request waits for one. Else FASTQ_NO_RESPONDER. */
+};
+
+enum fastq_reply_flags {
+    FASTQ_LAST = 1,             /* No other comes after it. */
+    FASTQ_FAILED = 2,           /* The request failed: the body says why in words, the property FASTQ_TYPE, if it is there, in one for programs. */
+    FASTQ_END = 4               /* The end of an answer in parts, and no part itself. */
+};
+
 enum fastq_outcome {
     FASTQ_ACCEPT = 0,           /* Done: the message is gone for good. */
     FASTQ_RELEASE = 1,          /* Again, to anybody, at its place in the queue. */
@@ -146,6 +156,16 @@ typedef struct fastq_browsed {
     uint32_t stopped;                 /* 1: it has gone in a circle, and stays. */
     uint32_t behind;                  /* 1: another of its group comes first. */
 } fastq_browsed;
+
+/* A reply to a request, or a part of one. Pointers are good until the connection's next fastq_receive_reply. */
+typedef struct fastq_reply {
+    const unsigned char *body;
+    const unsigned char *properties;
+    uint32_t body_bytes;
+    uint32_t property_bytes;
+    uint32_t part;                    /* From 0 on. */
+    uint32_t flags;                   /* enum fastq_reply_flags. */
+} fastq_reply;
 
 /* What became of a submission that the broker did not take. */
 typedef struct fastq_refusal {
@@ -335,6 +355,32 @@ FASTQ_API int fastq_copy_body(const fastq_message *message, void *room, size_t r
 /* Copies what messages in hand have, of each its properties and then its body as it is stored, one behind the other. For languages to which a
  * call is dear. *length: how many bytes that is; FASTQ_TOO_LARGE: more than the room has, and nothing was copied. */
 FASTQ_API int fastq_copy_messages(const fastq_message *messages, size_t count, void *room, size_t room_bytes, size_t *length);
+
+/* ---- Request and reply. Replies pass through memory alone: while the broker or the requester is away one may be lost, and the request times
+ * out. A request is delivered once; who asks again does so knowingly. */
+
+/* Sends a request to a queue: a message with an address for its reply, which expires with its time-out of 1 ms on. properties: without
+ * FASTQ_REPLY_TO, FASTQ_TTL and FASTQ_REQUEST. flags: enum fastq_request_flags. Returns at once; *number is for the next two. What becomes of
+ * it, a refusal too, is told by fastq_receive_reply alone. To be ended by that or by fastq_end_request. */
+FASTQ_API int fastq_request(fastq_connection connection, fastq_queue queue, const void *body, size_t bytes, const void *properties,
+                            size_t property_bytes, int64_t timeout_ms, uint32_t flags, uint64_t *number);
+
+/* Waits for the next reply to a request. With FASTQ_LAST, or an error other than FASTQ_TIMED_OUT and FASTQ_DISCONNECTED, the request has ended.
+ * FASTQ_TIMED_OUT: none came within wait_ns; FASTQ_NO_RESPONDER: the queue has no consumer, or the one that had the request ended without a
+ * reply; FASTQ_UNKNOWN_QUEUE and other refusals of the request. A consumer that rejects it answers so: FASTQ_FAILED, type "rejected". */
+FASTQ_API int fastq_receive_reply(fastq_connection connection, uint64_t number, int64_t wait_ns, fastq_reply *reply);
+
+/* Nobody waits for this request any more; what comes is dropped, and its sender is told so. */
+FASTQ_API int fastq_end_request(fastq_connection connection, uint64_t number);
+
+/* Answers a message in hand that is a request: its FASTQ_REPLY_TO begins with "fastq.reply.". part: 0 of the first reply, then one more each.
+ * With FASTQ_LAST the request is accepted in the same step, and number (may be NULL) is the accept's: FASTQ_NO_REQUESTER of fastq_wait says
+ * that it was accepted, but nobody waits for the reply; it is no error of fastq_flush. Without FASTQ_LAST it stays in hand, and number, if it
+ * is not NULL, must be waited for: fastq_wait returns when the part is in the requester's ring, so that a slow requester slows its responder,
+ * or with FASTQ_NO_REQUESTER, FASTQ_LIMIT_REACHED (more wait for the requester than have room), FASTQ_DISCONNECTED (nobody knows). */
+FASTQ_API int fastq_reply_to(fastq_connection connection, fastq_subscription subscription, const fastq_message *message, const void *body,
+                             size_t bytes, const void *properties, size_t property_bytes, uint32_t part, uint32_t flags, int level,
+                             uint64_t *number);
 
 /* ---- Transactions: messages and settlements that take effect together, or not at all, whatever dies when. Gathered in this program's memory
  * until they are committed; the connection may do other things meanwhile. At most 65,536 operations of 16 MiB together, or what the broker

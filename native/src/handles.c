@@ -176,6 +176,7 @@ static int read_options(struct session *s, const char *options) {
 
 void free_session(struct session *s) {
     free_transactions(s);
+    free_requests(s);
     free_subscriptions(s);
     for (struct run *run = s->first_run; run != NULL;) {
         struct run *next = run->next_in_ring;
@@ -195,6 +196,7 @@ void free_session(struct session *s) {
     free(s->resuming);
     free(s->refused);
     free(s->answers.at);
+    free(s->properties.at);
     free(s->text.at);
     free(s);
 }

@@ -49,7 +49,7 @@ static uint64_t commit_message(struct session *s, int level) {
     return commit_numbered(s, header->length, level & CONFIRM_MASK);
 }
 
-static int publish(struct session *s, fastq_queue queue, const void *body, size_t bytes, const void *properties, size_t property_bytes, int level, uint64_t *number) {
+int publish(struct session *s, fastq_queue queue, const void *body, size_t bytes, const void *properties, size_t property_bytes, int level, uint64_t *number) {
     unsigned char *into;
     int code = begin_message(s, queue, bytes, properties, property_bytes, &into);
     if (code != FASTQ_OK) {
@@ -192,6 +192,9 @@ int fastq_wait(fastq_connection connection, uint64_t number, int level, int64_t 
     if (code != FASTQ_OK) {
         return code;
     }
+    if (number >= FIRST_WORD) {
+        return leave(connection, wait_for_word(s, number, wait_ns));
+    }
     code = number == 0 || number >= s->next_number
         ? fail(FASTQ_BAD_ARGUMENT, s->next_number - 1, "Submission %llu was not sent", (unsigned long long)number)
         : wait_for(s, number, level, wait_ns);
@@ -209,7 +212,7 @@ int fastq_flush(fastq_connection connection, int level, int64_t wait_ns) {
     }
     code = flush_all(s, level, wait_ns);
     for (size_t i = 0; i < s->refused_count && code == FASTQ_OK; i++) {
-        if (s->refused[i].code != FASTQ_DUPLICATE) {
+        if (s->refused[i].code != FASTQ_DUPLICATE && s->refused[i].code != FASTQ_NO_REQUESTER) {
             code = told(&s->refused[i]);
         }
     }

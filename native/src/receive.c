@@ -73,7 +73,9 @@ static int take_refused(struct session *s, const struct notice_record *notice, c
         if (number <= s->refusals_taken) {
             continue;
         }
-        int code = add_refusal(s, number, notice->code, notice->value, text, length);
+        int code = is_request(s, number)
+            ? fail_request(s, number, notice->code, notice->value, text, length)
+            : add_refusal(s, number, notice->code, notice->value, text, length);
         if (code != FASTQ_OK) {
             return code;
         }
@@ -246,6 +248,9 @@ static int take_notice(struct session *s, uint8_t kind, const unsigned char *rec
     if (kind == KIND_ANSWER) {
         return take_answer(s, record, length);
     }
+    if (kind == KIND_REPLY_DELIVERED) {
+        return take_reply(s, record, length);
+    }
     struct notice_record notice;
     if (length < sizeof notice) {
         return FASTQ_OK;
@@ -256,6 +261,9 @@ static int take_notice(struct session *s, uint8_t kind, const unsigned char *rec
     }
     if (kind == KIND_LATE_SETTLE) {
         return take_late_settle(s, &notice);
+    }
+    if (kind == KIND_REPLY_ENDED) {
+        take_reply_ended(s, &notice);
     }
     if (kind == KIND_SLOT_RETIRED) {
         give_up_slot(s, notice.subject);

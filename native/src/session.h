@@ -4,7 +4,7 @@
 //   receive, confirms, answers <-- ring B, read in order: notices and answers at once, runs of deliveries as they are wanted
 //
 // handles.c (the API's doors), connect.c, rings.c (memory), wait.c (doorbells, socket, growth), send.c, receive.c, reconnect.c, command.c,
-// consume.c, queues.c, exchanges.c, transactions.c; properties.c, check.c, lz4.c, text.c know no session.
+// consume.c, queues.c, exchanges.c, transactions.c, requests.c; properties.c, check.c, lz4.c, text.c know no session.
 #ifndef FASTQ_SESSION_H
 #define FASTQ_SESSION_H
 
@@ -103,6 +103,15 @@ struct transaction {
     size_t named_count, named_size;
 };
 
+/// A reply that came, or the word that none will: then its code says why, and its bytes in words.
+struct reply { struct reply *next; struct reply_record header; uint64_t value; size_t length; unsigned char payload[]; };
+
+/// A request whose answer is awaited.
+struct request { uint64_t number, waiting_bytes; uint32_t next_part; bool is_over; struct reply *first, *last; };
+
+/// A part of an answer that this side sent, until somebody has heard what became of it.
+struct word { uint64_t cookie; int code; bool is_told; };
+
 /// A command that nobody waits for: the resumption of a subscription.
 struct resuming { uint64_t number; struct subscription *subscription; uint32_t id; };
 
@@ -131,6 +140,13 @@ struct session {
 
     struct subscription *subscriptions, *last_found;
     uint64_t next_handle;
+    struct request *requests;            // By number.
+    size_t request_count, request_size;
+    struct reply *given;                 // What the caller may look at until its next reply.
+    struct word *words;
+    size_t word_count, word_size;
+    uint64_t last_word;
+    struct buffer properties;            // Of a request, being written.
     struct transaction *transactions, *sent; // Those that are gathered; those that are not decided, in order.
     struct run *first_run, *last_run;    // In ring order, all that stand in ring B.
     struct run *pool;
@@ -329,6 +345,20 @@ int take_transaction_refused(struct session *s, const struct notice_record *noti
 /// What is decided up to a number, and was not refused, is done: what it settled is not in hand any more.
 void take_decided(struct session *s, uint64_t decided);
 void free_transactions(struct session *s);
+
+// ---- requests.c
+/// From here on numbers are no submissions', but name parts of answers.
+#define FIRST_WORD (UINT64_C(1) << 52)
+int take_reply(struct session *s, const unsigned char *record, size_t length);
+void take_reply_ended(struct session *s, const struct notice_record *notice);
+bool is_request(const struct session *s, uint64_t number);
+int fail_request(struct session *s, uint64_t number, int code, uint64_t value, const unsigned char *text, size_t length);
+void lose_words(struct session *s);
+int wait_for_word(struct session *s, uint64_t cookie, int64_t wait_ns);
+void free_requests(struct session *s);
+
+// ---- publish.c
+int publish(struct session *s, fastq_queue queue, const void *body, size_t bytes, const void *properties, size_t property_bytes, int level, uint64_t *number);
 
 // ---- handles.c: a door that each call of a connection goes through. Everything else is reached through it alone.
 int enter(fastq_connection connection, struct session **session);

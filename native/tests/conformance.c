@@ -772,6 +772,229 @@ static void kills_of_the_broker_leave_of_each_transaction_all_or_nothing(void) {
     remove_broker(&b);
 }
 
+static uint64_t ask(fastq_connection c, fastq_queue queue, const char *text, int64_t timeout_ms) {
+    uint64_t number = 0;
+    CHECK_OK(fastq_request(c, queue, text, strlen(text), NULL, 0, timeout_ms, 0, &number));
+    return number;
+}
+
+static bool is_reply(const fastq_reply *reply, const char *text, uint32_t part, uint32_t flags) {
+    return reply->body_bytes == strlen(text) && memcmp(reply->body, text, reply->body_bytes) == 0 && reply->part == part && reply->flags == flags;
+}
+
+static void a_request_gets_its_reply_and_is_told_why_there_is_none(void) {
+    fastq_connection c = connect_to(&shared, "name=requester"), other = connect_to(&shared, "name=responder");
+    fastq_queue queue = queue_of(c, "rpc", NULL);
+    fastq_reply reply;
+    fastq_message first, second;
+    uint64_t one, two, number;
+    unsigned char properties[64];
+    size_t length = 0, position = 0;
+    fastq_property property;
+    CHECK_CODE(fastq_receive_reply(c, ask(c, queue, "anybody?", 60000), LONG_WAIT, &reply), FASTQ_NO_RESPONDER);
+    CHECK_CODE(fastq_receive_reply(c, ask(c, 999999, "nowhere", 60000), LONG_WAIT, &reply), FASTQ_UNKNOWN_QUEUE);
+    CHECK_OK(fastq_flush(c, FASTQ_ACCEPTED, LONG_WAIT)); // Told once, of the request.
+
+    // Two under way, answered in the other order.
+    fastq_subscription s = subscribe(other, "rpc", NULL);
+    CHECK_OK(fastq_put_text(properties, sizeof properties, &length, FASTQ_TYPE, "question"));
+    CHECK_OK(fastq_request(c, queue, "one", 3, properties, length, 60000, 0, &one));
+    two = ask(c, queue, "two", 60000);
+    CHECK(receive_one(other, s, &first) && has_body(&first, "one") && memmem(first.properties, first.property_bytes, "question", 8) != NULL);
+    CHECK(receive_one(other, s, &second) && has_body(&second, "two"));
+    CHECK_OK(fastq_reply_to(other, s, &second, "reply two", 9, properties, length, 0, FASTQ_LAST, FASTQ_WRITTEN, &number));
+    CHECK_CODE(fastq_holds(other, s, &second), FASTQ_ALREADY_SETTLED);
+    CHECK_OK(fastq_wait(other, number, FASTQ_WRITTEN, LONG_WAIT));
+    CHECK_CODE(fastq_receive_reply(c, one, 0, &reply), FASTQ_TIMED_OUT);
+    CHECK_OK(fastq_receive_reply(c, two, LONG_WAIT, &reply));
+    CHECK(is_reply(&reply, "reply two", 0, FASTQ_LAST));
+    CHECK_OK(fastq_next_property(reply.properties, reply.property_bytes, &position, &property));
+    CHECK(property.tag == FASTQ_TYPE && property.value_bytes == 8);
+    CHECK_CODE(fastq_receive_reply(c, two, LONG_WAIT, &reply), FASTQ_IS_CLOSED);
+    CHECK_OK(fastq_reply_to(other, s, &first, "no luck", 7, properties, length, 0, FASTQ_LAST | FASTQ_FAILED, FASTQ_NONE, NULL));
+    CHECK_OK(fastq_receive_reply(c, one, LONG_WAIT, &reply));
+    CHECK(is_reply(&reply, "no luck", 0, FASTQ_LAST | FASTQ_FAILED));
+    CHECK(count_of(c, "rpc", "messages") == 0 && count_of(c, "rpc", "accepted") == 2);
+    CHECK_CODE(fastq_reply_to(other, s, &first, "again", 5, NULL, 0, 0, FASTQ_LAST, FASTQ_NONE, NULL), FASTQ_ALREADY_SETTLED);
+
+    // One that is rejected, one whose responder dies, one that nobody waits for any more, one that is never answered.
+    one = ask(c, queue, "x", 60000);
+    CHECK(receive_one(other, s, &first));
+    CHECK_OK(fastq_reject(other, s, &first, "not mine", NULL, FASTQ_NONE, NULL));
+    CHECK_OK(fastq_flush(other, FASTQ_NONE, 0));
+    CHECK_OK(fastq_receive_reply(c, one, LONG_WAIT, &reply));
+    CHECK(is_reply(&reply, "not mine", 0, FASTQ_LAST | FASTQ_FAILED) && memmem(reply.properties, reply.property_bytes, "rejected", 8) != NULL);
+    one = ask(c, queue, "y", 60000);
+    CHECK(receive_one(other, s, &first));
+    CHECK_OK(fastq_settle(other, s, &first, FASTQ_RELEASE, FASTQ_ACCEPTED, 0, 0, &number));
+    CHECK_CODE(fastq_receive_reply(c, one, LONG_WAIT, &reply), FASTQ_NO_RESPONDER);
+    fastq_connection leaver = connect_to(&shared, NULL);
+    ask(leaver, queue, "z", 60000);
+    CHECK(receive_one(other, s, &first));
+    CHECK_OK(fastq_close(leaver));
+    do { // The broker sees that it is gone when it looks next.
+        CHECK_OK(fastq_reply_to(other, s, &first, "part", 4, NULL, 0, 0, 0, FASTQ_NONE, &number));
+    } while (fastq_wait(other, number, FASTQ_NONE, LONG_WAIT) == FASTQ_OK);
+    CHECK_OK(fastq_reply_to(other, s, &first, "late", 4, NULL, 0, 0, FASTQ_LAST, FASTQ_ACCEPTED, &number));
+    CHECK_CODE(fastq_wait(other, number, FASTQ_ACCEPTED, LONG_WAIT), FASTQ_NO_REQUESTER);
+    CHECK(count_of(c, "rpc", "inFlight") == 0); // Accepted all the same.
+    ask(c, queue, "nobody looks", 60000);
+    CHECK(receive_one(other, s, &first));
+    CHECK_OK(fastq_reply_to(other, s, &first, "x", 1, NULL, 0, 0, FASTQ_LAST, FASTQ_NONE, NULL));
+    CHECK_OK(fastq_flush(other, FASTQ_ACCEPTED, LONG_WAIT));
+    one = ask(c, queue, "in no time", 60000);
+    CHECK_CODE(fastq_receive_reply(c, one, 20000000, &reply), FASTQ_TIMED_OUT);
+    CHECK_OK(fastq_end_request(c, one));
+    CHECK_CODE(fastq_end_request(c, one), FASTQ_IS_CLOSED);
+    CHECK_OK(fastq_unsubscribe(other, s));
+
+    // One that waits for a responder; one that has died with its process is told.
+    CHECK_OK(fastq_purge_queue(c, "rpc", NULL));
+    CHECK_OK(fastq_request(c, queue, "w", 1, NULL, 0, 60000, FASTQ_WAITS_FOR_RESPONDER, &one));
+    CHECK_OK(fastq_flush(c, FASTQ_ACCEPTED, LONG_WAIT));
+    fflush(stdout);
+    pid_t child = fork();
+    if (child == 0) {
+        fastq_connection own = connect_to(&shared, NULL);
+        _exit(receive_one(own, subscribe(own, "rpc", NULL), &first) ? 7 : 1);
+    }
+    int status = 0;
+    waitpid(child, &status, 0);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 7);
+    CHECK_CODE(fastq_receive_reply(c, one, LONG_WAIT, &reply), FASTQ_NO_RESPONDER);
+
+    const int bad = FASTQ_BAD_ARGUMENT;
+    unsigned char *large = calloc(1, 40000);
+    CHECK_CODE(fastq_request(c, queue, "x", 1, NULL, 0, 0, 0, &one), bad);
+    CHECK_CODE(fastq_request(c, queue, "x", 1, NULL, 0, 1, 2, &one), bad);
+    CHECK_CODE(fastq_request(c, queue, "x", 1, NULL, 0, 1, 0, NULL), bad);
+    CHECK_CODE(fastq_request(c, queue, "x", SIZE_MAX, NULL, 0, 1, 0, &one), FASTQ_TOO_LARGE);
+    CHECK_CODE(fastq_request(c, queue, "x", 1, large, 32768, 1, 0, &one), FASTQ_TOO_LARGE);
+    CHECK_CODE(fastq_receive_reply(c, 1, 0, NULL), bad);
+    CHECK_CODE(fastq_receive_reply(c, 123456, 0, &reply), FASTQ_IS_CLOSED);
+    CHECK_CODE(fastq_wait(c, (UINT64_C(1) << 52) + 77, 0, 0), bad);
+    s = subscribe(other, "rpc", NULL);
+    publish_text(c, queue, "no request");
+    CHECK(receive_one(other, s, &first));
+    CHECK_CODE(fastq_reply_to(other, s, &first, "x", 1, NULL, 0, 0, FASTQ_LAST, 0, NULL), bad);
+    ask(c, queue, "x", 60000);
+    CHECK(receive_one(other, s, &first));
+    CHECK_CODE(fastq_reply_to(other, s, &first, "x", 1, NULL, 0, 0, FASTQ_END, 0, NULL), bad);
+    CHECK_CODE(fastq_reply_to(other, s, &first, "x", 1, NULL, 0, 0, FASTQ_LAST, 4, NULL), bad);
+    CHECK_CODE(fastq_reply_to(other, s, &first, "x", 1, large, 40000, 0, FASTQ_LAST, 0, NULL), FASTQ_TOO_LARGE);
+    CHECK_CODE(fastq_reply_to(other, 999, &first, "x", 1, NULL, 0, 0, FASTQ_LAST, 0, NULL), FASTQ_IS_CLOSED);
+    CHECK_CODE(fastq_reply_to(other, s, NULL, "x", 1, NULL, 0, 0, FASTQ_LAST, 0, NULL), bad);
+    free(large);
+    CHECK_OK(fastq_close(other));
+    CHECK_OK(fastq_close(c));
+}
+
+static void an_answer_in_parts_comes_in_order_and_a_slow_requester_slows_its_responder(void) {
+    enum { PARTS = 500, BYTES = 5000 };
+    fastq_connection c = connect_to(&shared, "ring=65536"), other = connect_to(&shared, "ring=65536");
+    fastq_queue queue = queue_of(c, "stream", "lease=5m");
+    fastq_subscription s = subscribe(other, "stream", NULL);
+    static unsigned char body[BYTES];
+    fastq_message message;
+    fastq_reply reply;
+    uint64_t number, request = ask(c, queue, "all of it", 60000);
+    CHECK(receive_one(other, s, &message));
+    for (uint32_t part = 0; part < PARTS; part++) {
+        memcpy(body, &part, sizeof part);
+        CHECK_OK(fastq_reply_to(other, s, &message, body, sizeof body, NULL, 0, part, 0, FASTQ_NONE, &number));
+        // In time it comes only while there is room in the ring of a requester that does not look; then it is let go on.
+        while (fastq_wait(other, number, FASTQ_NONE, 5000000) == FASTQ_TIMED_OUT) {
+            CHECK_OK(fastq_tick(c));
+        }
+    }
+    CHECK_OK(fastq_reply_to(other, s, &message, NULL, 0, NULL, 0, PARTS, FASTQ_LAST | FASTQ_END, FASTQ_NONE, NULL));
+    for (uint32_t part = 0; part <= PARTS; part++) {
+        if (!CHECK_OK(fastq_receive_reply(c, request, LONG_WAIT, &reply))) {
+            break;
+        }
+        CHECK(reply.part == part && reply.flags == (part < PARTS ? 0 : FASTQ_LAST | FASTQ_END) && reply.body_bytes == (part < PARTS ? BYTES : 0) && (part == PARTS || memcmp(reply.body, &part, sizeof part) == 0));
+    }
+    // A reply larger than a ring; and one who stops to listen is not sent the rest.
+    unsigned char *large = calloc(1, 3000000);
+    memset(large, 'r', 3000000);
+    request = ask(c, queue, "large", 60000);
+    CHECK(receive_one(other, s, &message));
+    CHECK_OK(fastq_reply_to(other, s, &message, large, 3000000, NULL, 0, 0, FASTQ_LAST, FASTQ_NONE, NULL));
+    CHECK_OK(fastq_receive_reply(c, request, LONG_WAIT, &reply));
+    CHECK(reply.body_bytes == 3000000 && memcmp(reply.body, large, 3000000) == 0);
+    free(large);
+    request = ask(c, queue, "enough", 60000);
+    CHECK(receive_one(other, s, &message));
+    CHECK_OK(fastq_reply_to(other, s, &message, "0", 1, NULL, 0, 0, 0, FASTQ_NONE, &number));
+    CHECK_OK(fastq_wait(other, number, FASTQ_NONE, LONG_WAIT));
+    CHECK_OK(fastq_receive_reply(c, request, LONG_WAIT, &reply));
+    CHECK(is_reply(&reply, "0", 0, 0));
+    CHECK_OK(fastq_end_request(c, request));
+    int code = FASTQ_OK;
+    for (uint32_t part = 1; code == FASTQ_OK; part++) {
+        CHECK_OK(fastq_reply_to(other, s, &message, "more", 4, NULL, 0, part, 0, FASTQ_NONE, &number));
+        code = fastq_wait(other, number, FASTQ_NONE, LONG_WAIT);
+        CHECK_OK(fastq_tick(c));
+    }
+    CHECK(code == FASTQ_NO_REQUESTER);
+    CHECK_OK(fastq_close(other));
+    CHECK_OK(fastq_close(c));
+}
+
+static void requests_and_replies_survive_kills_of_the_broker_or_time_out(void) {
+    enum { ROUNDS = 12 };
+    broker b;
+    make_broker(&b);
+    fastq_connection c = connect_to(&b, "patience=60s"), other = connect_to(&b, "patience=60s");
+    fastq_queue queue = queue_of(c, "rpc", "lease=5m");
+    fastq_subscription s = subscribe(other, "rpc", NULL);
+    for (int round = 0; round < ROUNDS; round++) {
+        char text[16];
+        fastq_message message;
+        fastq_reply reply;
+        snprintf(text, sizeof text, "%d", round);
+        uint64_t request = ask(c, queue, text, 60000), number = 0;
+        if (round % 3 == 0) { // It is sent again.
+            kill_broker(&b, SIGKILL);
+            start_broker(&b);
+        }
+        CHECK_OK(fastq_flush(c, FASTQ_WRITTEN, LONG_WAIT));
+        CHECK(receive_one(other, s, &message) && has_body(&message, text));
+        if (round % 3 == 1) { // Both are away; the request stays in hand.
+            kill_broker(&b, SIGKILL);
+            start_broker(&b);
+            CHECK_OK(fastq_tick(c));
+            CHECK_OK(fastq_tick(other));
+        }
+        CHECK_OK(fastq_reply_to(other, s, &message, text, strlen(text), NULL, 0, 0, FASTQ_LAST, FASTQ_WRITTEN, &number));
+        if (round % 3 == 2) { // With the reply unread, or read and lost: it comes, or it does not; the accept is done once.
+            kill_broker(&b, SIGKILL);
+            start_broker(&b);
+            CHECK_OK(fastq_tick(c));
+        }
+        int code = fastq_wait(other, number, FASTQ_WRITTEN, LONG_WAIT);
+        CHECK(code == FASTQ_OK || (round % 3 == 2 && code == FASTQ_NO_REQUESTER));
+        code = fastq_receive_reply(c, request, round % 3 == 2 ? 200000000 : LONG_WAIT, &reply);
+        CHECK(code == FASTQ_OK ? is_reply(&reply, text, 0, FASTQ_LAST) : round % 3 == 2 && code == FASTQ_TIMED_OUT);
+        if (code == FASTQ_TIMED_OUT) {
+            CHECK_OK(fastq_end_request(c, request));
+        }
+        CHECK(count_of(c, "rpc", "messages") == 0 && count_of(c, "rpc", "accepted") == (uint64_t)round + 1);
+    }
+    // The word of a part may be lost with the broker: who waits for it is told so, and does not wait for ever.
+    fastq_message message;
+    uint64_t number = 0;
+    ask(c, queue, "in parts", 60000);
+    CHECK(receive_one(other, s, &message));
+    kill_broker(&b, SIGKILL);
+    CHECK_OK(fastq_reply_to(other, s, &message, "part", 4, NULL, 0, 0, 0, FASTQ_NONE, &number));
+    start_broker(&b);
+    CHECK_CODE(fastq_wait(other, number, FASTQ_NONE, LONG_WAIT), FASTQ_DISCONNECTED);
+    CHECK_OK(fastq_close(other));
+    CHECK_OK(fastq_close(c));
+    remove_broker(&b);
+}
+
 static void kill_9_of_the_broker_loses_nothing_doubles_nothing_and_what_is_in_hand_stays(void) {
     enum { ROUNDS = 5, EACH = 2000 };
     broker b;
@@ -887,7 +1110,19 @@ static void live_dangerously(_Atomic uint64_t *calls, unsigned seed) {
         fastq_message messages[10];
         const char *json;
         size_t count;
-        switch ((i * 7 + seed) % 7) {
+        switch ((i * 7 + seed) % 8) {
+            case 7: {
+                uint64_t request = 0;
+                fastq_reply reply;
+                fastq_request(c, queue, body, 100, NULL, 0, 1000, 0, &request);
+                fastq_receive(c, s, messages, 10, 0, &count);
+                for (size_t at = 0; at < count; at++) {
+                    fastq_reply_to(c, s, &messages[at], body, 100, NULL, 0, 0, FASTQ_LAST, (int)(i % 4), NULL);
+                }
+                fastq_receive_reply(c, request, 1000000, &reply);
+                fastq_end_request(c, request);
+                break;
+            }
             case 6: {
                 fastq_transaction t = 0;
                 fastq_begin(c, 0, &t);
@@ -1226,6 +1461,7 @@ static void bad_arguments_are_told_and_harm_nothing(void) {
     fastq_browsed browsed;
     fastq_refusal refusal;
     fastq_property property;
+    fastq_reply reply;
     fastq_status status = {.size = 1};
     const char *json;
     void *room;
@@ -1283,6 +1519,10 @@ static void bad_arguments_are_told_and_harm_nothing(void) {
         CHECK_CODE(fastq_add_reject(h, 1, s, &m, NULL, NULL), FASTQ_IS_CLOSED);
         CHECK_CODE(fastq_commit_transaction(h, 1, 3, NULL), FASTQ_IS_CLOSED);
         CHECK_CODE(fastq_rollback(h, 1), FASTQ_IS_CLOSED);
+        CHECK_CODE(fastq_request(h, 1, "x", 1, NULL, 0, 1, 0, &number), FASTQ_IS_CLOSED);
+        CHECK_CODE(fastq_receive_reply(h, 1, 0, &reply), FASTQ_IS_CLOSED);
+        CHECK_CODE(fastq_end_request(h, 1), FASTQ_IS_CLOSED);
+        CHECK_CODE(fastq_reply_to(h, s, &m, "x", 1, NULL, 0, 0, FASTQ_LAST, 0, NULL), FASTQ_IS_CLOSED);
         CHECK_CODE(fastq_delete_exchange(h, "bad"), FASTQ_IS_CLOSED);
         CHECK_CODE(fastq_show_exchange(h, "bad", &json), FASTQ_IS_CLOSED);
         CHECK_CODE(fastq_list_exchanges(h, &json), FASTQ_IS_CLOSED);
@@ -1437,6 +1677,9 @@ int main(int count, char **arguments) {
         TEST(a_transaction_takes_effect_as_a_whole_or_not_at_all),
         TEST(a_transaction_that_settles_what_others_have_is_refused_as_lease_lost),
         TEST(kills_of_the_broker_leave_of_each_transaction_all_or_nothing),
+        TEST(a_request_gets_its_reply_and_is_told_why_there_is_none),
+        TEST(an_answer_in_parts_comes_in_order_and_a_slow_requester_slows_its_responder),
+        TEST(requests_and_replies_survive_kills_of_the_broker_or_time_out),
         TEST(kill_9_of_the_broker_loses_nothing_doubles_nothing_and_what_is_in_hand_stays),
         TEST(kills_in_the_midst_of_a_burst_leave_no_gap_and_no_double),
         TEST(kill_9_of_a_client_inside_any_call_harms_nobody_else),
