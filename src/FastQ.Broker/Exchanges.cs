@@ -40,9 +40,20 @@ public sealed partial class Broker
         Commit(source + written, source > 0 ? 2u : 1u);
         _waitingForDurable += (header.Flags & MessageHeader.ConfirmMask) == (int)ConfirmLevel.Durable ? 1 : 0;
         session.Decided = header.NumberOrTimeMicros;
+        TellRouted(session, header, targets.Length);
         taken = Leave(session, ring, length, isConcluded: true);
         Touch(session);
         return true;
+    }
+
+    /// <summary>Tells who asked how many queues took a message; before its number counts as decided, as a refusal would come.</summary>
+    private static void TellRouted(Session session, in MessageHeader header, int queues)
+    {
+        if ((header.Flags & MessageHeader.WantsRouted) != 0)
+        {
+            Notice(session, new NoticeRecord { Kind = RecordKind.Routed, Number = header.NumberOrTimeMicros, Value = (ulong)queues }, "");
+            session.RefusalHead = session.Rings.Deliveries.Head;
+        }
     }
 
     /// <summary>Has a message with so many queues room in a slot, beside what else goes into one? Only where slots are small, and the queues thousands, it has not.</summary>

@@ -47,19 +47,89 @@ public sealed partial class Broker
             return true;
         }
 
-        Decision decision = _engine.Transact(records, new Place(place.Slot, place.Offset + (uint)source), _journal.OpenBlock, out uint operation);
+        Decision decision = _engine.JudgeTransaction(records, out uint operation, out RoutedWithin routed);
+        decision = decision.IsTaken ? JudgeWithRoutes(routed, bytes) : decision;
         if (!decision.IsTaken)
         {
             ConcludeTransaction(session, header, decision, operation, room, source);
             return true;
         }
 
+        if (routed.Count > 0)
+        {
+            Span<byte> sent = LetterOf(bytes);
+            records.CopyTo(sent);
+            Commit(source, source > 0 ? 1u : 0u);
+            if (!_journal.TryReserve(SourceRecord.SizeBytes + bytes + routed.MoreBytes, out room, out place))
+            {
+                return _journal.RoomFault is not null && TryRefuseTransaction(session, header, Decision.Refuse(RefusalCode.DiskFull));
+            }
+
+            source = BeginSource(session.Producer, room);
+            bytes += routed.MoreBytes;
+            records = room.Slice(source, bytes);
+            LayOutTransaction(sent, routed, records);
+        }
+
+        _engine.ApplyTransaction(records, new Place(place.Slot, place.Offset + (uint)source), _journal.OpenBlock);
         _journal.Commit(source + bytes, (source > 0 ? 1u : 0u) + header.Count);
         _waitingForDurable += (header.Flags & MessageHeader.ConfirmMask) == (int)ConfirmLevel.Durable ? 1 : 0;
         session.Decided = header.LastNumber;
         CountSettled(session, records);
         Touch(session);
         return true;
+    }
+
+    /// <summary>A message to exchanges grows by the queues that it reaches: has the whole room in a block?</summary>
+    private Decision JudgeWithRoutes(RoutedWithin routed, int bytes) => routed.MoreBytes == 0 || bytes + routed.MoreBytes <= Math.Max(MostTransactionBytes, _journal.SlotBytes / 4 * 3)
+        ? Decision.Taken
+        : Decision.Refuse(RefusalCode.TooLarge, (ulong)MostTransactionBytes, "Bytes of a transaction, with the queues that its messages reach");
+
+    /// <summary>The records as they came, but for those to exchanges: they are what a message to these queues is in the journal.</summary>
+    private static void LayOutTransaction(Span<byte> sent, RoutedWithin routed, Span<byte> room)
+    {
+        int at = 0;
+        int next = 0;
+        uint operation = 0;
+        TransactionReader reader = new(sent);
+        while (reader.Next())
+        {
+            operation++;
+            bool isRouted = next < routed.Count && routed.OperationOf(next) == operation;
+            ReadOnlySpan<RoutedTarget> targets = isRouted ? routed.TargetsOf(next) : default;
+            if (targets.Length > 1)
+            {
+                uint exchange = MemoryMarshal.Read<MessageHeader>(reader.Record).Queue;
+                at += Limits.Align(LayOut(exchange, 0, targets, reader.Record, room[at..]).Length);
+            }
+            else
+            {
+                int aligned = Limits.Align(reader.Record.Length);
+                sent.Slice(reader.Offset, aligned).CopyTo(room[at..]);
+                if (isRouted)
+                {
+                    Address(ref MemoryMarshal.AsRef<MessageHeader>(room[at..]), targets, routed.IsUnrouted(next));
+                }
+
+                at += aligned;
+            }
+
+            next += isRouted ? 1 : 0;
+        }
+
+        Invariant.Holds(at == room.Length && next == routed.Count);
+    }
+
+    private static void Address(ref MessageHeader header, ReadOnlySpan<RoutedTarget> targets, bool isUnrouted)
+    {
+        if (targets.IsEmpty)
+        {
+            header.Kind = RecordKind.PassedOver;
+            header.Tag = isUnrouted ? RoutedWithin.Unrouted : 0;
+            return;
+        }
+
+        header.Queue = targets[0].Queue;
     }
 
     private int MostTransactionBytes => Math.Min(_options.MaxMessageBytes, Limits.MaxTransactionBytes);

@@ -93,6 +93,9 @@ internal sealed class Submission(Func<Session, ulong> send, ConfirmLevel level, 
     /// <summary>The queue had it already: the place of that one. Null: it was taken.</summary>
     public ulong? FirstTag { get; set; }
 
+    /// <summary>How many queues took it, where it went to an exchange and that was told.</summary>
+    public int? Routed { get; set; }
+
     public override void Run(Session session) => Number = send(session);
 
     public void Complete()

@@ -25,6 +25,7 @@ public sealed partial class Connection : IAsyncDisposable
     private readonly TaskCompletionSource _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly CancellationTokenSource _giveUp = new();
     private readonly Dictionary<ulong, ulong> _duplicates = [];
+    private readonly Dictionary<ulong, int> _routed = []; // By number: how many queues took what went to an exchange.
     private readonly Dictionary<string, QueueHandle> _queues = [];
     private readonly Dictionary<string, ExchangeHandle> _exchanges = [];
     private readonly List<Subscriber> _subscribers = [];
@@ -286,7 +287,7 @@ public sealed partial class Connection : IAsyncDisposable
     /// <param name="body">Must not change until the task is over. It is not compressed, whatever the queues say.</param>
     /// <param name="options">As for a queue; <see cref="PublishOptions.IsMandatory"/>.</param>
     /// <param name="cancellation">As for a queue.</param>
-    /// <returns>Whether every one of the queues had it already.</returns>
+    /// <returns>How many queues took it, and whether every one of them had it already.</returns>
     /// <exception cref="FastQException">It was refused, and is in none of the queues: it reaches none (<see cref="RefusalCode.Unroutable"/>), or one of them does not take it; or the connection is lost, and nobody knows.</exception>
     public ValueTask<Published> PublishToExchangeAsync(string exchange, string key, ReadOnlyMemory<byte> body, PublishOptions? options = null, CancellationToken cancellation = default)
     {
@@ -410,22 +411,23 @@ public sealed partial class Connection : IAsyncDisposable
         byte[] properties = options?.ToBytes() ?? [];
         bool isMandatory = options?.IsMandatory ?? true;
         Func<Session, ulong> send = isExchange
-            ? session => session.Publish(FindExchange(session, name), body.Span, level, properties, isMandatory)
+            ? session => session.Publish(FindExchange(session, name), body.Span, level, properties, isMandatory, wantsRouted: level != ConfirmLevel.None)
             : session => session.Publish(Find(session, name), body.Span, level, properties);
         Submission submission = await DoAsync(new Submission(send, level, cancellation), cancellation).ConfigureAwait(false);
-        return new Published(submission.FirstTag);
+        bool isKnown = isExchange || level == ConfirmLevel.None;
+        return new Published(submission.FirstTag, submission.FirstTag is not null ? 0 : isKnown ? submission.Routed : 1);
     }
 
     internal async ValueTask SubmitAsync(Func<Session, ulong> send, ConfirmLevel level, CancellationToken cancellation) => await DoAsync(new Submission(send, level, cancellation), cancellation).ConfigureAwait(false);
 
     /// <summary>Has the session's thread gather a transaction and send it.</summary>
-    internal async ValueTask CommitAsync(Action<SessionTransaction, Func<string, QueueHandle>> gather, ConfirmLevel level, CancellationToken cancellation)
+    internal async ValueTask CommitAsync(Action<SessionTransaction, Func<string, QueueHandle>, Func<string, ExchangeHandle>> gather, ConfirmLevel level, CancellationToken cancellation)
     {
         SessionTransaction? gathered = null;
         ulong Send(Session session)
         {
             gathered = session.BeginTransaction(Timeout.InfiniteTimeSpan); // The caller's time was looked at; from here on it only waits.
-            gather(gathered, queue => Find(session, queue));
+            gather(gathered, queue => Find(session, queue), exchange => FindExchange(session, exchange));
             return gathered.Submit(level);
         }
 
@@ -499,6 +501,7 @@ public sealed partial class Connection : IAsyncDisposable
                 _duplicates[number] = first;
                 FailRequest(number, new FastQException(RefusalCode.Duplicate, "", first, number));
             };
+            session.Routed = (number, queues) => _routed[number] = queues;
             ListenForReplies(session);
             _session = session;
             _connected.TrySetResult();
@@ -631,6 +634,7 @@ public sealed partial class Connection : IAsyncDisposable
                 awaited.Dequeue();
                 any = true;
                 submission.FirstTag = _duplicates.Remove(submission.Number, out ulong first) ? first : null;
+                submission.Routed = _routed.Remove(submission.Number, out int queues) ? queues : null;
                 Conclude(submission, session.TakeRefusal(submission.Number));
             }
         }
@@ -639,6 +643,7 @@ public sealed partial class Connection : IAsyncDisposable
         {
             session.ClearRefusals(); // Of those that nobody awaits.
             _duplicates.Clear();
+            _routed.Clear();
         }
 
         return any;

@@ -129,12 +129,13 @@ public sealed unsafe partial class Session
     /// <param name="level">Confirm to wait for.</param>
     /// <param name="properties">With <see cref="PropertyTag.RoutingKey"/>: see <see cref="PublishOptions.RoutingKey"/>.</param>
     /// <param name="isMandatory">It is refused (<see cref="RefusalCode.Unroutable"/>) where it reaches no queue; else it is then gone, and counts as published.</param>
+    /// <param name="wantsRouted">How many queues took it is to be told by <see cref="Routed"/>.</param>
     /// <exception cref="FastQException">The body or the properties are too large.</exception>
-    public ulong Publish(in ExchangeHandle exchange, ReadOnlySpan<byte> body, ConfirmLevel level = ConfirmLevel.Durable, ReadOnlySpan<byte> properties = default, bool isMandatory = true)
+    public ulong Publish(in ExchangeHandle exchange, ReadOnlySpan<byte> body, ConfirmLevel level = ConfirmLevel.Durable, ReadOnlySpan<byte> properties = default, bool isMandatory = true, bool wantsRouted = false)
     {
         Reservation reservation = Reserve(new QueueHandle(exchange.Id, exchange.Name), body.Length, properties);
         body.CopyTo(reservation.Body);
-        return reservation.Commit(level, isMandatory ? (byte)0 : MessageHeader.Optional);
+        return reservation.Commit(level, (byte)((isMandatory ? 0 : MessageHeader.Optional) | (wantsRouted ? MessageHeader.WantsRouted : 0)));
     }
 
     /// <summary>Listens to an exchange: makes a temporary queue of this session's own, binds it and subscribes to it. What was sent before is not seen; when the session ends, the queue goes with all it holds.</summary>

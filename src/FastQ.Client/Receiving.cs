@@ -378,6 +378,9 @@ public sealed unsafe partial class Session
 
                 TellRefusals();
                 break;
+            case RecordKind.Routed:
+                Routed?.Invoke(notice.Number, (int)notice.Value);
+                break;
             case RecordKind.LateSettle:
                 TakeLateSettle(notice);
                 break;

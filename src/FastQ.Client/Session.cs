@@ -86,6 +86,9 @@ public sealed unsafe partial class Session : IDisposable
     /// <summary>Called for each of <see cref="Duplicates"/> with its number and the place (tag) of the one that the queue has, or had; 0 where that is not known any more, after a reconnect. Session's thread.</summary>
     public Action<ulong, ulong>? Duplicated { get; set; }
 
+    /// <summary>Called with the number of each message to an exchange that was published so, and how many queues took it, before it counts as confirmed. Not for one that was sent again after a reconnect, when the broker had taken it already. Session's thread.</summary>
+    public Action<ulong, int>? Routed { get; set; }
+
     /// <summary>Called with each refusal of a message or settle as it is taken; it is also thrown by the next wait for its number, or flush. Session's thread.</summary>
     public Action<FastQException>? Refused { get; set; }
 

@@ -54,6 +54,15 @@ public sealed class SessionTransaction : IDisposable
         }
     }
 
+    /// <summary>Adds a message to an exchange: to every queue that it leads to when the transaction is committed. It is copied, and not compressed.</summary>
+    /// <param name="exchange">Where it goes.</param>
+    /// <param name="body">Copied.</param>
+    /// <param name="properties">With <see cref="PropertyTag.RoutingKey"/>: see <see cref="PublishOptions.RoutingKey"/>.</param>
+    /// <param name="isMandatory">Where it reaches no queue, the whole is refused (<see cref="RefusalCode.Unroutable"/>); else this message alone is gone.</param>
+    /// <exception cref="FastQException">As for a queue.</exception>
+    public void Publish(in ExchangeHandle exchange, ReadOnlySpan<byte> body, ReadOnlySpan<byte> properties = default, bool isMandatory = true) =>
+        Add(new QueueHandle(exchange.Id, exchange.Name), body, properties, isMandatory ? (byte)0 : MessageHeader.Optional);
+
     /// <summary>Adds that a delivery is done with.</summary>
     /// <exception cref="FastQException">It is not in hand, or the transaction settles it already. So with the others.</exception>
     public void Accept(in Delivery delivery) => Settle(delivery.Subscription, delivery.Number, delivery.Life, Outcome.Accept);
@@ -164,7 +173,7 @@ public sealed class SessionTransaction : IDisposable
         records.CopyTo(room[TransactionHeader.SizeBytes..]);
     }
 
-    private void Add(in QueueHandle queue, ReadOnlySpan<byte> body, ReadOnlySpan<byte> properties)
+    private void Add(in QueueHandle queue, ReadOnlySpan<byte> body, ReadOnlySpan<byte> properties, byte flags = 0)
     {
         ThrowIfOver();
         if (body.Length > _session.MaxMessageBytes)
@@ -179,7 +188,7 @@ public sealed class SessionTransaction : IDisposable
 
         int length = MessageHeader.SizeBytes + properties.Length + body.Length;
         Span<byte> room = Next(length);
-        MemoryMarshal.Write(room, new MessageHeader { LengthBytes = (uint)length, Kind = RecordKind.Message, PropertyBytes = (ushort)properties.Length, Queue = queue.Id });
+        MemoryMarshal.Write(room, new MessageHeader { LengthBytes = (uint)length, Kind = RecordKind.Message, Flags = flags, PropertyBytes = (ushort)properties.Length, Queue = queue.Id });
         properties.CopyTo(room[MessageHeader.SizeBytes..]);
         body.CopyTo(room[(MessageHeader.SizeBytes + properties.Length)..]);
         MemoryMarshal.AsRef<MessageHeader>(room).Check = RecordCheck.Of(room[MessageHeader.SizeBytes..]);

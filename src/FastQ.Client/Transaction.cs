@@ -35,6 +35,18 @@ public sealed class Transaction : IAsyncDisposable
     public void Publish(string queue, ReadOnlyMemory<byte> body, PublishOptions? options = null) =>
         Add(new Operation(queue, body.ToArray(), TraceContext.Into(options, Activity.Current)?.ToBytes() ?? []));
 
+    /// <summary>Adds a message to an exchange: to every queue that it leads to when the transaction is committed.</summary>
+    /// <param name="exchange">Its name; looked for when it is committed.</param>
+    /// <param name="key">What the exchange chooses by; at most 255 bytes of UTF-8.</param>
+    /// <param name="body">Copied. It is not compressed, whatever the queues say.</param>
+    /// <param name="options">As for a queue. Where it is mandatory (<see cref="PublishOptions.IsMandatory"/>) and reaches no queue, the whole is refused (<see cref="RefusalCode.Unroutable"/>).</param>
+    /// <exception cref="FastQException">As for a queue.</exception>
+    public void PublishToExchange(string exchange, string key, ReadOnlyMemory<byte> body, PublishOptions? options = null)
+    {
+        options = (options ?? new PublishOptions()) with { Exchange = exchange, RoutingKey = key };
+        Add(new Operation(exchange, body.ToArray(), TraceContext.Into(options, Activity.Current)!.ToBytes()) { IsToExchange = true, IsMandatory = options.IsMandatory });
+    }
+
     /// <summary>Adds that a message is done with.</summary>
     /// <exception cref="FastQException">The transaction settles it already, or is over; or it came by another connection. So with the others.</exception>
     public void Accept(Message message) => Add(new Operation(message, Outcome.Accept));
@@ -68,7 +80,7 @@ public sealed class Transaction : IAsyncDisposable
     }
 
     /// <summary>On the connection's thread.</summary>
-    private void Gather(SessionTransaction into, Func<string, QueueHandle> find)
+    private void Gather(SessionTransaction into, Func<string, QueueHandle> find, Func<string, ExchangeHandle> findExchange)
     {
         foreach (Operation operation in _operations)
         {
@@ -76,9 +88,13 @@ public sealed class Transaction : IAsyncDisposable
             {
                 into.Settle(message.Subscriber.Subscription, message.Handle, message.Life, operation.Outcome, operation.DelayMilliseconds, operation.IsCounted, operation.Words);
             }
+            else if (operation.IsToExchange)
+            {
+                into.Publish(findExchange(operation.Target), operation.Body, operation.Properties, operation.IsMandatory);
+            }
             else
             {
-                into.Publish(find(operation.Queue), operation.Body, operation.Properties);
+                into.Publish(find(operation.Target), operation.Body, operation.Properties);
             }
         }
     }
@@ -121,7 +137,7 @@ public sealed class Transaction : IAsyncDisposable
         }
     }
 
-    private sealed record Operation(string Queue, byte[] Body, byte[] Properties)
+    private sealed record Operation(string Target, byte[] Body, byte[] Properties)
     {
         public Operation(Message message, Outcome outcome)
             : this("", [], [])
@@ -130,6 +146,10 @@ public sealed class Transaction : IAsyncDisposable
         }
 
         public Message? Message { get; }
+
+        public bool IsToExchange { get; init; }
+
+        public bool IsMandatory { get; init; }
 
         public Outcome Outcome { get; }
 

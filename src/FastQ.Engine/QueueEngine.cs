@@ -92,7 +92,7 @@ public sealed partial class QueueEngine : IDisposable
         {
             RecordKind.Message or RecordKind.MovedMessage or RecordKind.DeadLetter or RecordKind.MessageTransferred => MessageHeader.SizeBytes,
             RecordKind.Settle or RecordKind.Extend => SettleRecord.SizeBytes,
-            RecordKind.PassedOver => RecordPrefix.SizeBytes,
+            RecordKind.PassedOver => MessageHeader.SizeBytes,
             RecordKind.Source => SourceRecord.SizeBytes,
             RecordKind.Delivered => DeliveredRecord.SizeBytes,
             RecordKind.LeaseEnded or RecordKind.NumberRefused or RecordKind.QueueDeclared or RecordKind.QueueDeleted or RecordKind.QueuePurged or RecordKind.PurgeSlice
@@ -125,7 +125,7 @@ public sealed partial class QueueEngine : IDisposable
             RecordKind.Extend => ApplyExtend(MemoryMarshal.Read<SettleRecord>(record)),
             RecordKind.Source => ApplySource(MemoryMarshal.Read<SourceRecord>(record)),
             RecordKind.Delivered => ApplyDelivered(record),
-            RecordKind.PassedOver => ApplyPassedOver(),
+            RecordKind.PassedOver => ApplyPassedOver(MemoryMarshal.Read<MessageHeader>(record)),
             _ => ApplyFact(MemoryMarshal.Read<FactRecord>(record), record[FactRecord.SizeBytes..], block),
         };
         if (!fits && IsLenient)
@@ -186,10 +186,14 @@ public sealed partial class QueueEngine : IDisposable
             return PublishOnTerms(queue, record, ref header, place);
         }
 
-        bool needsMemory = queue.Index.NeedsMemory;
-        if ((queue.HasLimits || needsMemory) && JudgeRoom(queue, record, header, needsMemory) is { IsTaken: false } beyond)
+        if (queue.HasLimits && JudgePublish(queue, record, header, default) is { IsTaken: false } beyond)
         {
             return beyond;
+        }
+
+        if (queue.Index.NeedsMemory && !_pages.HasRoom)
+        {
+            return OutOfMemory();
         }
 
         Complete(queue, ref header, place);
@@ -211,19 +215,19 @@ public sealed partial class QueueEngine : IDisposable
             return same;
         }
 
-        if (terms.NeedsConsumer && queue.Subscriptions.Count == 0)
-        {
-            return Decision.Refuse(RefusalCode.NoResponder);
-        }
-
         if (terms.ScheduleKey != 0 && JudgeScheduled(queue, terms) is { IsTaken: false } kept)
         {
             return kept;
         }
 
-        if (JudgeRoom(queue, record, header, queue.Index.NeedsMemory || queue.GivesTerms || terms != default, SupersededBytes(queue, terms)) is { IsTaken: false } beyond)
+        if (JudgePublish(queue, record, header, terms, supersededBytes: SupersededBytes(queue, terms)) is { IsTaken: false } beyond)
         {
             return beyond;
+        }
+
+        if (!_pages.HasRoom && (queue.Index.NeedsMemory || queue.GivesTerms || terms != default))
+        {
+            return OutOfMemory();
         }
 
         Complete(queue, ref header, place);
@@ -236,16 +240,20 @@ public sealed partial class QueueEngine : IDisposable
         return Decision.Taken;
     }
 
+    /// <summary>What a queue has against a message that it does not have yet. The one place for all ways to it: by its name, by an exchange, in a transaction.</summary>
+    /// <param name="before">What earlier messages of the same transaction take.</param>
     /// <param name="supersededBytes">Of the message whose place it takes; -1: it takes nobody's.</param>
-    private Decision JudgeRoom(Queue queue, ReadOnlySpan<byte> record, in MessageHeader header, bool needsMemory, long supersededBytes = -1)
+    private Decision JudgePublish(Queue queue, ReadOnlySpan<byte> record, in MessageHeader header, in MessageTerms terms, in Taking before = default, long supersededBytes = -1)
     {
-        if (queue.HasLimits && JudgeSent(queue, record, header, supersededBytes: supersededBytes) is { IsTaken: false } beyond)
+        if (terms.NeedsConsumer && queue.Subscriptions.Count == 0)
         {
-            return beyond;
+            return Decision.Refuse(RefusalCode.NoResponder);
         }
 
-        return needsMemory && !_pages.HasRoom ? Decision.Refuse(RefusalCode.LimitReached, (ulong)_limits.IndexBytes, "Bytes of memory for the indexes of all queues") : Decision.Taken;
+        return queue.HasLimits ? JudgeSent(queue, record, header, before, supersededBytes) : Decision.Taken;
     }
+
+    private Decision OutOfMemory() => Decision.Refuse(RefusalCode.LimitReached, (ulong)_limits.IndexBytes, "Bytes of memory for the indexes of all queues");
 
     /// <summary>The record gets what the broker alone knows.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

@@ -185,15 +185,10 @@ public sealed partial class QueueEngine
             return Decision.Refuse(RefusalCode.UnknownExchange);
         }
 
-        if (header.BodyBytes > _limits.MaxMessageBytes)
-        {
-            return Decision.Refuse(RefusalCode.TooLarge, (ulong)_limits.MaxMessageBytes, "The broker's max-message-size");
-        }
-
         ReadOnlySpan<byte> properties = message.Slice(MessageHeader.SizeBytes, header.PropertyBytes);
-        if (!PropertyReader.AreValid(properties) || (PropertyReader.TryFind(properties, PropertyTag.Exchange, out PropertyReader named) && !named.Value.SequenceEqual(exchange.Name)))
+        if (JudgeAddress(exchange, header, properties) is { IsTaken: false } wrong)
         {
-            return Decision.Refuse(RefusalCode.BadArgument, 0, "The message's properties are cut short, or name another exchange");
+            return wrong;
         }
 
         if (!TryReach(exchange, KeyIn(properties), properties, out ReadOnlySpan<Queue> queues))
@@ -201,14 +196,32 @@ public sealed partial class QueueEngine
             return Decision.Refuse(RefusalCode.LimitReached, Limits.MaxFanout, "Queues that one message may reach (max-fanout)");
         }
 
-        if (queues.IsEmpty)
+        return queues.IsEmpty ? JudgeUnrouted(exchange, header) : JudgeAll(queues, message, header, out targets);
+    }
+
+    /// <summary>Is it one that may be sent to this exchange?</summary>
+    private Decision JudgeAddress(Exchange exchange, in MessageHeader header, ReadOnlySpan<byte> properties)
+    {
+        if (header.BodyBytes > _limits.MaxMessageBytes)
         {
-            bool isOptional = (header.Flags & MessageHeader.Optional) != 0;
-            return isOptional ? Decision.Taken : Decision.Refuse(RefusalCode.Unroutable, 0, $"Exchange {Shown(exchange.Name)}");
+            return Decision.Refuse(RefusalCode.TooLarge, (ulong)_limits.MaxMessageBytes, "The broker's max-message-size");
         }
 
-        return JudgeAll(queues, message, header, out targets);
+        bool isMeant = PropertyReader.AreValid(properties) && (!PropertyReader.TryFind(properties, PropertyTag.Exchange, out PropertyReader named) || named.Value.SequenceEqual(exchange.Name));
+        return isMeant ? Decision.Taken : Decision.Refuse(RefusalCode.BadArgument, 0, "The message's properties are cut short, or name another exchange");
     }
+
+    private static Decision JudgeUnrouted(Exchange exchange, in MessageHeader header) =>
+        (header.Flags & MessageHeader.Optional) != 0 ? Decision.Taken : Decision.Refuse(RefusalCode.Unroutable, 0, $"Exchange {Shown(exchange.Name)}");
+
+    /// <summary>Of one of several queues: which it is.</summary>
+    private static Decision Naming(Queue queue, in Decision refusal) =>
+        refusal with { Limit = refusal.Limit.Length > 0 ? $"Queue {Shown(queue.Name)}: {refusal.Limit}" : $"Queue {Shown(queue.Name)}" };
+
+    /// <summary>Terms that only a message to one queue can have.</summary>
+    private static Decision JudgeTermsOfRouted(in MessageTerms terms) => terms.ScheduleKey != 0 || terms.IsRequest
+        ? Decision.Refuse(RefusalCode.BadArgument, 0, "A request, and a message with a schedule key, goes to one queue: publish it there, not to an exchange")
+        : Decision.Taken;
 
     /// <summary>Journals that the next number reached no queue. Bytes written.</summary>
     public int CountUnrouted(uint exchange, Span<byte> room, ulong block) => Write(new FactRecord { Kind = RecordKind.MessageUnrouted, Subject = exchange, First = _sourceNumber }, default, room, block);
@@ -230,9 +243,9 @@ public sealed partial class QueueEngine
                 return Decision.Refuse(RefusalCode.BadArgument);
             }
 
-            if (terms.ScheduleKey != 0 || terms.IsRequest)
+            if (JudgeTermsOfRouted(terms) is { IsTaken: false } single)
             {
-                return Decision.Refuse(RefusalCode.BadArgument, 0, "A request, and a message with a schedule key, goes to one queue: publish it there, not to an exchange");
+                return single;
             }
 
             if ((terms.DedupKey | terms.UniqueKey) != 0 && JudgeSame(queue, terms) is { IsTaken: false } same)
@@ -241,10 +254,9 @@ public sealed partial class QueueEngine
                 continue;
             }
 
-            if (queue.HasLimits && JudgeSent(queue, message, header) is { IsTaken: false } beyond)
+            if (JudgePublish(queue, message, header, terms) is { IsTaken: false } beyond)
             {
-                string words = beyond.Limit.Length > 0 ? $"{Shown(queue.Name)}: {beyond.Limit}" : Shown(queue.Name);
-                return beyond with { Limit = $"Queue {words}" };
+                return Naming(queue, beyond);
             }
 
             needy += queue.Index.NeedsMemory || queue.GivesTerms || terms != default ? 1 : 0;
@@ -258,7 +270,7 @@ public sealed partial class QueueEngine
 
         if (!_pages.HasRoomForPages(needy + 1))
         {
-            return Decision.Refuse(RefusalCode.LimitReached, (ulong)_limits.IndexBytes, "Bytes of memory for the indexes of all queues");
+            return OutOfMemory();
         }
 
         targets = _targets.AsSpan(0, count);

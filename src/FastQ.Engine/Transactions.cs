@@ -15,6 +15,51 @@ namespace FastQ.Engine;
 /// <summary>What earlier messages of a transaction take of a queue.</summary>
 internal record struct Taking(long Messages, long Bytes);
 
+/// <summary>The messages of a transaction that go to exchanges, in the order of its records, and the queues that each reaches.</summary>
+public sealed class RoutedWithin
+{
+    /// <summary>In <see cref="MessageHeader.Tag"/> of one that was passed over as it reached no queue, and might: its exchange counts it.</summary>
+    public const ulong Unrouted = 1;
+
+    private readonly List<(uint Operation, int First, bool IsUnrouted)> _messages = [];
+    private readonly List<RoutedTarget> _targets = [];
+
+    public int Count => _messages.Count;
+
+    /// <summary>Bytes that the records of those with several queues take more than they have.</summary>
+    public int MoreBytes { get; private set; }
+
+    /// <summary>Which record it is, from 1 on.</summary>
+    public uint OperationOf(int index) => _messages[index].Operation;
+
+    /// <summary>It reached no queue. Else, without targets: all of them had it already.</summary>
+    public bool IsUnrouted(int index) => _messages[index].IsUnrouted;
+
+    /// <summary>Its queues; their places are given when it is applied.</summary>
+    public ReadOnlySpan<RoutedTarget> TargetsOf(int index)
+    {
+        int first = _messages[index].First;
+        int end = index + 1 < _messages.Count ? _messages[index + 1].First : _targets.Count;
+        return CollectionsMarshal.AsSpan(_targets)[first..end];
+    }
+
+    internal void Clear()
+    {
+        _messages.Clear();
+        _targets.Clear();
+        MoreBytes = 0;
+    }
+
+    internal void Begin(uint operation, bool isUnrouted) => _messages.Add((operation, _targets.Count, isUnrouted));
+
+    internal void Add(uint queue)
+    {
+        _targets.Add(new RoutedTarget { Queue = queue });
+        int targets = _targets.Count - _messages[^1].First;
+        MoreBytes += targets == 1 ? 0 : targets == 2 ? StoredMessage.OffsetOf(2) : RoutedTarget.SizeBytes;
+    }
+}
+
 public sealed partial class QueueEngine
 {
     /// <summary>Memory that one message takes at most beside its entry, in bytes: its times, its turn, its keys.</summary>
@@ -23,29 +68,44 @@ public sealed partial class QueueEngine
     private readonly Dictionary<uint, Taking> _taking = [];
     private readonly Dictionary<(uint Queue, bool IsUnique, UInt128 Key), bool> _keys = [];
     private readonly List<(uint Subscription, ulong First, ulong End, int Operation)> _ranges = [];
+    private readonly RoutedWithin _routedWithin = new();
     private long _bytesNeeded;
 
-    /// <summary>Judges a transaction whose records stand in the open block, and applies all of them or none. What was a message that its queue has already is marked as passed over.</summary>
+    /// <summary>Judges a transaction by the state, and by what its earlier records take. Changes nothing.</summary>
     /// <param name="records">Judged by <see cref="TransactionReader.Fault"/>.</param>
+    /// <param name="operation">Which of them was refused, from 1 on.</param>
+    /// <param name="routed">Its messages to exchanges, in order: what they become before it is applied. Until the next call.</param>
+    public Decision JudgeTransaction(Span<byte> records, out uint operation, out RoutedWithin routed)
+    {
+        (operation, routed) = (0, _routedWithin);
+        routed.Clear();
+        ulong number = MemoryMarshal.Read<ulong>(records[8..]);
+        return number == _sourceNumber ? JudgeAll(records, out operation) : OtherNumber(number);
+    }
+
+    /// <summary>Applies all records of a transaction that was just judged and taken. What was a message that its queue has already is marked as passed over.</summary>
+    /// <param name="records">They stand in the open block; messages to exchanges are what <see cref="JudgeTransaction"/> said.</param>
     /// <param name="place">Where they lie.</param>
     /// <param name="block">The open block.</param>
-    /// <param name="operation">Which of them was refused, from 1 on.</param>
-    public Decision Transact(Span<byte> records, Place place, ulong block, out uint operation)
+    public void ApplyTransaction(Span<byte> records, Place place, ulong block)
     {
-        operation = 0;
-        ulong number = MemoryMarshal.Read<ulong>(records[8..]);
-        if (number != _sourceNumber)
+        TransactionReader reader = new(records);
+        while (reader.Next())
         {
-            return OtherNumber(number);
+            Place at = new(place.Slot, place.Offset + (uint)reader.Offset);
+            bool fits = reader.Kind switch
+            {
+                RecordKind.Message => TakeOrPassOver(reader.Record, at, block),
+                RecordKind.RoutedMessage => TakeRouted(reader.Record, at, block),
+                RecordKind.PassedOver => ApplyPassedOver(MemoryMarshal.Read<MessageHeader>(reader.Record)),
+                _ => ApplySettle(MemoryMarshal.Read<SettleRecord>(reader.Record), reader.Record[SettleRecord.SizeBytes..], block) && _late.Count == 0,
+            };
+            Invariant.Holds(fits);
+            if (reader.Kind == RecordKind.Settle)
+            {
+                LookIfDone(_lastSubscription!);
+            }
         }
-
-        Decision decision = JudgeAll(records, out operation);
-        if (decision.IsTaken)
-        {
-            ApplyAll(records, place, block);
-        }
-
-        return decision;
     }
 
     /// <summary>Journals that the numbers of a transaction were refused. Bytes written.</summary>
@@ -66,7 +126,7 @@ public sealed partial class QueueEngine
         while (reader.Next())
         {
             operation++;
-            Decision decision = reader.Kind == RecordKind.Message ? JudgeMessage(reader.Record)
+            Decision decision = reader.Kind == RecordKind.Message ? JudgeMessage(reader.Record, operation)
                 : operation == twice ? Decision.Refuse(RefusalCode.AlreadySettled, 0, "The transaction settles it twice")
                 : JudgeSettle(reader.Record);
             if (!decision.IsTaken)
@@ -79,7 +139,7 @@ public sealed partial class QueueEngine
         return Decision.Taken;
     }
 
-    private Decision JudgeMessage(ReadOnlySpan<byte> record)
+    private Decision JudgeMessage(ReadOnlySpan<byte> record, uint operation)
     {
         MessageHeader header = MemoryMarshal.Read<MessageHeader>(record);
         if (header.PropertyBytes > Math.Min(Limits.MaxPropertyBytes, record.Length - MessageHeader.SizeBytes))
@@ -89,7 +149,7 @@ public sealed partial class QueueEngine
 
         if (FindQueue(header.Queue) is not Queue queue)
         {
-            return Unknown(header.Queue);
+            return _exchanges.TryGetValue(header.Queue, out Exchange? exchange) ? JudgeRouted(exchange, record, header, operation) : Unknown(header.Queue);
         }
 
         if (header.BodyBytes > _limits.MaxMessageBytes)
@@ -97,33 +157,76 @@ public sealed partial class QueueEngine
             return Decision.Refuse(RefusalCode.TooLarge, (ulong)_limits.MaxMessageBytes, "The broker's max-message-size");
         }
 
-        bool hasTerms = HasTerms(queue, header);
         MessageTerms terms = default;
-        if (hasTerms && !TryTermsOf(queue, record, header, out terms))
+        if (HasTerms(queue, header) && !TryTermsOf(queue, record, header, out terms))
         {
             return Decision.Refuse(RefusalCode.BadArgument);
         }
 
-        if (terms.NeedsConsumer && queue.Subscriptions.Count == 0)
+        return IsSameByThen(queue, terms) ? Decision.Taken : JudgeInTurn(queue, record, header, terms);
+    }
+
+    /// <summary>Chooses the queues of a message to an exchange, and judges whether each would take it by then.</summary>
+    private Decision JudgeRouted(Exchange exchange, ReadOnlySpan<byte> record, in MessageHeader header, uint operation)
+    {
+        ReadOnlySpan<byte> properties = record.Slice(MessageHeader.SizeBytes, header.PropertyBytes);
+        if (JudgeAddress(exchange, header, properties) is { IsTaken: false } wrong)
         {
-            return Decision.Refuse(RefusalCode.NoResponder);
+            return wrong;
         }
 
-        if (IsSameByThen(queue, terms))
+        if (!TryReach(exchange, KeyIn(properties), properties, out ReadOnlySpan<Queue> queues))
         {
-            return Decision.Taken;
+            return Decision.Refuse(RefusalCode.LimitReached, Limits.MaxFanout, "Queues that one message may reach (max-fanout)");
         }
 
+        _routedWithin.Begin(operation, isUnrouted: queues.IsEmpty);
+        if (queues.IsEmpty)
+        {
+            return JudgeUnrouted(exchange, header);
+        }
+
+        foreach (Queue queue in queues)
+        {
+            if (!TryTermsOf(queue, record, header, out MessageTerms terms))
+            {
+                return Decision.Refuse(RefusalCode.BadArgument);
+            }
+
+            if (JudgeTermsOfRouted(terms) is { IsTaken: false } single)
+            {
+                return single;
+            }
+
+            if (IsSameByThen(queue, terms))
+            {
+                continue;
+            }
+
+            if (JudgeInTurn(queue, record, header, terms) is { IsTaken: false } beyond)
+            {
+                return Naming(queue, beyond);
+            }
+
+            _routedWithin.Add(queue.Id);
+        }
+
+        return Decision.Taken;
+    }
+
+    /// <summary>Would the queue take it behind those before it?</summary>
+    private Decision JudgeInTurn(Queue queue, ReadOnlySpan<byte> record, in MessageHeader header, in MessageTerms terms)
+    {
         ref Taking taking = ref CollectionsMarshal.GetValueRefOrAddDefault(_taking, queue.Id, out _);
-        if (queue.HasLimits && JudgeSent(queue, record, header, taking) is { IsTaken: false } beyond)
+        if (JudgePublish(queue, record, header, terms, taking) is { IsTaken: false } beyond)
         {
             return beyond;
         }
 
         taking.Messages++;
         taking.Bytes += header.LengthBytes - MessageHeader.SizeBytes;
-        _bytesNeeded += IndexEntry.SizeBytes + (hasTerms ? TermsBytes : 0);
-        return _pages.HasRoomForBytes(_bytesNeeded) ? Decision.Taken : Decision.Refuse(RefusalCode.LimitReached, (ulong)_limits.IndexBytes, "Bytes of memory for the indexes of all queues");
+        _bytesNeeded += IndexEntry.SizeBytes + (HasTerms(queue, header) ? TermsBytes : 0);
+        return _pages.HasRoomForBytes(_bytesNeeded) ? Decision.Taken : OutOfMemory();
     }
 
     /// <summary>Will its queue have it already, when it is its turn? If not, it is there from then on.</summary>
@@ -223,20 +326,17 @@ public sealed partial class QueueEngine
         return twice;
     }
 
-    private void ApplyAll(Span<byte> records, Place place, ulong block)
+    /// <summary>Its places are those that its queues give next: they were not known before those before it had theirs.</summary>
+    private bool TakeRouted(Span<byte> record, Place place, ulong block)
     {
-        TransactionReader reader = new(records);
-        while (reader.Next())
+        RoutedHeader header = MemoryMarshal.Read<RoutedHeader>(record);
+        foreach (ref RoutedTarget target in MemoryMarshal.Cast<byte, RoutedTarget>(record[RoutedHeader.SizeBytes..StoredMessage.OffsetOf((int)header.Count)]))
         {
-            bool fits = reader.Kind == RecordKind.Message
-                ? TakeOrPassOver(reader.Record, new Place(place.Slot, place.Offset + (uint)reader.Offset), block)
-                : ApplySettle(MemoryMarshal.Read<SettleRecord>(reader.Record), reader.Record[SettleRecord.SizeBytes..], block) && _late.Count == 0;
-            Invariant.Holds(fits);
-            if (reader.Kind == RecordKind.Settle)
-            {
-                LookIfDone(_lastSubscription!);
-            }
+            target.Tag = FindQueue(target.Queue)!.Index.NextTag;
         }
+
+        PublishRouted(record, place, block);
+        return true;
     }
 
     private bool TakeOrPassOver(Span<byte> record, Place place, ulong block)
@@ -255,7 +355,8 @@ public sealed partial class QueueEngine
         if (isSame)
         {
             header.Kind = RecordKind.PassedOver;
-            return ApplyPassedOver();
+            header.Tag = 0;
+            return ApplyPassedOver(header);
         }
 
         Complete(queue, ref header, place);
@@ -268,9 +369,14 @@ public sealed partial class QueueEngine
         return fits;
     }
 
-    private bool ApplyPassedOver()
+    private bool ApplyPassedOver(in MessageHeader header)
     {
         CountNumber();
+        if (header.Tag == RoutedWithin.Unrouted && _exchanges.TryGetValue(header.Queue, out Exchange? exchange))
+        {
+            exchange.Discarded++;
+        }
+
         return _source is not null;
     }
 

@@ -262,7 +262,7 @@ internal sealed class Slots(IStorage storage, JournalOptions options, Guid uuid,
             }
 
             _used.RemoveAt(i--);
-            if (what.Retire || slot.IsOlderLife || Ahead > MostAhead)
+            if (what.Retire || slot.IsOlderLife || Ahead + (IsPreparing ? 1 : 0) > MostAhead)
             {
                 slot.File.Dispose();
                 _ = storage.Unlink(PathOf(options, slot.Id));

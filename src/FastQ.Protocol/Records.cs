@@ -50,6 +50,7 @@ public enum RecordKind : byte
     SubscriptionEnded = 71,
     ReplyDelivered = 72,
     ReplyEnded = 73,
+    Routed = 74,
 
     // Journal only: facts that the engine wrote.
     Source = 128,
@@ -141,6 +142,9 @@ public struct MessageHeader
 
     /// <summary>In <see cref="Flags"/> of a message to an exchange: that it reaches no queue is fine.</summary>
     public const byte Optional = 0b100;
+
+    /// <summary>In <see cref="Flags"/> of a message to an exchange: its sender wants to be told how many queues took it (<see cref="RecordKind.Routed"/>).</summary>
+    public const byte WantsRouted = 0b1000;
 
     [FieldOffset(0)] public uint LengthBytes;
     [FieldOffset(4)] public RecordKind Kind;
@@ -565,7 +569,7 @@ public struct NoticeRecord
 
     [FieldOffset(0)] public uint LengthBytes;
 
-    /// <summary><see cref="RecordKind.Refused"/>, <see cref="RecordKind.LateSettle"/> or <see cref="RecordKind.SubscriptionEnded"/>; also <see cref="RecordKind.SlotRetired"/> and <see cref="RecordKind.BrokerMovesRing"/> with their number in <see cref="Subject"/>.</summary>
+    /// <summary><see cref="RecordKind.Refused"/>, <see cref="RecordKind.LateSettle"/>, <see cref="RecordKind.Routed"/> or <see cref="RecordKind.SubscriptionEnded"/>; also <see cref="RecordKind.SlotRetired"/> and <see cref="RecordKind.BrokerMovesRing"/> with their number in <see cref="Subject"/>.</summary>
     [FieldOffset(4)] public RecordKind Kind;
 
     [FieldOffset(5)] public byte Flags;
@@ -580,7 +584,7 @@ public struct NoticeRecord
     /// <summary>LateSettle: how many deliveries. Refused: how many submissions from <see cref="Number"/> on.</summary>
     [FieldOffset(20)] public uint Count;
 
-    /// <summary>LateSettle: the first delivery number. Refused: the value of the limit, where one is meant.</summary>
+    /// <summary>LateSettle: the first delivery number. Refused: the value of the limit, where one is meant. Routed: how many queues.</summary>
     [FieldOffset(24)] public ulong Value;
 
     [FieldOffset(32)] public ulong Reserved;

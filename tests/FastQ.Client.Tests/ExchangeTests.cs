@@ -38,8 +38,8 @@ public sealed class ExchangeTests : IDisposable
         await connection.BindAsync("events", "orders", new BindingOptions { Key = "order.*" }, Cancellation);
         await connection.BindAsync("events", "all", new BindingOptions { Key = "order.#" }, Cancellation);
         await connection.BindAsync("rest", "rest", cancellation: Cancellation);
-        Assert.False((await connection.PublishToExchangeAsync("events", "order.created", "one"u8.ToArray(), new PublishOptions { Type = "t" }, Cancellation)).IsDuplicate);
-        await connection.PublishToExchangeAsync("events", "order", "two"u8.ToArray(), cancellation: Cancellation);
+        Assert.Equal(new Published(null, 2), await connection.PublishToExchangeAsync("events", "order.created", "one"u8.ToArray(), new PublishOptions { Type = "t" }, Cancellation));
+        Assert.Equal(new Published(null, 1), await connection.PublishToExchangeAsync("events", "order", "two"u8.ToArray(), cancellation: Cancellation));
         await connection.PublishToExchangeAsync("events", "user.created", "three"u8.ToArray(), cancellation: Cancellation);
         _broker.Stop();
         _broker.Start();
@@ -65,8 +65,9 @@ public sealed class ExchangeTests : IDisposable
         await connection.DeclareQueueAsync("small", new QueueOptions { MaxLength = 1 }, Cancellation);
         FastQException nobody = await Assert.ThrowsAsync<FastQException>(async () => await connection.PublishToExchangeAsync("e", "", new byte[1], cancellation: Cancellation));
         Assert.Equal((RefusalCode.Unroutable, "unroutable"), (nobody.Code, nobody.Name));
-        await connection.PublishToExchangeAsync("e", "", new byte[1], new PublishOptions { IsMandatory = false }, Cancellation);
-        Assert.Equal(1L, (await connection.GetExchangeAsync("e", Cancellation)).Discarded);
+        Assert.Equal(new Published(null, 0), await connection.PublishToExchangeAsync("e", "", new byte[1], new PublishOptions { IsMandatory = false }, Cancellation));
+        Assert.Null((await connection.PublishToExchangeAsync("e", "", new byte[1], new PublishOptions { IsMandatory = false, Confirm = ConfirmLevel.None }, Cancellation)).Queues);
+        Assert.Equal(2L, (await connection.GetExchangeAsync("e", Cancellation)).Discarded);
         await connection.BindAsync("e", "a", new BindingOptions { Headers = new Dictionary<string, HeaderValue> { ["n"] = 7, ["t"] = "x" } }, Cancellation);
         await connection.BindExchangeAsync("e", "inner", new BindingOptions { Headers = new Dictionary<string, HeaderValue> { ["n"] = 7 }, Match = HeaderMatch.Any }, Cancellation);
         await connection.BindAsync("inner", "small", cancellation: Cancellation);

@@ -54,6 +54,74 @@ public sealed class TransactionTests : IDisposable
         Assert.Equal(1L, (await connection.GetQueueAsync("log", Cancellation)).Ready);
     }
 
+    [Fact]
+    public async Task Messages_to_exchanges_are_part_of_it_stored_once_and_judged_with_the_rest()
+    {
+        await using Connection connection = await ConnectAsync();
+        foreach (string queue in (string[])["in", "a", "b"])
+        {
+            await connection.DeclareQueueAsync(queue, cancellation: Cancellation);
+        }
+
+        await connection.DeclareQueueAsync("small", new QueueOptions { MaxLength = 3 }, Cancellation);
+        await connection.DeclareExchangeAsync("e", ExchangeType.Topic, cancellation: Cancellation);
+        foreach ((string queue, string key) in ((string, string)[])[("a", "#"), ("b", "two.*"), ("small", "two.few")])
+        {
+            await connection.BindAsync("e", queue, new BindingOptions { Key = key }, Cancellation);
+        }
+
+        await connection.PublishAsync("b", "before"u8.ToArray(), new PublishOptions { DeduplicationId = "same" }, Cancellation);
+        await using (Transaction transaction = connection.BeginTransaction())
+        {
+            transaction.Publish("a", "first"u8.ToArray());
+            transaction.PublishToExchange("e", "two.few", "to three"u8.ToArray(), new PublishOptions { DeduplicationId = "d" });
+            transaction.PublishToExchange("e", "two.few", "to none, for each has it"u8.ToArray(), new PublishOptions { DeduplicationId = "d" });
+            transaction.PublishToExchange("e", "one", "to one"u8.ToArray());
+            transaction.PublishToExchange("e", "two.x", "to a alone, for b has it"u8.ToArray(), new PublishOptions { DeduplicationId = "same" });
+            transaction.Publish("a", "last"u8.ToArray());
+            await transaction.CommitAsync(cancellation: Cancellation);
+        }
+
+        Transaction full = connection.BeginTransaction();
+        full.PublishToExchange("e", "two.few", new byte[1]);
+        full.PublishToExchange("e", "two.few", new byte[1]);
+        full.PublishToExchange("e", "two.few", new byte[1]);
+        FastQException beyond = await Assert.ThrowsAsync<FastQException>(async () => await full.CommitAsync(cancellation: Cancellation));
+        Assert.Equal((RefusalCode.LimitReached, 3ul), (beyond.Code, beyond.Value));
+        Assert.Contains("Operation 3 of the transaction: nothing of it has happened. Queue small: The queue's max-length", beyond.Message, StringComparison.Ordinal);
+        await connection.DeclareExchangeAsync("nobody", cancellation: Cancellation);
+        Transaction lost = connection.BeginTransaction();
+        lost.Publish("in", new byte[1]);
+        lost.PublishToExchange("nobody", "", new byte[1]);
+        Assert.Equal(RefusalCode.Unroutable, (await Assert.ThrowsAsync<FastQException>(async () => await lost.CommitAsync(cancellation: Cancellation))).Code);
+        Transaction optional = connection.BeginTransaction();
+        optional.PublishToExchange("nobody", "", new byte[1], new PublishOptions { IsMandatory = false });
+        optional.Publish("in", new byte[1]);
+        await optional.CommitAsync(cancellation: Cancellation);
+        _broker.Stop();
+        _broker.Start();
+        Assert.Equal(1L, (await connection.GetExchangeAsync("nobody", Cancellation)).Discarded);
+        Assert.Equal(1L, (await connection.GetQueueAsync("in", Cancellation)).Messages);
+        Assert.Equal(["first", "to three", "to one", "to a alone, for b has it", "last"], await TextsAsync(connection, "a", 5));
+        Assert.Equal(["before", "to three"], await TextsAsync(connection, "b", 2));
+        Assert.Equal(["to three"], await TextsAsync(connection, "small", 1));
+        Assert.All(["a", "b", "small"], queue => Assert.Equal(0L, connection.GetQueueAsync(queue, Cancellation).Result.Messages));
+    }
+
+    private static async Task<string[]> TextsAsync(Connection connection, string queue, int count)
+    {
+        await using Subscriber subscriber = await connection.SubscribeAsync(queue, cancellation: Cancellation);
+        string[] texts = new string[count];
+        for (int i = 0; i < count; i++)
+        {
+            Message message = await TakeAsync(subscriber);
+            texts[i] = message.Text;
+            await message.AcceptAsync(cancellation: Cancellation);
+        }
+
+        return texts;
+    }
+
     // CASES B112: what was not committed never was.
     [Fact]
     public async Task One_that_is_rolled_back_refused_or_late_has_done_nothing_and_its_messages_are_still_in_hand()

@@ -860,7 +860,12 @@ internal sealed partial class World : IDisposable
 
         Assert.Equal("", TransactionReader.Fault(all, first, (uint)records.Count));
         Place place = NextPlace(all.Length);
-        Decision decision = Engine.Transact(all, place, Block, out uint operation);
+        Decision decision = Engine.JudgeTransaction(all, out uint operation, out _);
+        if (decision.IsTaken)
+        {
+            Engine.ApplyTransaction(all, place, Block);
+        }
+
         TransactionReader reader = new(all);
         while (decision.IsTaken && IsLogging && reader.Next())
         {

@@ -104,6 +104,7 @@ internal static class Vectors
         (RecordKind.LateSettle, Notice("LateSettle: of a settle, 2 deliveries had lost their lease.", RecordKind.LateSettle, RefusalCode.LeaseLost, Number, Subscription, 2, Delivery)),
         (RecordKind.SlotRetired, Notice("SlotRetired: unmap this slot.", RecordKind.SlotRetired, RefusalCode.None, 0, Slot, 0, 0)),
         (RecordKind.BrokerMovesRing, Notice("BrokerMovesRing: the next record stands in ring 1.", RecordKind.BrokerMovesRing, RefusalCode.None, 0, 1, 0, 0)),
+        (RecordKind.Routed, Notice("Routed: ten queues took this message to an exchange.", RecordKind.Routed, RefusalCode.None, Number, 0, 0, 10)),
         (RecordKind.SubscriptionEnded, Notice("SubscriptionEnded: its queue was deleted.", RecordKind.SubscriptionEnded, RefusalCode.QueueDeleted, 0, Subscription, 0, 0)),
     ];
 

@@ -604,7 +604,8 @@ internal sealed class World : IDisposable
     /// <summary>The next delivery; what is in hand is accepted first where that holds it back: a last delivery goes to one who holds nothing.</summary>
     private Held? ReceiveAny(Actor last, Subscription subscription, List<Held> held, ref long counted)
     {
-        Held? one = last.Receive(subscription, held.Count > 0 && _history.Setting.IsOrdered ? TimeSpan.FromMilliseconds(50) : TimeSpan.FromSeconds(1)); // The next of a group comes when the one before is settled.
+        bool isSoonKnown = held.Count > 0 && _history.Setting.IsOrdered && _history.Setting.Flow == default; // The next of a group comes when the one before is settled; a limit on the rate lets one go that was chosen while those were in hand.
+        Held? one = last.Receive(subscription, isSoonKnown ? TimeSpan.FromMilliseconds(50) : TimeSpan.FromSeconds(1));
         while (one is null && held.Count > 0)
         {
             AcceptAll(last, held, ref counted);
