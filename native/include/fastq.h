@@ -72,7 +72,8 @@ enum fastq_level {
 };
 
 enum fastq_publish_flags {
-    FASTQ_OPTIONAL = 4          /* With the level of a message to an exchange: that it reaches no queue is fine. */
+    FASTQ_OPTIONAL = 4,         /* With the level of a message to an exchange: that it reaches no queue is fine. */
+    FASTQ_COUNTED = 8           /* Likewise: fastq_routed is to tell how many queues took it. */
 };
 
 enum fastq_binding_flags {
@@ -167,6 +168,14 @@ typedef struct fastq_reply {
     uint32_t flags;                   /* enum fastq_reply_flags. */
 } fastq_reply;
 
+/* What became of marking something as processed. */
+typedef struct fastq_processed {
+    const unsigned char *result;      /* Of the first who marked it; good until the next call of the connection. */
+    size_t result_bytes;
+    uint32_t is_first;                /* 1: nobody had marked it before. */
+    uint32_t was_late;                /* 1: the message was not in hand any more; it is marked all the same. */
+} fastq_processed;
+
 /* What became of a submission that the broker did not take. */
 typedef struct fastq_refusal {
     uint64_t number;                  /* Of the submission; 0: there is none. */
@@ -250,7 +259,7 @@ FASTQ_API int fastq_arm(fastq_connection connection, int *ready);
 /* Finds a queue by its name: 1 to 255 bytes of UTF-8. FASTQ_UNKNOWN_QUEUE: there is none. */
 FASTQ_API int fastq_open_queue(fastq_connection connection, const char *name, fastq_queue *queue);
 
-/* Sends a message: body of `bytes` (NULL with 0), properties as fastq_put_text and its sisters write them (NULL with 0), the level that its
+/* Sends a message, compressed if its queue was found here and has lz4: body of `bytes` (NULL with 0), properties as fastq_put_text and its sisters write them (NULL with 0), the level that its
  * sender will wait for. Returns at once, and waits only while the ring is full. number (may be NULL): its submission number, for fastq_wait.
  * Refusals come later: by fastq_wait, fastq_flush or fastq_next_refusal. FASTQ_TOO_LARGE: more than the broker takes. */
 FASTQ_API int fastq_publish(fastq_connection connection, fastq_queue queue, const void *body, size_t bytes, const void *properties,
@@ -280,6 +289,10 @@ FASTQ_API int fastq_wait(fastq_connection connection, uint64_t number, int level
 /* Waits until all that was sent, settlements too, is confirmed at a level. Answers with the first refusal that was not told before and drops
  * all of them; duplicates are none. FASTQ_NONE: sends what was gathered and does not wait. */
 FASTQ_API int fastq_flush(fastq_connection connection, int level, int64_t wait_ns);
+
+/* How many queues took a message that was sent to an exchange with FASTQ_COUNTED, once it is confirmed; told once, of the last thousand. -1: not
+ * known, as a reconnect came between, or it was refused. Never waits. */
+FASTQ_API int fastq_routed(fastq_connection connection, uint64_t number, int64_t *queues);
 
 /* Takes the oldest refusal that was not told yet; number 0: there is none. Never waits. Duplicates come here too. */
 FASTQ_API int fastq_next_refusal(fastq_connection connection, fastq_refusal *refusal);
@@ -390,9 +403,10 @@ FASTQ_API int fastq_reply_to(fastq_connection connection, fastq_subscription sub
 FASTQ_API int fastq_begin(fastq_connection connection, int64_t within_ms, fastq_transaction *transaction);
 
 /* Adds a message, to a queue or an exchange, as fastq_publish; it is copied. One that its queue has already (FASTQ_DUPLICATE) is passed over.
+ * flags: FASTQ_OPTIONAL or 0.
  * FASTQ_TOO_LARGE, FASTQ_LIMIT_REACHED: the transaction is as it was without it. */
 FASTQ_API int fastq_add_publish(fastq_connection connection, fastq_transaction transaction, fastq_queue queue, const void *body, size_t bytes,
-                                const void *properties, size_t property_bytes);
+                                const void *properties, size_t property_bytes, uint32_t flags);
 
 /* Adds a settlement, as fastq_settle. The message stays in hand, under its lease, until the transaction is decided.
  * FASTQ_ALREADY_SETTLED: it is not in hand, or a transaction settles it already. */
@@ -412,6 +426,18 @@ FASTQ_API int fastq_commit_transaction(fastq_connection connection, fastq_transa
 /* Forgets it. */
 FASTQ_API int fastq_rollback(fastq_connection connection, fastq_transaction transaction);
 
+/* ---- A ledger, for work that must be done once: what was processed is marked in one step with the accept, in a queue with a processed-window,
+ * for that long. Keys of 1 to 255 bytes, results of at most 512. */
+
+/* Accepts a message and marks a key of its queue as processed. A second mark of a key changes nothing, and tells the result of the first. Waits
+ * until a kill of the broker cannot undo it. processed may be NULL. FASTQ_BAD_ARGUMENT: the queue remembers nothing; nothing has happened. */
+FASTQ_API int fastq_accept_processed(fastq_connection connection, fastq_subscription subscription, const fastq_message *message,
+                                     const char *key, const void *result, size_t bytes, fastq_processed *processed);
+
+/* The result with which a key of a queue was marked, good until the next call of the connection. *result NULL: it is not marked. */
+FASTQ_API int fastq_find_processed(fastq_connection connection, const char *queue, const char *key, const unsigned char **result,
+                                   size_t *bytes);
+
 /* ---- Queues. Texts are JSON in UTF-8 with a terminator, the library's, good until the next call of the connection. */
 
 /* Makes a queue; one that exists with the same attributes is fine, with others FASTQ_QUEUE_EXISTS, whose text names them. name: NULL: a
@@ -420,7 +446,9 @@ FASTQ_API int fastq_rollback(fastq_connection connection, fastq_transaction tran
  * expires (DURATION); max-deliveries, max-length, max-bytes,
  * max-message-size, lz4, priority-share (numbers); backoff=FIRST,FACTOR,MAX; dead-letter, dead-letter-exchange, fair-weights, require (text); overflow=reject,
  * drop-head or dead-letter; priority, fifo, fair, single-active, dedup-by-group, temporary (it goes with this connection, whose alone it is; these alone,
- * or =yes, =no). json may be NULL. */
+ * or =yes, =no); and limits on what flows: max-in-flight, burst, group-in-flight, tenant-in-flight, tenant-burst, publish-burst (numbers), rate,
+ * tenant-rate, publish-rate (as 10/s, 600/m, 5/h), limit (name of one that queues share), breaker (as 50%/100, off), breaker-pause (DURATION),
+ * delay-holds-group; 0: none. json may be NULL. */
 FASTQ_API int fastq_declare_queue(fastq_connection connection, const char *name, const char *attributes, const char **json);
 
 /* Gives a queue other attributes while it runs; those that are not named stay. json may be NULL. */
@@ -496,6 +524,54 @@ FASTQ_API int fastq_unbind(fastq_connection connection, const char *exchange, co
 /* Finds an exchange by its name: its number is for publishing, as a queue's is. The routing key is the property FASTQ_ROUTING_KEY. What
  * reaches no queue is refused (FASTQ_UNROUTABLE), unless FASTQ_OPTIONAL stands with the level. */
 FASTQ_API int fastq_open_exchange(fastq_connection connection, const char *name, fastq_queue *exchange);
+
+/* ---- Messages that wait under a schedule key (the properties FASTQ_SCHEDULE_KEY; FASTQ_SCHEDULE_MODE: 0 a later one takes its place, 1 the same
+ * within FASTQ_LONGEST_WAIT ms of the first, 2 the first stays and a later one is a FASTQ_DUPLICATE). */
+
+enum fastq_timeliness {
+    FASTQ_IN_TIME = 0,          /* It waited: done. */
+    FASTQ_HANDED_OUT = 1,       /* It is with a consumer, or was once: nothing was done. */
+    FASTQ_GONE = 2              /* None of this key is there any more, or there never was one. */
+};
+
+/* Removes the one that waits; it counts as purged. timeliness (may be NULL): enum fastq_timeliness. */
+FASTQ_API int fastq_cancel_scheduled(fastq_connection connection, const char *queue, const char *key, uint32_t *timeliness);
+
+/* Gives it another time: so long from now on; or a moment of the broker's wall clock, in us since 1970. One that has passed: at once. */
+FASTQ_API int fastq_reschedule(fastq_connection connection, const char *queue, const char *key, int64_t delay_ms, uint32_t *timeliness);
+FASTQ_API int fastq_reschedule_at(fastq_connection connection, const char *queue, const char *key, int64_t due_us, uint32_t *timeliness);
+
+/* ---- Schedules: they send a message again and again, over restarts too. Texts are as those of queues, with the keys of `fastq schedule show
+ * --json`. */
+
+/* Makes a schedule, or replaces the one of this name. rule: lines of key=value: cron=EXPRESSION (five or six fields) with zone=IANA-NAME (UTC),
+ * or every=DURATION (100 ms at least); missed=one (of the firings that were missed the last is sent), all or none; until=US (us since 1970);
+ * count=N. All of it together at most 24,576 bytes. json may be NULL. */
+FASTQ_API int fastq_set_schedule(fastq_connection connection, const char *name, const char *queue, const char *rule, const void *body,
+                                 size_t bytes, const void *properties, size_t property_bytes, const char **json);
+
+/* Ends a schedule; what it has sent stays. */
+FASTQ_API int fastq_delete_schedule(fastq_connection connection, const char *name);
+
+/* Lets it stand still (1), or go on (0): what it missed meanwhile is not sent. json may be NULL. */
+FASTQ_API int fastq_pause_schedule(fastq_connection connection, const char *name, int is_paused, const char **json);
+
+/* All schedules: an array. */
+FASTQ_API int fastq_list_schedules(fastq_connection connection, const char **json);
+
+/* ---- Limits that queues share by naming one (attribute limit). Texts have the keys of `fastq limit list --json`. */
+
+/* Makes a limit; one that exists with the same numbers is fine. limits: lines of key=value: max-in-flight, rate, burst. json may be NULL. */
+FASTQ_API int fastq_declare_limit(fastq_connection connection, const char *name, const char *limits, const char **json);
+
+/* Gives it other numbers while it runs; those that are not named stay. json may be NULL. */
+FASTQ_API int fastq_change_limit(fastq_connection connection, const char *name, const char *limits, const char **json);
+
+/* Deletes it. FASTQ_DENIED: a queue names it. */
+FASTQ_API int fastq_delete_limit(fastq_connection connection, const char *name);
+
+/* All limits: an array. */
+FASTQ_API int fastq_list_limits(fastq_connection connection, const char **json);
 
 #ifdef __cplusplus
 }

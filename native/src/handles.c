@@ -197,6 +197,9 @@ void free_session(struct session *s) {
     free(s->refused);
     free(s->answers.at);
     free(s->properties.at);
+    free(s->lz4);
+    free(s->encoded.at);
+    free(s->routed);
     free(s->text.at);
     free(s);
 }

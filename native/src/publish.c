@@ -3,12 +3,12 @@
 
 static bool is_level(int level) { return level >= FASTQ_NONE && level <= FASTQ_DURABLE; }
 
-/// Of a message: perhaps with FASTQ_OPTIONAL, which is its place in the record's flags, too.
-static bool is_sent_level(int level) { return is_level(level & ~FASTQ_OPTIONAL); }
+/// Of a message: perhaps with flags of enum fastq_publish_flags, which are those of the record, too.
+static bool is_sent_level(int level) { return is_level(level & ~(FASTQ_OPTIONAL | FASTQ_COUNTED)); }
 
 static int bad_level(void) { return fail(FASTQ_BAD_ARGUMENT, 0, "A level is 0 (none) to 3 (durable)"); }
 
-static int bad_message(void) { return fail(FASTQ_BAD_ARGUMENT, 0, "A message needs the number of its queue, a body or 0 bytes of it, properties or 0 bytes of them, and a level from 0 to 3, perhaps with FASTQ_OPTIONAL"); }
+static int bad_message(void) { return fail(FASTQ_BAD_ARGUMENT, 0, "A message needs the number of its queue, a body or 0 bytes of it, properties or 0 bytes of them, and a level from 0 to 3, perhaps with flags of enum fastq_publish_flags"); }
 
 int fastq_open_queue(fastq_connection connection, const char *name, fastq_queue *queue) {
     struct session *s;
@@ -49,14 +49,68 @@ static uint64_t commit_message(struct session *s, int level) {
     return commit_numbered(s, header->length, level & CONFIRM_MASK);
 }
 
+int note_lz4(struct session *s, uint32_t queue, const unsigned char *fields, size_t length) {
+    uint64_t from = number_of(fields, length, FIELD_LZ4_FROM_BYTES);
+    for (size_t i = 0; i < s->lz4_count; i++) {
+        if (s->lz4[i].queue == queue) {
+            s->lz4[i].from = from;
+            return FASTQ_OK;
+        }
+    }
+    if (from == 0) {
+        return FASTQ_OK;
+    }
+    if (!grow((void **)&s->lz4, &s->lz4_size, s->lz4_count, sizeof *s->lz4)) {
+        return FASTQ_NO_MEMORY;
+    }
+    s->lz4[s->lz4_count++] = (struct lz4_queue){.queue = queue, .from = from};
+    return FASTQ_OK;
+}
+
+static bool wants_lz4(const struct session *s, fastq_queue queue, const struct outgoing *message) {
+    fastq_property encoding;
+    for (size_t i = 0; i < s->lz4_count; i++) {
+        if (s->lz4[i].queue == queue) {
+            return s->lz4[i].from != 0 && message->bytes >= s->lz4[i].from && message->bytes <= s->max_message_bytes && !find_encoding(message->properties, message->property_bytes, &encoding);
+        }
+    }
+    return false;
+}
+
+void encode(struct session *s, fastq_queue queue, struct outgoing *message) {
+    // Its name, and the length of the body before, stand first of all properties.
+    unsigned char head[] = {FASTQ_BODY_ENCODING, FASTQ_BYTES, 7, 0, 0, 0, 0, 0, 'l', 'z', '4'};
+    if (s->lz4_count == 0 || message->property_bytes > MAX_PROPERTY_BYTES - sizeof head || !wants_lz4(s, queue, message) || message->bytes <= sizeof head) {
+        return;
+    }
+    s->encoded.length = 0;
+    if (buffer_reserve(&s->encoded, sizeof head + message->property_bytes + message->bytes) != FASTQ_OK) {
+        return; // It goes as it is.
+    }
+    uint32_t bytes = (uint32_t)message->bytes;
+    unsigned char *room = s->encoded.at;
+    memcpy(head + 4, &bytes, sizeof bytes);
+    memcpy(room, head, sizeof head);
+    if (message->property_bytes > 0) {
+        memcpy(room + sizeof head, message->properties, message->property_bytes);
+    }
+    unsigned char *block = room + sizeof head + message->property_bytes;
+    size_t most = message->bytes - sizeof head - 1, length = fastq_encode_lz4(message->body, message->bytes, block, most); // More, and it would not be smaller.
+    if (length > 0) {
+        *message = (struct outgoing){.body = block, .bytes = length, .properties = room, .property_bytes = sizeof head + message->property_bytes};
+    }
+}
+
 int publish(struct session *s, fastq_queue queue, const void *body, size_t bytes, const void *properties, size_t property_bytes, int level, uint64_t *number) {
     unsigned char *into;
-    int code = begin_message(s, queue, bytes, properties, property_bytes, &into);
+    struct outgoing message = {.body = body, .bytes = bytes, .properties = properties, .property_bytes = property_bytes};
+    encode(s, queue, &message);
+    int code = begin_message(s, queue, message.bytes, message.properties, message.property_bytes, &into);
     if (code != FASTQ_OK) {
         return code;
     }
-    if (bytes > 0) {
-        memcpy(into, body, bytes);
+    if (message.bytes > 0) {
+        memcpy(into, message.body, message.bytes);
     }
     *number = commit_message(s, level);
     return FASTQ_OK;
@@ -218,6 +272,27 @@ int fastq_flush(fastq_connection connection, int level, int64_t wait_ns) {
     }
     if (code != FASTQ_TIMED_OUT && code != FASTQ_DISCONNECTED) {
         s->refused_count = 0;
+    }
+    return leave(connection, code);
+}
+
+int fastq_routed(fastq_connection connection, uint64_t number, int64_t *queues) {
+    struct session *s;
+    if (queues == NULL) {
+        return fail(FASTQ_BAD_ARGUMENT, 0, "fastq_routed needs room for the count");
+    }
+    int code = enter(connection, &s);
+    if (code != FASTQ_OK) {
+        return code;
+    }
+    code = drain(s);
+    *queues = -1;
+    for (size_t i = 0; i < s->routed_count; i++) {
+        if (s->routed[i].number == number) {
+            *queues = (int64_t)s->routed[i].queues;
+            memmove(s->routed + i, s->routed + i + 1, (--s->routed_count - i) * sizeof *s->routed);
+            break;
+        }
     }
     return leave(connection, code);
 }

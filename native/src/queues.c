@@ -112,7 +112,16 @@ static int put_attribute(struct field_writer *fields, const struct attribute *at
 }
 
 static int put_attributes(struct field_writer *fields, const char *text) {
+    struct flow flow = {.length = 0};
     for (struct option one; next_option(&text, &one);) {
+        bool is_limit;
+        int limit = put_limit(&flow, &one, false, &is_limit);
+        if (limit != FASTQ_OK) {
+            return limit;
+        }
+        if (is_limit) {
+            continue;
+        }
         const struct attribute *found = NULL;
         for (size_t i = 0; i < sizeof attributes / sizeof *attributes; i++) {
             found = option_is(&one, attributes[i].name) ? &attributes[i] : found;
@@ -123,6 +132,10 @@ static int put_attributes(struct field_writer *fields, const char *text) {
             return code;
         }
     }
+    if (flow.length > 0) {
+        put_field(fields, FIELD_FLOW, flow.bytes, flow.length);
+    }
+    fields->has_overflowed |= flow.has_overflowed;
     return FASTQ_OK;
 }
 
@@ -188,6 +201,8 @@ static int write_queue(struct buffer *to, const unsigned char *fields, size_t le
     code = code != FASTQ_OK ? code : write_names(to, "paused", (const unsigned char *)paused, strlen(paused));
     code = code != FASTQ_OK ? code : json_add(to, ",");
     code = code != FASTQ_OK ? code : write_names(to, "require", required, required_bytes);
+    code = code != FASTQ_OK ? code : json_add(to, ",");
+    code = code != FASTQ_OK ? code : json_flow(to, fields, length);
     return code != FASTQ_OK ? code : json_add(to, "}");
 }
 
@@ -271,7 +286,12 @@ static int change(struct session *s, const char *name, const char *text, const c
     unsigned char room[COMMAND_BYTES];
     struct field_writer fields = {.room = room, .size = sizeof room};
     int code = put_attributes(&fields, text);
+    const unsigned char *answer;
+    size_t position = 0, length;
     code = code != FASTQ_OK ? code : ask_of(s, COMMAND_CHANGE_QUEUE, name, &fields);
+    if (code == FASTQ_OK && next_answer(s, &position, &answer, &length)) {
+        code = note_lz4(s, (uint32_t)number_of(answer, length, FIELD_QUEUE), answer, length);
+    }
     return code != FASTQ_OK ? code : give_queue(s, json);
 }
 

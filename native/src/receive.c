@@ -102,6 +102,20 @@ static int take_late_settle(struct session *s, const struct notice_record *notic
     return code;
 }
 
+/// How many queues took a message is kept for whoever asks, of the last thousand.
+static int take_routed(struct session *s, const struct notice_record *notice) {
+    enum { MOST = 1024 };
+    if (s->routed_count == MOST) {
+        memmove(s->routed, s->routed + MOST / 2, MOST / 2 * sizeof *s->routed);
+        s->routed_count = MOST / 2;
+    }
+    if (!grow((void **)&s->routed, &s->routed_size, s->routed_count, sizeof *s->routed)) {
+        return FASTQ_NO_MEMORY;
+    }
+    s->routed[s->routed_count++] = (struct routed){.number = notice->number, .queues = notice->value};
+    return FASTQ_OK;
+}
+
 // ---- runs
 
 void free_run(struct session *s, struct run *run) {
@@ -261,6 +275,9 @@ static int take_notice(struct session *s, uint8_t kind, const unsigned char *rec
     }
     if (kind == KIND_LATE_SETTLE) {
         return take_late_settle(s, &notice);
+    }
+    if (kind == KIND_ROUTED) {
+        return take_routed(s, &notice);
     }
     if (kind == KIND_REPLY_ENDED) {
         take_reply_ended(s, &notice);

@@ -4,7 +4,7 @@
 //   receive, confirms, answers <-- ring B, read in order: notices and answers at once, runs of deliveries as they are wanted
 //
 // handles.c (the API's doors), connect.c, rings.c (memory), wait.c (doorbells, socket, growth), send.c, receive.c, reconnect.c, command.c,
-// consume.c, queues.c, exchanges.c, transactions.c, requests.c; properties.c, check.c, lz4.c, text.c know no session.
+// consume.c, queues.c, exchanges.c, transactions.c, requests.c, schedules.c, flow.c, ledger.c, json.c; properties.c, check.c, lz4.c, text.c know no session.
 #ifndef FASTQ_SESSION_H
 #define FASTQ_SESSION_H
 
@@ -112,6 +112,12 @@ struct request { uint64_t number, waiting_bytes; uint32_t next_part; bool is_ove
 /// A part of an answer that this side sent, until somebody has heard what became of it.
 struct word { uint64_t cookie; int code; bool is_told; };
 
+/// A queue that wants bodies compressed from a size on.
+struct lz4_queue { uint32_t queue; uint64_t from; };
+
+/// How many queues took a message to an exchange.
+struct routed { uint64_t number, queues; };
+
 /// A command that nobody waits for: the resumption of a subscription.
 struct resuming { uint64_t number; struct subscription *subscription; uint32_t id; };
 
@@ -147,6 +153,11 @@ struct session {
     size_t word_count, word_size;
     uint64_t last_word;
     struct buffer properties;            // Of a request, being written.
+    struct lz4_queue *lz4;               // Of those that were looked up.
+    size_t lz4_count, lz4_size;
+    struct buffer encoded;               // Properties and body of a message as they are sent.
+    struct routed *routed;               // By number; the oldest make room.
+    size_t routed_count, routed_size;
     struct transaction *transactions, *sent; // Those that are gathered; those that are not decided, in order.
     struct run *first_run, *last_run;    // In ring order, all that stand in ring B.
     struct run *pool;
@@ -357,7 +368,19 @@ void lose_words(struct session *s);
 int wait_for_word(struct session *s, uint64_t cookie, int64_t wait_ns);
 void free_requests(struct session *s);
 
+// ---- flow.c
+struct flow { unsigned char bytes[192]; size_t length; bool has_overflowed; };
+/// Adds what an option says, if it is a limit; `is_shared`: of those that queues share.
+int put_limit(struct flow *flow, const struct option *option, bool is_shared, bool *is_one);
+/// "flow":{...}
+int json_flow(struct buffer *to, const unsigned char *fields, size_t length);
+
 // ---- publish.c
+/// What a queue's answer says of the compression that it wants.
+int note_lz4(struct session *s, uint32_t queue, const unsigned char *fields, size_t length);
+/// Properties and body as they are to be sent: compressed, where the queue wants that and they get smaller by it.
+struct outgoing { const void *body, *properties; size_t bytes, property_bytes; };
+void encode(struct session *s, fastq_queue queue, struct outgoing *message);
 int publish(struct session *s, fastq_queue queue, const void *body, size_t bytes, const void *properties, size_t property_bytes, int level, uint64_t *number);
 
 // ---- handles.c: a door that each call of a connection goes through. Everything else is reached through it alone.

@@ -137,7 +137,7 @@ static int next_room(struct session *s, struct transaction *t, size_t length, un
     return code;
 }
 
-static int add_message(struct session *s, struct transaction *t, fastq_queue queue, const void *body, size_t bytes, const void *properties, size_t property_bytes) {
+static int add_message(struct session *s, struct transaction *t, fastq_queue queue, const void *body, size_t bytes, const void *properties, size_t property_bytes, uint32_t flags) {
     unsigned char *room;
     if (bytes > s->max_message_bytes) {
         return fail(FASTQ_TOO_LARGE, s->max_message_bytes, "The body has %zu bytes, the broker takes %llu", bytes, (unsigned long long)s->max_message_bytes);
@@ -145,19 +145,21 @@ static int add_message(struct session *s, struct transaction *t, fastq_queue que
     if (property_bytes > MAX_PROPERTY_BYTES) {
         return fail(FASTQ_TOO_LARGE, MAX_PROPERTY_BYTES, "Properties and headers have %zu bytes, at most %d are taken", property_bytes, MAX_PROPERTY_BYTES);
     }
-    struct message_header header = {.kind = KIND_MESSAGE, .property_bytes = (uint16_t)property_bytes, .queue = queue};
-    header.length = (uint32_t)(sizeof header + property_bytes + bytes);
+    struct outgoing message = {.body = body, .bytes = bytes, .properties = properties, .property_bytes = property_bytes};
+    encode(s, queue, &message);
+    struct message_header header = {.kind = KIND_MESSAGE, .flags = (uint8_t)flags, .property_bytes = (uint16_t)message.property_bytes, .queue = queue};
+    header.length = (uint32_t)(sizeof header + message.property_bytes + message.bytes);
     int code = next_room(s, t, header.length, &room);
     if (code != FASTQ_OK) {
         return code;
     }
-    if (property_bytes > 0) {
-        memcpy(room + sizeof header, properties, property_bytes);
+    if (message.property_bytes > 0) {
+        memcpy(room + sizeof header, message.properties, message.property_bytes);
     }
-    if (bytes > 0) {
-        memcpy(room + sizeof header + property_bytes, body, bytes);
+    if (message.bytes > 0) {
+        memcpy(room + sizeof header + message.property_bytes, message.body, message.bytes);
     }
-    header.check = fastq_check_of(room + sizeof header, property_bytes + bytes);
+    header.check = fastq_check_of(room + sizeof header, message.property_bytes + message.bytes);
     memcpy(room, &header, sizeof header);
     t->last_settle = SIZE_MAX;
     return FASTQ_OK;
@@ -305,14 +307,14 @@ int fastq_begin(fastq_connection connection, int64_t within_ms, fastq_transactio
     return leave(connection, FASTQ_OK);
 }
 
-int fastq_add_publish(fastq_connection connection, fastq_transaction transaction, fastq_queue queue, const void *body, size_t bytes, const void *properties, size_t property_bytes) {
+int fastq_add_publish(fastq_connection connection, fastq_transaction transaction, fastq_queue queue, const void *body, size_t bytes, const void *properties, size_t property_bytes, uint32_t flags) {
     struct session *s;
     struct transaction *t;
-    if ((body == NULL && bytes > 0) || (properties == NULL && property_bytes > 0) || queue == 0) {
-        return fail(FASTQ_BAD_ARGUMENT, 0, "fastq_add_publish needs the number of a queue, a body or 0 bytes of it, properties or 0 bytes of them");
+    if ((body == NULL && bytes > 0) || (properties == NULL && property_bytes > 0) || queue == 0 || (flags & ~(uint32_t)FASTQ_OPTIONAL) != 0) {
+        return fail(FASTQ_BAD_ARGUMENT, 0, "fastq_add_publish needs the number of a queue, a body or 0 bytes of it, properties or 0 bytes of them, and as flags FASTQ_OPTIONAL or 0");
     }
     int code = enter_transaction(connection, transaction, &s, &t);
-    return code != FASTQ_OK ? code : leave(connection, add_message(s, t, queue, body, bytes, properties, property_bytes));
+    return code != FASTQ_OK ? code : leave(connection, add_message(s, t, queue, body, bytes, properties, property_bytes, flags));
 }
 
 int fastq_add_settle(fastq_connection connection, fastq_transaction transaction, fastq_subscription subscription, const fastq_message *message, int outcome, int64_t delay_ms, uint32_t flags) {

@@ -72,4 +72,7 @@ uint32_t fastq_check_of(const void *bytes, size_t length);
 /// Decodes one LZ4 block of any origin into exactly `size` bytes. False: it is none of that length; nothing is read or written outside.
 bool fastq_decode_lz4(const unsigned char *block, size_t length, unsigned char *into, size_t size);
 
+/// Encodes a body of at most MAX_MESSAGE_BYTES as one LZ4 block. 0: it would not fit in `size` bytes.
+size_t fastq_encode_lz4(const unsigned char *body, size_t length, unsigned char *into, size_t size);
+
 #endif

@@ -398,13 +398,35 @@ static void an_exchange_gives_to_the_queues_that_its_bindings_choose(void) {
     CHECK_OK(fastq_bind(c, "events", "orders", "order.*", NULL, 0, 0));
     CHECK_OK(fastq_bind(c, "events", "audit", "#", NULL, 0, 0));
     CHECK_OK(fastq_open_exchange(c, "events", &topic));
-    CHECK_OK(fastq_wait(c, publish_with_key(c, topic, "both", "order.made", FASTQ_DURABLE), FASTQ_DURABLE, LONG_WAIT));
+    int64_t queues = 0;
+    uint64_t counted = publish_with_key(c, topic, "both", "order.made", FASTQ_DURABLE | FASTQ_COUNTED);
+    CHECK_OK(fastq_wait(c, counted, FASTQ_DURABLE, LONG_WAIT));
+    CHECK_OK(fastq_routed(c, counted, &queues));
+    CHECK(queues == 2);
+    CHECK_OK(fastq_routed(c, counted, &queues));
+    CHECK(queues == -1);
+    CHECK_CODE(fastq_routed(c, counted, NULL), FASTQ_BAD_ARGUMENT);
     CHECK_OK(fastq_wait(c, publish_with_key(c, topic, "one", "stock.low", FASTQ_DURABLE), FASTQ_DURABLE, LONG_WAIT));
     CHECK(count_of(c, "orders", "messages") == 1 && count_of(c, "audit", "messages") == 2);
     CHECK_OK(fastq_unbind(c, "events", "audit", "#", NULL, 0, 0));
     CHECK_OK(fastq_unbind(c, "events", "audit", "#", NULL, 0, 0));
     CHECK_CODE(fastq_wait(c, publish_with_key(c, topic, "none", "stock.low", FASTQ_DURABLE), FASTQ_DURABLE, LONG_WAIT), FASTQ_UNROUTABLE);
-    CHECK_OK(fastq_wait(c, publish_with_key(c, topic, "none", "stock.low", FASTQ_DURABLE | FASTQ_OPTIONAL), FASTQ_DURABLE, LONG_WAIT));
+    counted = publish_with_key(c, topic, "none", "stock.low", FASTQ_DURABLE | FASTQ_OPTIONAL | FASTQ_COUNTED);
+    CHECK_OK(fastq_wait(c, counted, FASTQ_DURABLE, LONG_WAIT));
+    CHECK_OK(fastq_routed(c, counted, &queues));
+    CHECK(queues == 0);
+    fastq_transaction t = 0;
+    unsigned char low[32];
+    size_t low_bytes = 0;
+    CHECK_OK(fastq_put_text(low, sizeof low, &low_bytes, FASTQ_ROUTING_KEY, "stock.low"));
+    CHECK_OK(fastq_begin(c, 0, &t));
+    CHECK_OK(fastq_add_publish(c, t, topic, "optional", 8, low, low_bytes, FASTQ_OPTIONAL));
+    CHECK_OK(fastq_commit_transaction(c, t, FASTQ_DURABLE, &counted));
+    CHECK_OK(fastq_wait(c, counted, FASTQ_DURABLE, LONG_WAIT));
+    CHECK_OK(fastq_begin(c, 0, &t));
+    CHECK_OK(fastq_add_publish(c, t, topic, "wanted", 6, low, low_bytes, 0));
+    CHECK_OK(fastq_commit_transaction(c, t, FASTQ_DURABLE, &counted));
+    CHECK_CODE(fastq_wait(c, counted, FASTQ_DURABLE, LONG_WAIT), FASTQ_UNROUTABLE);
 
     // To another exchange, by headers.
     CHECK_OK(fastq_declare_exchange(c, "by-headers", "type=headers", NULL));
@@ -417,7 +439,7 @@ static void an_exchange_gives_to_the_queues_that_its_bindings_choose(void) {
     CHECK_OK(fastq_show_exchange(c, "by-headers", &json));
     CHECK(strstr(json, "\"bindings\":1,\"discarded\":0,\"to\":[{\"queue\":\"audit\",\"key\":\"\",\"match\":\"any\",\"headers\":{\"colour\":\"blue\",\"count\":7,\"ratio\":0.5,\"raw\":{\"type\":4,\"base64\":\"YWJjZA==\"}}}]}") != NULL);
     CHECK_OK(fastq_show_exchange(c, "events", &json));
-    CHECK(strstr(json, "\"exchange\":\"by-headers\"") != NULL && strstr(json, "\"queue\":\"orders\",\"key\":\"order.*\",\"match\":\"all\",\"headers\":{}") != NULL && number_in(json, "discarded") == 1);
+    CHECK(strstr(json, "\"exchange\":\"by-headers\"") != NULL && strstr(json, "\"queue\":\"orders\",\"key\":\"order.*\",\"match\":\"all\",\"headers\":{}") != NULL && number_in(json, "discarded") == 2);
     CHECK_OK(fastq_list_exchanges(c, &json));
     CHECK(json[0] == '[' && strstr(json, "{\"name\":\"by-headers\"") != NULL && json[strlen(json) - 1] == ']');
     length = 0;
@@ -448,7 +470,7 @@ static void an_exchange_gives_to_the_queues_that_its_bindings_choose(void) {
     CHECK_CODE(fastq_bind(c, "by-headers", "audit", NULL, bad, 513, 0), FASTQ_TOO_LARGE);
     CHECK_CODE(fastq_bind(c, "by-headers", "not there", NULL, NULL, 0, 0), FASTQ_UNKNOWN_QUEUE);
     CHECK_CODE(fastq_unbind(c, "not there", "audit", NULL, NULL, 0, 0), FASTQ_UNKNOWN_EXCHANGE);
-    CHECK_CODE(fastq_publish(c, by_headers, "x", 1, NULL, 0, 8, NULL), wrong);
+    CHECK_CODE(fastq_publish(c, by_headers, "x", 1, NULL, 0, 16, NULL), wrong);
     CHECK_OK(fastq_close(c));
 }
 
@@ -627,13 +649,13 @@ static void a_transaction_takes_effect_as_a_whole_or_not_at_all(void) {
 
     // Nothing happens before the commit, and all of it then; neighbours are one record.
     fastq_transaction t = begin(c);
-    CHECK_OK(fastq_add_publish(c, t, out, "one", 3, NULL, 0));
+    CHECK_OK(fastq_add_publish(c, t, out, "one", 3, NULL, 0, 0));
     CHECK_OK(fastq_add_settle(c, t, s, &messages[0], FASTQ_ACCEPT, 0, 0));
     CHECK_OK(fastq_add_settle(c, t, s, &messages[1], FASTQ_ACCEPT, 0, 0));
     CHECK_CODE(fastq_add_settle(c, t, s, &messages[1], FASTQ_ACCEPT, 0, 0), FASTQ_ALREADY_SETTLED);
     CHECK_OK(fastq_add_settle(c, t, s, &messages[2], FASTQ_RELEASE, 86400000, 0));
     CHECK_OK(fastq_add_reject(c, t, s, &messages[3], "no such address", NULL));
-    CHECK_OK(fastq_add_publish(c, t, out, "two", 3, NULL, 0));
+    CHECK_OK(fastq_add_publish(c, t, out, "two", 3, NULL, 0, 0));
     CHECK(count_of(c, "tx-out", "messages") == 0 && count_of(c, "tx-in", "inFlight") == IN);
     CHECK_OK(fastq_get_status(c, &status));
     before = status.last_number;
@@ -652,8 +674,8 @@ static void a_transaction_takes_effect_as_a_whole_or_not_at_all(void) {
     CHECK_OK(fastq_wait(c, publish_text(c, full, "fits"), FASTQ_DURABLE, LONG_WAIT));
     t = begin(c);
     CHECK_OK(fastq_add_settle(c, t, s, &messages[4], FASTQ_ACCEPT, 0, 0));
-    CHECK_OK(fastq_add_publish(c, t, out, "three", 5, NULL, 0));
-    CHECK_OK(fastq_add_publish(c, t, full, "does not", 8, NULL, 0));
+    CHECK_OK(fastq_add_publish(c, t, out, "three", 5, NULL, 0, 0));
+    CHECK_OK(fastq_add_publish(c, t, full, "does not", 8, NULL, 0, 0));
     CHECK_CODE(commit(c, t), FASTQ_LIMIT_REACHED);
     CHECK(strstr(fastq_last_error(), "Operation 3 of the transaction") != NULL && fastq_last_value() == 1);
     CHECK_OK(fastq_holds(c, s, &messages[4]));
@@ -672,24 +694,24 @@ static void a_transaction_takes_effect_as_a_whole_or_not_at_all(void) {
     CHECK(number == 0);
     CHECK_OK(fastq_begin(c, 1, &t));
     int code;
-    while ((code = fastq_add_publish(c, t, out, "late", 4, NULL, 0)) == FASTQ_OK) {
+    while ((code = fastq_add_publish(c, t, out, "late", 4, NULL, 0, 0)) == FASTQ_OK) {
     }
     CHECK_CODE(code, FASTQ_TIMED_OUT);
-    CHECK_CODE(fastq_add_publish(c, t, out, "late", 4, NULL, 0), FASTQ_IS_CLOSED);
+    CHECK_CODE(fastq_add_publish(c, t, out, "late", 4, NULL, 0, 0), FASTQ_IS_CLOSED);
     t = begin(c);
     unsigned char *large = calloc(1, 9000000);
-    CHECK_OK(fastq_add_publish(c, t, out, large, 9000000, NULL, 0));
-    CHECK_CODE(fastq_add_publish(c, t, out, large, 9000000, NULL, 0), FASTQ_TOO_LARGE);
-    CHECK_CODE(fastq_add_publish(c, t, out, large, SIZE_MAX, NULL, 0), FASTQ_TOO_LARGE);
-    CHECK_CODE(fastq_add_publish(c, t, out, "x", 1, large, 40000), FASTQ_TOO_LARGE);
+    CHECK_OK(fastq_add_publish(c, t, out, large, 9000000, NULL, 0, 0));
+    CHECK_CODE(fastq_add_publish(c, t, out, large, 9000000, NULL, 0, 0), FASTQ_TOO_LARGE);
+    CHECK_CODE(fastq_add_publish(c, t, out, large, SIZE_MAX, NULL, 0, 0), FASTQ_TOO_LARGE);
+    CHECK_CODE(fastq_add_publish(c, t, out, "x", 1, large, 40000, 0), FASTQ_TOO_LARGE);
     free(large);
     CHECK_OK(commit(c, t));
     CHECK(count_of(c, "tx-out", "messages") == 3);
     CHECK_CODE(fastq_begin(c, 0, NULL), FASTQ_BAD_ARGUMENT);
     CHECK_CODE(fastq_begin(c, -1, &t), FASTQ_BAD_ARGUMENT);
     t = begin(c);
-    CHECK_CODE(fastq_add_publish(c, t, 0, "x", 1, NULL, 0), FASTQ_BAD_ARGUMENT);
-    CHECK_CODE(fastq_add_publish(c, t, out, NULL, 1, NULL, 0), FASTQ_BAD_ARGUMENT);
+    CHECK_CODE(fastq_add_publish(c, t, 0, "x", 1, NULL, 0, 0), FASTQ_BAD_ARGUMENT);
+    CHECK_CODE(fastq_add_publish(c, t, out, NULL, 1, NULL, 0, 0), FASTQ_BAD_ARGUMENT);
     CHECK_CODE(fastq_add_settle(c, t, s, NULL, 0, 0, 0), FASTQ_BAD_ARGUMENT);
     CHECK_CODE(fastq_add_settle(c, t, s, &messages[5], 0, 7, 0), FASTQ_BAD_ARGUMENT);
     CHECK_CODE(fastq_add_settle(c, t, 12345, &messages[5], 0, 0, 0), FASTQ_IS_CLOSED);
@@ -699,7 +721,7 @@ static void a_transaction_takes_effect_as_a_whole_or_not_at_all(void) {
     CHECK_OK(fastq_unsubscribe(c, s));
     CHECK_CODE(commit(c, t), FASTQ_IS_CLOSED);
     t = begin(c);
-    CHECK_OK(fastq_add_publish(c, t, out, "never", 5, NULL, 0));
+    CHECK_OK(fastq_add_publish(c, t, out, "never", 5, NULL, 0, 0));
     CHECK_OK(fastq_close(c)); // Rolls back.
 }
 
@@ -714,7 +736,7 @@ static void a_transaction_that_settles_what_others_have_is_refused_as_lease_lost
     CHECK(receive_one(other, t, &again) && again.tag == message.tag);
     fastq_transaction late = begin(c);
     CHECK_OK(fastq_add_settle(c, late, s, &message, FASTQ_ACCEPT, 0, 0));
-    CHECK_OK(fastq_add_publish(c, late, out, "result", 6, NULL, 0));
+    CHECK_OK(fastq_add_publish(c, late, out, "result", 6, NULL, 0, 0));
     CHECK_CODE(commit(c, late), FASTQ_LEASE_LOST);
     CHECK(count_of(c, "tx-never", "messages") == 0);
     CHECK_OK(fastq_close(other));
@@ -744,9 +766,9 @@ static void kills_of_the_broker_leave_of_each_transaction_all_or_nothing(void) {
             break;
         }
         fastq_transaction t = begin(c);
-        CHECK_OK(fastq_add_publish(c, t, out, message.body, message.body_bytes, NULL, 0));
+        CHECK_OK(fastq_add_publish(c, t, out, message.body, message.body_bytes, NULL, 0, 0));
         CHECK_OK(fastq_add_settle(c, t, s, &message, FASTQ_ACCEPT, 0, 0));
-        CHECK_OK(fastq_add_publish(c, t, out, message.body, message.body_bytes, NULL, 0));
+        CHECK_OK(fastq_add_publish(c, t, out, message.body, message.body_bytes, NULL, 0, 0));
         CHECK_OK(fastq_commit_transaction(c, t, i % 4, NULL));
         if (i % EACH == EACH - 1) {
             CHECK_OK(fastq_flush(c, FASTQ_WRITTEN, LONG_WAIT)); // That the broker had died is met here at the latest.
@@ -995,6 +1017,228 @@ static void requests_and_replies_survive_kills_of_the_broker_or_time_out(void) {
     remove_broker(&b);
 }
 
+static uint64_t publish_with(fastq_connection c, fastq_queue queue, const char *text, const void *properties, size_t property_bytes) {
+    uint64_t number = 0;
+    CHECK_OK(fastq_publish(c, queue, text, strlen(text), properties, property_bytes, FASTQ_DURABLE, &number));
+    return number;
+}
+
+static void a_message_that_waits_under_a_key_is_replaced_kept_moved_and_cancelled(void) {
+    fastq_connection c = connect_to(&shared, NULL);
+    fastq_queue queue = queue_of(c, "keys", NULL);
+    fastq_subscription s = subscribe(c, "keys", NULL);
+    unsigned char later[128];
+    size_t length = 0, with_mode;
+    uint32_t timeliness = 77;
+    fastq_message message;
+    CHECK_OK(fastq_put_text(later, sizeof later, &length, FASTQ_SCHEDULE_KEY, "order-17"));
+    CHECK_OK(fastq_put_number(later, sizeof later, &length, FASTQ_DELAY, 86400000));
+    publish_with(c, queue, "first", later, length);
+    publish_with(c, queue, "second", later, length);
+    with_mode = length;
+    CHECK_OK(fastq_put_number(later, sizeof later, &with_mode, FASTQ_SCHEDULE_MODE, 2));
+    CHECK_CODE(fastq_wait(c, publish_with(c, queue, "third", later, with_mode), FASTQ_DURABLE, LONG_WAIT), FASTQ_DUPLICATE);
+    CHECK(count_of(c, "keys", "delayed") == 1 && count_of(c, "keys", "purged") == 1);
+    CHECK_OK(fastq_reschedule(c, "keys", "order-17", 0, &timeliness));
+    CHECK(timeliness == FASTQ_IN_TIME && receive_one(c, s, &message) && has_body(&message, "second"));
+    CHECK_OK(fastq_cancel_scheduled(c, "keys", "order-17", &timeliness));
+    CHECK(timeliness == FASTQ_HANDED_OUT);
+    CHECK_OK(fastq_settle(c, s, &message, FASTQ_ACCEPT, FASTQ_NONE, 0, 0, NULL));
+    CHECK_OK(fastq_cancel_scheduled(c, "keys", "order-17", &timeliness));
+    CHECK(timeliness == FASTQ_GONE);
+    with_mode = length;
+    CHECK_OK(fastq_put_number(later, sizeof later, &with_mode, FASTQ_SCHEDULE_MODE, 1));
+    CHECK_OK(fastq_put_number(later, sizeof later, &with_mode, FASTQ_LONGEST_WAIT, 1));
+    publish_with(c, queue, "put off", later, with_mode); // But not beyond a millisecond after the first of them.
+    publish_with(c, queue, "put off again", later, with_mode);
+    CHECK(receive_one(c, s, &message) && message.body_bytes >= 7 && memcmp(message.body, "put off", 7) == 0);
+    publish_with(c, queue, "to be moved", later, length);
+    CHECK_OK(fastq_reschedule_at(c, "keys", "order-17", INT64_C(4102444800000000), &timeliness));
+    CHECK(timeliness == FASTQ_IN_TIME);
+    CHECK_OK(fastq_cancel_scheduled(c, "keys", "order-17", NULL));
+    CHECK(count_of(c, "keys", "delayed") == 0);
+    CHECK_CODE(fastq_cancel_scheduled(c, "keys", NULL, NULL), FASTQ_BAD_ARGUMENT);
+    CHECK_CODE(fastq_cancel_scheduled(c, "not there", "x", NULL), FASTQ_UNKNOWN_QUEUE);
+    CHECK_CODE(fastq_reschedule(c, "keys", "x", -1, NULL), FASTQ_BAD_ARGUMENT);
+    CHECK_CODE(fastq_reschedule_at(c, NULL, "x", 1, NULL), FASTQ_BAD_ARGUMENT);
+    CHECK_OK(fastq_close(c));
+}
+
+static void a_schedule_sends_again_and_again_until_it_is_paused_or_deleted(void) {
+    fastq_connection c = connect_to(&shared, NULL);
+    queue_of(c, "beats", NULL);
+    fastq_subscription s = subscribe(c, "beats", NULL);
+    const char *json = "";
+    unsigned char properties[64], *large = calloc(1, 30000);
+    size_t length = 0;
+    fastq_message message;
+    CHECK_OK(fastq_put_text(properties, sizeof properties, &length, FASTQ_TYPE, "beat"));
+    CHECK_OK(fastq_set_schedule(c, "heart", "beats", "every=100ms\nmissed=none", "beat", 4, properties, length, &json));
+    CHECK(strstr(json, "{\"name\":\"heart\",\"queue\":\"beats\",\"cron\":null,\"zone\":null,\"everySeconds\":0.100,\"missed\":\"none\",\"until\":null,\"count\":null,\"bodyBytes\":4,\"next\":\"20") != NULL);
+    for (int i = 0; i < 3; i++) {
+        CHECK(receive_one(c, s, &message) && has_body(&message, "beat") && memmem(message.properties, message.property_bytes, "fastq.schedule", 14) != NULL);
+        CHECK_OK(fastq_settle(c, s, &message, FASTQ_ACCEPT, FASTQ_NONE, 0, 0, NULL));
+    }
+    CHECK_OK(fastq_pause_schedule(c, "heart", 1, &json));
+    CHECK(strstr(json, "\"paused\":true}") != NULL && number_in(json, "fired") >= 3);
+    CHECK_OK(fastq_pause_schedule(c, "heart", 0, NULL));
+    CHECK(receive_one(c, s, &message));
+    CHECK_OK(fastq_set_schedule(c, "nightly", "beats", "cron=0 3 * * 1-5\nzone=Europe/Berlin\ncount=7\nuntil=4102444800000000", NULL, 0, NULL, 0, &json));
+    CHECK(strstr(json, "\"cron\":\"0 3 * * 1-5\",\"zone\":\"Europe/Berlin\",\"everySeconds\":null,\"missed\":\"one\",\"until\":\"2100-01-01T00:00:00.000000Z\",\"count\":7,\"bodyBytes\":0") != NULL);
+    CHECK_OK(fastq_list_schedules(c, &json));
+    CHECK(strncmp(json, "[{\"name\":\"heart\"", 16) == 0 && strstr(json, "},{\"name\":\"nightly\"") != NULL);
+    CHECK_OK(fastq_delete_schedule(c, "heart"));
+    CHECK_OK(fastq_delete_schedule(c, "nightly"));
+    CHECK_OK(fastq_list_schedules(c, &json));
+    CHECK(strcmp(json, "[]") == 0);
+    const int bad = FASTQ_BAD_ARGUMENT;
+    CHECK_CODE(fastq_delete_schedule(c, "nightly"), bad);
+    CHECK_CODE(fastq_delete_schedule(c, NULL), bad);
+    CHECK_CODE(fastq_pause_schedule(c, NULL, 1, NULL), bad);
+    CHECK_CODE(fastq_list_schedules(c, NULL), bad);
+    CHECK_CODE(fastq_set_schedule(c, "x", "beats", "every=1ms", NULL, 0, NULL, 0, NULL), bad);
+    CHECK_CODE(fastq_set_schedule(c, "x", "beats", "cron=never", NULL, 0, NULL, 0, NULL), bad);
+    CHECK_CODE(fastq_set_schedule(c, "x", "beats", "missed=some", NULL, 0, NULL, 0, NULL), bad);
+    CHECK_CODE(fastq_set_schedule(c, "x", "beats", "colour=blue", NULL, 0, NULL, 0, NULL), bad);
+    CHECK_CODE(fastq_set_schedule(c, "x", "beats", NULL, NULL, 0, NULL, 0, NULL), bad);
+    CHECK_CODE(fastq_set_schedule(c, "x", "not there", "every=1s", NULL, 0, NULL, 0, NULL), FASTQ_UNKNOWN_QUEUE);
+    CHECK_CODE(fastq_set_schedule(c, "x", "beats", "every=1s", large, 30000, NULL, 0, NULL), FASTQ_TOO_LARGE);
+    CHECK_CODE(fastq_set_schedule(c, "x", "beats", "every=1s", large, 24576, large, 24576, NULL), bad);
+    free(large);
+    CHECK_OK(fastq_close(c));
+}
+
+static void limits_on_what_flows_hold_and_are_shown(void) {
+    fastq_connection c = connect_to(&shared, NULL);
+    const char *json = "";
+    CHECK_OK(fastq_declare_limit(c, "printers", "max-in-flight=2\nrate=600/m\nburst=9", &json));
+    CHECK(strcmp(json, "{\"name\":\"printers\",\"flow\":{\"maxInFlight\":2,\"rate\":\"600/m\",\"burst\":9},\"inFlight\":0,\"queues\":0,\"waiting\":0}") == 0);
+    CHECK_OK(fastq_declare_queue(c, "flow", "fifo\nfair\nmax-in-flight=3\nrate=10/s\nburst=4\ngroup-in-flight=2\ndelay-holds-group\ntenant-in-flight=5\ntenant-rate=7/h\ntenant-burst=1\nlimit=printers\n"
+        "breaker=50%/100\nbreaker-pause=1500ms\npublish-rate=1000000\npublish-burst=300", &json));
+    CHECK(strstr(json, "\"flow\":{\"maxInFlight\":3,\"rate\":\"10/s\",\"burst\":4,\"groupInFlight\":2,\"delayHoldsGroup\":true,\"tenantInFlight\":5,\"tenantRate\":\"7/h\",\"tenantBurst\":1,\"limit\":\"printers\",\"breaker\":\"50%/100\",\"breakerPauseSeconds\":1.500,\"publishRate\":\"1000000/s\",\"publishBurst\":300}") != NULL);
+    CHECK_OK(fastq_change_queue(c, "flow", "max-in-flight=0\nrate=0\nburst=0\nbreaker=off\nbreaker-pause=0s\nlimit=", &json));
+    CHECK(strstr(json, "\"flow\":{\"groupInFlight\":2,") != NULL && strstr(json, "breaker") == NULL && strstr(json, "printers") == NULL);
+    CHECK_OK(fastq_change_limit(c, "printers", "max-in-flight=1", &json));
+    CHECK(strstr(json, "\"flow\":{\"maxInFlight\":1,\"rate\":\"600/m\"") != NULL);
+    fastq_queue queue = queue_of(c, "one-by-one", "limit=printers");
+    fastq_subscription s = subscribe(c, "one-by-one", NULL);
+    fastq_message message, more;
+    size_t count = 7;
+    publish_text(c, queue, "a");
+    publish_text(c, queue, "b");
+    CHECK(receive_one(c, s, &message) && has_body(&message, "a"));
+    CHECK_OK(fastq_list_limits(c, &json));
+    CHECK(json[0] == '[' && number_in(json, "inFlight") == 1 && number_in(json, "queues") == 1 && number_in(json, "waiting") == 1);
+    CHECK_OK(fastq_receive(c, s, &more, 1, 1000000, &count));
+    CHECK(count == 0);
+    CHECK_OK(fastq_settle(c, s, &message, FASTQ_ACCEPT, FASTQ_NONE, 0, 0, NULL));
+    CHECK(receive_one(c, s, &message) && has_body(&message, "b"));
+    CHECK_CODE(fastq_delete_limit(c, "printers"), FASTQ_DENIED);
+    CHECK_OK(fastq_delete_queue(c, "one-by-one"));
+    CHECK_OK(fastq_delete_limit(c, "printers"));
+    const int bad = FASTQ_BAD_ARGUMENT;
+    CHECK_CODE(fastq_declare_queue(c, "x", "rate=10/d", NULL), bad);
+    CHECK_CODE(fastq_declare_queue(c, "x", "rate", NULL), bad);
+    CHECK_CODE(fastq_declare_queue(c, "x", "max-in-flight=10000001", NULL), bad);
+    CHECK_CODE(fastq_declare_queue(c, "x", "breaker=101%/5", NULL), bad);
+    CHECK_CODE(fastq_declare_queue(c, "x", "breaker=50%/5x", NULL), bad);
+    CHECK_CODE(fastq_declare_queue(c, "x", "breaker", NULL), bad);
+    CHECK_CODE(fastq_declare_queue(c, "x", "limit=0123456789012345678901234567890123456789012345678901234567890123456789", NULL), bad);
+    CHECK_CODE(fastq_declare_limit(c, NULL, NULL, NULL), bad);
+    CHECK_CODE(fastq_declare_limit(c, "x", "publish-rate=5", NULL), bad);
+    CHECK_CODE(fastq_change_limit(c, NULL, NULL, NULL), bad);
+    CHECK_CODE(fastq_delete_limit(c, NULL), bad);
+    CHECK_CODE(fastq_list_limits(c, NULL), bad);
+    CHECK_OK(fastq_close(c));
+}
+
+static void what_was_processed_is_marked_once_and_found(void) {
+    fastq_connection c = connect_to(&shared, NULL);
+    fastq_queue queue = queue_of(c, "ledger", "processed-window=1h"), without = queue_of(c, "no-ledger", NULL);
+    fastq_subscription s = subscribe(c, "ledger", NULL), t = subscribe(c, "no-ledger", NULL);
+    fastq_message message;
+    fastq_processed processed;
+    const unsigned char *result = NULL;
+    size_t bytes = 7;
+    CHECK_OK(fastq_find_processed(c, "ledger", "invoice-17", &result, &bytes));
+    CHECK(result == NULL && bytes == 0);
+    publish_text(c, queue, "a");
+    publish_text(c, queue, "b");
+    CHECK(receive_one(c, s, &message));
+    CHECK_OK(fastq_accept_processed(c, s, &message, "invoice-17", "paid", 4, &processed));
+    CHECK(processed.is_first && !processed.was_late && processed.result_bytes == 4 && memcmp(processed.result, "paid", 4) == 0);
+    CHECK_CODE(fastq_holds(c, s, &message), FASTQ_ALREADY_SETTLED);
+    CHECK_OK(fastq_accept_processed(c, s, &message, "invoice-18", NULL, 0, &processed)); // Not in hand any more, and marked all the same.
+    CHECK(processed.is_first && processed.was_late);
+    CHECK(receive_one(c, s, &message) && has_body(&message, "b"));
+    CHECK_OK(fastq_accept_processed(c, s, &message, "invoice-17", "paid twice", 10, &processed));
+    CHECK(!processed.is_first && !processed.was_late && processed.result_bytes == 4 && memcmp(processed.result, "paid", 4) == 0);
+    CHECK_OK(fastq_find_processed(c, "ledger", "invoice-17", &result, &bytes));
+    CHECK(bytes == 4 && memcmp(result, "paid", 4) == 0);
+    CHECK_OK(fastq_find_processed(c, "ledger", "invoice-18", &result, &bytes));
+    CHECK(result != NULL && bytes == 0);
+    CHECK(count_of(c, "ledger", "accepted") == 2);
+    publish_text(c, without, "c");
+    CHECK(receive_one(c, t, &message));
+    CHECK_CODE(fastq_accept_processed(c, t, &message, "x", NULL, 0, NULL), FASTQ_BAD_ARGUMENT);
+    CHECK_OK(fastq_holds(c, t, &message));
+    unsigned char large[600] = {0};
+    CHECK_CODE(fastq_accept_processed(c, s, NULL, "x", NULL, 0, NULL), FASTQ_BAD_ARGUMENT);
+    CHECK_CODE(fastq_accept_processed(c, s, &message, "x", large, sizeof large, NULL), FASTQ_TOO_LARGE);
+    CHECK_CODE(fastq_accept_processed(c, 999, &message, "x", NULL, 0, NULL), FASTQ_IS_CLOSED);
+    CHECK_CODE(fastq_find_processed(c, "ledger", NULL, &result, &bytes), FASTQ_BAD_ARGUMENT);
+    CHECK_CODE(fastq_find_processed(c, "not there", "x", &result, &bytes), FASTQ_UNKNOWN_QUEUE);
+    CHECK_OK(fastq_close(c));
+}
+
+static void bodies_are_compressed_where_their_queue_wants_it_and_they_get_smaller(void) {
+    fastq_connection c = connect_to(&shared, NULL);
+    fastq_queue queue = queue_of(c, "squeeze", "lz4=1000");
+    fastq_subscription s = subscribe(c, "squeeze", NULL);
+    static unsigned char text[200000], noise[5000], decoded[200000], properties[64];
+    uint64_t dice = 88172645463325252u;
+    size_t size = 0, length = 0, position = 0;
+    fastq_message message;
+    fastq_property property;
+    for (size_t i = 0; i < sizeof text; i++) {
+        text[i] = (unsigned char)"order, customer, address; "[(i + i / 997) % 26];
+    }
+    for (size_t i = 0; i < sizeof noise; i++) {
+        dice ^= dice << 13;
+        dice ^= dice >> 7;
+        dice ^= dice << 17;
+        noise[i] = (unsigned char)dice;
+    }
+    CHECK_OK(fastq_put_text(properties, sizeof properties, &length, FASTQ_TYPE, "text"));
+    CHECK_OK(fastq_publish(c, queue, text, sizeof text, properties, length, FASTQ_WRITTEN, NULL));
+    CHECK(receive_one(c, s, &message) && (message.flags & FASTQ_ENCODED) != 0 && message.body_bytes < sizeof text / 10);
+    CHECK_OK(fastq_next_property(message.properties, message.property_bytes, &position, &property));
+    CHECK(property.tag == FASTQ_BODY_ENCODING); // First of all.
+    CHECK_OK(fastq_next_property(message.properties, message.property_bytes, &position, &property));
+    CHECK(property.tag == FASTQ_TYPE);
+    CHECK_OK(fastq_body_size(&message, &size));
+    CHECK(size == sizeof text);
+    CHECK_OK(fastq_copy_body(&message, decoded, sizeof decoded));
+    CHECK(memcmp(decoded, text, sizeof text) == 0);
+    fastq_transaction t = begin(c);
+    CHECK_OK(fastq_add_publish(c, t, queue, text, sizeof text, properties, length, 0));
+    CHECK_OK(commit(c, t));
+    CHECK(receive_one(c, s, &message) && (message.flags & FASTQ_ENCODED) != 0);
+    CHECK_OK(fastq_copy_body(&message, decoded, sizeof decoded));
+    CHECK(memcmp(decoded, text, sizeof text) == 0);
+    // Too short; of no use; encoded before; and what the queue wants no more.
+    CHECK_OK(fastq_publish(c, queue, text, 999, NULL, 0, FASTQ_WRITTEN, NULL));
+    CHECK(receive_one(c, s, &message) && (message.flags & FASTQ_ENCODED) == 0 && message.body_bytes == 999);
+    CHECK_OK(fastq_publish(c, queue, noise, sizeof noise, NULL, 0, FASTQ_WRITTEN, NULL));
+    CHECK(receive_one(c, s, &message) && (message.flags & FASTQ_ENCODED) == 0 && message.body_bytes == sizeof noise && memcmp(message.body, noise, sizeof noise) == 0);
+    CHECK_OK(fastq_publish(c, queue, text, 5000, "\12\4\7\0\0\0\0\0any", 11, FASTQ_WRITTEN, NULL));
+    CHECK(receive_one(c, s, &message) && message.body_bytes == 5000);
+    CHECK_OK(fastq_change_queue(c, "squeeze", "lz4=0", NULL));
+    CHECK_OK(fastq_publish(c, queue, text, sizeof text, NULL, 0, FASTQ_WRITTEN, NULL));
+    CHECK(receive_one(c, s, &message) && message.body_bytes == sizeof text);
+    CHECK_OK(fastq_close(c));
+}
+
 static void kill_9_of_the_broker_loses_nothing_doubles_nothing_and_what_is_in_hand_stays(void) {
     enum { ROUNDS = 5, EACH = 2000 };
     broker b;
@@ -1126,7 +1370,7 @@ static void live_dangerously(_Atomic uint64_t *calls, unsigned seed) {
             case 6: {
                 fastq_transaction t = 0;
                 fastq_begin(c, 0, &t);
-                fastq_add_publish(c, t, queue, body, 100, NULL, 0);
+                fastq_add_publish(c, t, queue, body, 100, NULL, 0, 0);
                 fastq_receive(c, s, messages, 1, 0, &count);
                 if (count > 0) {
                     fastq_add_settle(c, t, s, messages, FASTQ_ACCEPT, 0, 0);
@@ -1462,6 +1706,8 @@ static void bad_arguments_are_told_and_harm_nothing(void) {
     fastq_refusal refusal;
     fastq_property property;
     fastq_reply reply;
+    const unsigned char *found;
+    int64_t queues = 0;
     fastq_status status = {.size = 1};
     const char *json;
     void *room;
@@ -1514,11 +1760,25 @@ static void bad_arguments_are_told_and_harm_nothing(void) {
         CHECK_CODE(fastq_show_statistics(h, &json), FASTQ_IS_CLOSED);
         CHECK_CODE(fastq_declare_exchange(h, "bad", NULL, NULL), FASTQ_IS_CLOSED);
         CHECK_CODE(fastq_begin(h, 0, &number), FASTQ_IS_CLOSED);
-        CHECK_CODE(fastq_add_publish(h, 1, 1, "x", 1, NULL, 0), FASTQ_IS_CLOSED);
+        CHECK_CODE(fastq_add_publish(h, 1, 1, "x", 1, NULL, 0, 0), FASTQ_IS_CLOSED);
         CHECK_CODE(fastq_add_settle(h, 1, s, &m, 0, 0, 0), FASTQ_IS_CLOSED);
         CHECK_CODE(fastq_add_reject(h, 1, s, &m, NULL, NULL), FASTQ_IS_CLOSED);
         CHECK_CODE(fastq_commit_transaction(h, 1, 3, NULL), FASTQ_IS_CLOSED);
         CHECK_CODE(fastq_rollback(h, 1), FASTQ_IS_CLOSED);
+        CHECK_CODE(fastq_accept_processed(h, s, &m, "x", NULL, 0, NULL), FASTQ_IS_CLOSED);
+        CHECK_CODE(fastq_find_processed(h, "bad", "x", &found, &count), FASTQ_IS_CLOSED);
+        CHECK_CODE(fastq_cancel_scheduled(h, "bad", "x", NULL), FASTQ_IS_CLOSED);
+        CHECK_CODE(fastq_reschedule(h, "bad", "x", 1, NULL), FASTQ_IS_CLOSED);
+        CHECK_CODE(fastq_reschedule_at(h, "bad", "x", 1, NULL), FASTQ_IS_CLOSED);
+        CHECK_CODE(fastq_set_schedule(h, "bad", "bad", "every=1s", NULL, 0, NULL, 0, NULL), FASTQ_IS_CLOSED);
+        CHECK_CODE(fastq_delete_schedule(h, "bad"), FASTQ_IS_CLOSED);
+        CHECK_CODE(fastq_pause_schedule(h, "bad", 1, NULL), FASTQ_IS_CLOSED);
+        CHECK_CODE(fastq_list_schedules(h, &json), FASTQ_IS_CLOSED);
+        CHECK_CODE(fastq_declare_limit(h, "bad", NULL, NULL), FASTQ_IS_CLOSED);
+        CHECK_CODE(fastq_change_limit(h, "bad", NULL, NULL), FASTQ_IS_CLOSED);
+        CHECK_CODE(fastq_delete_limit(h, "bad"), FASTQ_IS_CLOSED);
+        CHECK_CODE(fastq_list_limits(h, &json), FASTQ_IS_CLOSED);
+        CHECK_CODE(fastq_routed(h, 1, &queues), FASTQ_IS_CLOSED);
         CHECK_CODE(fastq_request(h, 1, "x", 1, NULL, 0, 1, 0, &number), FASTQ_IS_CLOSED);
         CHECK_CODE(fastq_receive_reply(h, 1, 0, &reply), FASTQ_IS_CLOSED);
         CHECK_CODE(fastq_end_request(h, 1), FASTQ_IS_CLOSED);
@@ -1552,7 +1812,7 @@ static void bad_arguments_are_told_and_harm_nothing(void) {
     CHECK_CODE(fastq_open_queue(c, large, &queue), bad);
     CHECK_CODE(fastq_publish(c, queue, NULL, 1, NULL, 0, 3, NULL), bad);
     CHECK_CODE(fastq_publish(c, queue, "x", 1, NULL, 1, 3, NULL), bad);
-    CHECK_CODE(fastq_publish(c, queue, "x", 1, NULL, 0, 8, NULL), bad);
+    CHECK_CODE(fastq_publish(c, queue, "x", 1, NULL, 0, 16, NULL), bad);
     CHECK_CODE(fastq_publish(c, queue, "x", 1, NULL, 0, -1, NULL), bad);
     CHECK_CODE(fastq_publish(c, 0, "x", 1, NULL, 0, 3, NULL), bad);
     CHECK_CODE(fastq_publish(c, queue, "x", SIZE_MAX, NULL, 0, 3, NULL), FASTQ_TOO_LARGE);
@@ -1680,6 +1940,11 @@ int main(int count, char **arguments) {
         TEST(a_request_gets_its_reply_and_is_told_why_there_is_none),
         TEST(an_answer_in_parts_comes_in_order_and_a_slow_requester_slows_its_responder),
         TEST(requests_and_replies_survive_kills_of_the_broker_or_time_out),
+        TEST(a_message_that_waits_under_a_key_is_replaced_kept_moved_and_cancelled),
+        TEST(a_schedule_sends_again_and_again_until_it_is_paused_or_deleted),
+        TEST(limits_on_what_flows_hold_and_are_shown),
+        TEST(what_was_processed_is_marked_once_and_found),
+        TEST(bodies_are_compressed_where_their_queue_wants_it_and_they_get_smaller),
         TEST(kill_9_of_the_broker_loses_nothing_doubles_nothing_and_what_is_in_hand_stays),
         TEST(kills_in_the_midst_of_a_burst_leave_no_gap_and_no_double),
         TEST(kill_9_of_a_client_inside_any_call_harms_nobody_else),

@@ -314,6 +314,39 @@ static void a_block_of_lz4_of_any_bytes_is_decoded_or_refused_and_nothing_else_i
     }
 }
 
+static void what_is_encoded_is_decoded_and_never_written_beyond_its_room(void) {
+    enum { MOST = 70000 };
+    static unsigned char body[MOST], again[MOST];
+    uint64_t dice = 88172645463325252u;
+    for (int round = 0; round < 3000; round++) {
+        dice ^= dice << 13;
+        dice ^= dice >> 7;
+        dice ^= dice << 17;
+        size_t length = (size_t)(dice >> 8) % (round % 10 == 0 ? MOST : 600) + 1;
+        unsigned kinds = 1 + (unsigned)(dice >> 40) % 9;
+        for (size_t i = 0; i < length; i++) { // From noise of few kinds to long repeats.
+            dice ^= dice << 13;
+            dice ^= dice >> 7;
+            dice ^= dice << 17;
+            body[i] = i > 40 && dice % 5 > 0 ? body[i - 1 - dice / 8 % 40] : (unsigned char)(dice % kinds * 37);
+        }
+        size_t size = length - (length > 20 ? dice % 12 : 0);
+        unsigned char *block = malloc(size); // Exactly so long: the sanitizer sees what lies beyond.
+        size_t written = fastq_encode_lz4(body, length, block, size);
+        CHECK(written <= size);
+        if (written > 0) {
+            unsigned char *copy = malloc(written);
+            memcpy(copy, block, written);
+            CHECK(fastq_decode_lz4(copy, written, again, length) && memcmp(again, body, length) == 0);
+            free(copy);
+        }
+        free(block);
+    }
+    memset(body, 'a', MOST);
+    CHECK(fastq_encode_lz4(body, MOST, again, MOST) < 400 && fastq_encode_lz4(body, MOST, again, 100) == 0 && fastq_encode_lz4(body, 0, again, 100) == 0);
+    CHECK(fastq_encode_lz4(body, 1, again, 2) == 0 || again[1] == 'a');
+}
+
 int main(int count, char **arguments) {
     static const test tests[] = {
 #define TEST(name) {#name, name}
@@ -329,6 +362,7 @@ int main(int count, char **arguments) {
         TEST(properties_read_as_their_vector_says_to_the_last_byte),
         TEST(the_check_is_crc_32c_however_long_the_text),
         TEST(a_block_of_lz4_of_any_bytes_is_decoded_or_refused_and_nothing_else_is_touched),
+        TEST(what_is_encoded_is_decoded_and_never_written_beyond_its_room),
     };
     if (count < 2) {
         fprintf(stderr, "Usage: vectors FOLDER [WORD]\n");
