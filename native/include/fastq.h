@@ -395,6 +395,10 @@ FASTQ_API int fastq_reply_to(fastq_connection connection, fastq_subscription sub
                              size_t bytes, const void *properties, size_t property_bytes, uint32_t part, uint32_t flags, int level,
                              uint64_t *number);
 
+/* Sends a reply to an address, the text of a request's FASTQ_REPLY_TO, from whatever connection, and settles nothing; number: as for a part. */
+FASTQ_API int fastq_send_reply(fastq_connection connection, const char *address, const void *body, size_t bytes, const void *properties,
+                               size_t property_bytes, uint32_t part, uint32_t flags, uint64_t *number);
+
 /* ---- Transactions: messages and settlements that take effect together, or not at all, whatever dies when. Gathered in this program's memory
  * until they are committed; the connection may do other things meanwhile. At most 65,536 operations of 16 MiB together, or what the broker
  * takes of a message. With the time that fastq_begin gave them they end by themselves: the next call answers FASTQ_TIMED_OUT. */

@@ -247,18 +247,24 @@ static const char *read_decimal(const char *at, const char *end, uint64_t *numbe
     return at > start ? at : NULL;
 }
 
+static bool read_address(const char *text, size_t bytes, struct reply_record *to) {
+    if (bytes < sizeof address_start || memcmp(text, address_start, sizeof address_start - 1) != 0) {
+        return false;
+    }
+    const char *at = text + sizeof address_start - 1, *end = text + bytes;
+    at = read_decimal(at, end, &to->producer);
+    at = at != NULL && at < end && *at == '.' ? read_decimal(at + 1, end, &to->request) : NULL;
+    return at == end;
+}
+
 /// Where the answer to a message goes. False: it is no request.
 static bool find_address(const fastq_message *message, struct reply_record *to) {
     fastq_property property;
     size_t position = 0;
     while (fastq_next_property(message->properties, message->property_bytes, &position, &property) == FASTQ_OK && property.tag != 0) {
-        if (property.tag != FASTQ_REPLY_TO || property.value_bytes < sizeof address_start || memcmp(property.value, address_start, sizeof address_start - 1) != 0) {
-            continue;
+        if (property.tag == FASTQ_REPLY_TO && read_address((const char *)property.value, property.value_bytes, to)) {
+            return true;
         }
-        const char *at = (const char *)property.value + sizeof address_start - 1, *end = (const char *)property.value + property.value_bytes;
-        at = read_decimal(at, end, &to->producer);
-        at = at != NULL && at < end && *at == '.' ? read_decimal(at + 1, end, &to->request) : NULL;
-        return at == end;
     }
     return false;
 }
@@ -301,31 +307,41 @@ static struct word *find_word(const struct session *s, uint64_t cookie) {
     return NULL;
 }
 
+static int judge_sizes(const struct session *s, size_t bytes, size_t property_bytes) {
+    return bytes > s->max_message_bytes || property_bytes > MAX_PROPERTY_BYTES
+        ? fail(FASTQ_TOO_LARGE, bytes > s->max_message_bytes ? s->max_message_bytes : MAX_PROPERTY_BYTES, "The reply has %zu bytes of body and %zu of properties: that is more than the broker takes", bytes, property_bytes)
+        : FASTQ_OK;
+}
+
+/// A reply that settles nothing.
+static int send_reply(struct session *s, struct reply_record record, const void *body, size_t bytes, const void *properties, size_t property_bytes, uint64_t *number) {
+    int code = judge_sizes(s, bytes, property_bytes);
+    code = code != FASTQ_OK ? code : ensure_room(s, sizeof record + property_bytes + bytes);
+    code = code != FASTQ_OK || number == NULL ? code : add_word(s, number);
+    if (code == FASTQ_OK) {
+        record.cookie = number != NULL ? *number : 0;
+        record.flags |= number != NULL ? REPLY_WANTS_WORD : 0;
+        commit_record(writing(s), write_reply(s, record, body, bytes, properties, property_bytes), s->next_number - 1, FASTQ_WRITTEN);
+        ring_broker(s);
+    }
+    return code;
+}
+
 static int reply(struct session *s, struct subscription *u, const fastq_message *message, struct reply_record record, const void *body, size_t bytes, const void *properties, size_t property_bytes, int level, uint64_t *number) {
+    if ((record.flags & FASTQ_LAST) == 0) {
+        return send_reply(s, record, body, bytes, properties, property_bytes, number);
+    }
     size_t length = sizeof record + property_bytes + bytes;
-    bool is_last = (record.flags & FASTQ_LAST) != 0;
     struct settle_record accept = {.length = sizeof accept, .kind = KIND_SETTLE, .flags = flags_of(FASTQ_ACCEPT, level, 0), .count = 1, .first_delivery = message->number};
     uint64_t gathered;
-    if (bytes > s->max_message_bytes || property_bytes > MAX_PROPERTY_BYTES) {
-        return fail(FASTQ_TOO_LARGE, bytes > s->max_message_bytes ? s->max_message_bytes : MAX_PROPERTY_BYTES, "The reply has %zu bytes of body and %zu of properties: that is more than the broker takes", bytes, property_bytes);
-    }
-    int code = flush_settles(s, u, &gathered);
+    int code = judge_sizes(s, bytes, property_bytes);
+    code = code != FASTQ_OK ? code : flush_settles(s, u, &gathered);
     code = code != FASTQ_OK ? code : ensure_room(s, align8(length) + sizeof accept);
     if (code != FASTQ_OK) {
         return code;
     }
     if (!is_open(u, message->number, message->life)) { // Asked behind what may wait.
         return not_open(u, message->number);
-    }
-    if (!is_last) {
-        if (number != NULL && (code = add_word(s, number)) != FASTQ_OK) {
-            return code;
-        }
-        record.cookie = number != NULL ? *number : 0;
-        record.flags |= number != NULL ? REPLY_WANTS_WORD : 0;
-        commit_record(writing(s), write_reply(s, record, body, bytes, properties, property_bytes), s->next_number - 1, FASTQ_WRITTEN);
-        ring_broker(s);
-        return FASTQ_OK;
     }
     // Both in one go, and kept until the accept is written. That nobody waited is told of the accept's number.
     record.cookie = accept.number = s->next_number;
@@ -423,11 +439,22 @@ int fastq_end_request(fastq_connection connection, uint64_t number) {
     return leave(connection, FASTQ_OK);
 }
 
+static bool are_flags(uint32_t flags) { return flags <= (FASTQ_LAST | FASTQ_FAILED | FASTQ_END) && (flags == 0 || (flags & FASTQ_LAST) != 0); }
+
+int fastq_send_reply(fastq_connection connection, const char *address, const void *body, size_t bytes, const void *properties, size_t property_bytes, uint32_t part, uint32_t flags, uint64_t *number) {
+    struct session *s;
+    struct reply_record record = {.part = part, .flags = (uint8_t)flags};
+    if (address == NULL || (body == NULL && bytes > 0) || (properties == NULL && property_bytes > 0) || !are_flags(flags) || !read_address(address, strlen(address), &record)) {
+        return fail(FASTQ_BAD_ARGUMENT, 0, "fastq_send_reply needs an address as a request has it, a body or 0 bytes of it, properties or 0 bytes of them, and flags of enum fastq_reply_flags");
+    }
+    int code = enter(connection, &s);
+    return code != FASTQ_OK ? code : leave(connection, send_reply(s, record, body, bytes, properties, property_bytes, number));
+}
+
 int fastq_reply_to(fastq_connection connection, fastq_subscription subscription, const fastq_message *message, const void *body, size_t bytes, const void *properties, size_t property_bytes, uint32_t part, uint32_t flags, int level, uint64_t *number) {
     struct session *s;
     struct reply_record record = {.part = part, .flags = (uint8_t)flags};
-    bool is_last = (flags & FASTQ_LAST) != 0;
-    if (message == NULL || (body == NULL && bytes > 0) || (properties == NULL && property_bytes > 0) || flags > (FASTQ_LAST | FASTQ_FAILED | FASTQ_END) || (flags != 0 && !is_last) || level < FASTQ_NONE || level > FASTQ_DURABLE) {
+    if (message == NULL || (body == NULL && bytes > 0) || (properties == NULL && property_bytes > 0) || !are_flags(flags) || level < FASTQ_NONE || level > FASTQ_DURABLE) {
         return fail(FASTQ_BAD_ARGUMENT, 0, "fastq_reply_to needs a message, a body or 0 bytes of it, properties or 0 bytes of them, flags of enum fastq_reply_flags (failed and end with last) and a level from 0 to 3");
     }
     int code = enter(connection, &s);

@@ -839,6 +839,25 @@ static void a_request_gets_its_reply_and_is_told_why_there_is_none(void) {
     CHECK(count_of(c, "rpc", "messages") == 0 && count_of(c, "rpc", "accepted") == 2);
     CHECK_CODE(fastq_reply_to(other, s, &first, "again", 5, NULL, 0, 0, FASTQ_LAST, FASTQ_NONE, NULL), FASTQ_ALREADY_SETTLED);
 
+    // From elsewhere, by its address alone.
+    one = ask(c, queue, "by address", 60000);
+    CHECK(receive_one(other, s, &first));
+    char address[64] = "";
+    for (position = 0; fastq_next_property(first.properties, first.property_bytes, &position, &property) == FASTQ_OK && property.tag != 0;) {
+        if (property.tag == FASTQ_REPLY_TO) {
+            snprintf(address, sizeof address, "%.*s", (int)property.value_bytes, (const char *)property.value);
+        }
+    }
+    CHECK_OK(fastq_send_reply(c, address, "here", 4, NULL, 0, 0, FASTQ_LAST, &number));
+    CHECK_OK(fastq_wait(c, number, FASTQ_NONE, LONG_WAIT));
+    CHECK_OK(fastq_receive_reply(c, one, LONG_WAIT, &reply));
+    CHECK(is_reply(&reply, "here", 0, FASTQ_LAST));
+    CHECK_OK(fastq_settle(other, s, &first, FASTQ_ACCEPT, FASTQ_NONE, 0, 0, NULL));
+    CHECK_CODE(fastq_send_reply(c, "fastq.reply.1", "x", 1, NULL, 0, 0, FASTQ_LAST, NULL), FASTQ_BAD_ARGUMENT);
+    CHECK_CODE(fastq_send_reply(c, NULL, "x", 1, NULL, 0, 0, FASTQ_LAST, NULL), FASTQ_BAD_ARGUMENT);
+    CHECK_CODE(fastq_send_reply(c, address, "x", 1, NULL, 0, 0, FASTQ_END, NULL), FASTQ_BAD_ARGUMENT);
+    CHECK_CODE(fastq_send_reply(c, address, "x", SIZE_MAX, NULL, 0, 0, FASTQ_LAST, NULL), FASTQ_TOO_LARGE);
+
     // One that is rejected, one whose responder dies, one that nobody waits for any more, one that is never answered.
     one = ask(c, queue, "x", 60000);
     CHECK(receive_one(other, s, &first));
@@ -1782,6 +1801,7 @@ static void bad_arguments_are_told_and_harm_nothing(void) {
         CHECK_CODE(fastq_request(h, 1, "x", 1, NULL, 0, 1, 0, &number), FASTQ_IS_CLOSED);
         CHECK_CODE(fastq_receive_reply(h, 1, 0, &reply), FASTQ_IS_CLOSED);
         CHECK_CODE(fastq_end_request(h, 1), FASTQ_IS_CLOSED);
+        CHECK_CODE(fastq_send_reply(h, "fastq.reply.1.1", "x", 1, NULL, 0, 0, FASTQ_LAST, NULL), FASTQ_IS_CLOSED);
         CHECK_CODE(fastq_reply_to(h, s, &m, "x", 1, NULL, 0, 0, FASTQ_LAST, 0, NULL), FASTQ_IS_CLOSED);
         CHECK_CODE(fastq_delete_exchange(h, "bad"), FASTQ_IS_CLOSED);
         CHECK_CODE(fastq_show_exchange(h, "bad", &json), FASTQ_IS_CLOSED);
