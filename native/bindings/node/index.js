@@ -7,9 +7,14 @@ const { randomUUID } = require('node:crypto');
 const koffi = require('koffi');
 const properties = require('./properties.js');
 
-const ABI = 1, MESSAGE_BYTES = 64, ENCODED = 2, REDELIVERED = 1, TIMED_OUT = 11, DUPLICATE = 30;
+const ABI = 1, MESSAGE_BYTES = 64, ENCODED = 2, REDELIVERED = 1, TIMED_OUT = 11, DUPLICATE = 30, NO_REQUESTER = 38;
 const LEVELS = { none: 0, accepted: 1, written: 2, durable: 3 };
-const ACCEPT = 0, RELEASE = 1, UNCOUNTED = 1;
+const ACCEPT = 0, RELEASE = 1, UNCOUNTED = 1, OPTIONAL = 4, COUNTED = 8, ANY_HEADER = 1, TO_EXCHANGE = 2;
+const LAST = 1, FAILED = 2, END = 4, WAITS_FOR_RESPONDER = 1;
+const REPLY_BYTES = 32, BROWSED_BYTES = 96, ADDRESS = 'fastq.reply.';
+const TIMELINESS = ['in-time', 'handed-out', 'gone'];
+const STATES = { 1: 'ready', 2: 'in-flight', 3: 'damaged', 4: 'delayed', 5: 'dead-lettering' };
+const GONE = new Set(['unknown-queue', 'queue-deleted', 'unknown-exchange']);
 const SLICE_NS = 20_000_000; // So long a call waits on its thread before others of its connection have their turn.
 const BATCH = 1000;
 
@@ -30,7 +35,28 @@ for (const [name, parameters] of Object.entries({
   settle: 'uint64_t, uint64_t, const void *, int, int, int64_t, uint32_t, _Out_ uint64_t *',
   settle_range: 'uint64_t, uint64_t, uint64_t, uint64_t, uint32_t, int, int, _Out_ uint64_t *',
   reject: 'uint64_t, uint64_t, const void *, const char *, const char *, int, _Out_ uint64_t *', extend: 'uint64_t, uint64_t, const void *, int64_t, int, _Out_ uint64_t *',
-  body_size: 'const void *, _Out_ size_t *', copy_body: 'const void *, void *, size_t', declare_queue: 'uint64_t, const char *, const char *, void *',
+  body_size: 'const void *, _Out_ size_t *', copy_body: 'const void *, void *, size_t', declare_queue: 'uint64_t, const char *, const char *, _Out_ const char **',
+  copy_messages: 'const void *, size_t, void *, size_t, _Out_ size_t *', tick: 'uint64_t', change_queue: 'uint64_t, const char *, const char *, _Out_ const char **',
+  pause_queue: 'uint64_t, const char *, uint32_t', show_statistics: 'uint64_t, _Out_ const char **', routed: 'uint64_t, uint64_t, _Out_ int64_t *',
+  browse: 'uint64_t, const char *, const char *, _Inout_ uint64_t *, void *, size_t, _Out_ size_t *', delete_message: 'uint64_t, const char *, uint64_t',
+  change_message: 'uint64_t, const char *, uint64_t, int, int64_t', start_move: 'uint64_t, const char *, const char *, const char *, uint64_t, uint64_t, _Out_ const char **',
+  show_move: 'uint64_t, const char *, _Out_ const char **',
+  open_exchange: 'uint64_t, const char *, _Out_ uint32_t *', declare_exchange: 'uint64_t, const char *, const char *, void *', delete_exchange: 'uint64_t, const char *',
+  show_exchange: 'uint64_t, const char *, _Out_ const char **', list_exchanges: 'uint64_t, _Out_ const char **',
+  bind: 'uint64_t, const char *, const char *, const char *, const void *, size_t, uint32_t', unbind: 'uint64_t, const char *, const char *, const char *, const void *, size_t, uint32_t',
+  begin: 'uint64_t, int64_t, _Out_ uint64_t *', add_publish: 'uint64_t, uint64_t, uint32_t, const void *, size_t, const void *, size_t, uint32_t',
+  add_settle: 'uint64_t, uint64_t, uint64_t, const void *, int, int64_t, uint32_t', add_reject: 'uint64_t, uint64_t, uint64_t, const void *, const char *, const char *',
+  commit_transaction: 'uint64_t, uint64_t, int, _Out_ uint64_t *', rollback: 'uint64_t, uint64_t',
+  request: 'uint64_t, uint32_t, const void *, size_t, const void *, size_t, int64_t, uint32_t, _Out_ uint64_t *', receive_reply: 'uint64_t, uint64_t, int64_t, void *',
+  end_request: 'uint64_t, uint64_t', send_reply: 'uint64_t, const char *, const void *, size_t, const void *, size_t, uint32_t, uint32_t, _Out_ uint64_t *',
+  reply_to: 'uint64_t, uint64_t, const void *, const void *, size_t, const void *, size_t, uint32_t, uint32_t, int, _Out_ uint64_t *',
+  accept_processed: 'uint64_t, uint64_t, const void *, const char *, const void *, size_t, void *', find_processed: 'uint64_t, const char *, const char *, _Out_ uint64_t *, _Out_ size_t *',
+  cancel_scheduled: 'uint64_t, const char *, const char *, _Out_ uint32_t *', reschedule: 'uint64_t, const char *, const char *, int64_t, _Out_ uint32_t *',
+  reschedule_at: 'uint64_t, const char *, const char *, int64_t, _Out_ uint32_t *',
+  set_schedule: 'uint64_t, const char *, const char *, const char *, const void *, size_t, const void *, size_t, _Out_ const char **', delete_schedule: 'uint64_t, const char *',
+  pause_schedule: 'uint64_t, const char *, int, _Out_ const char **', list_schedules: 'uint64_t, _Out_ const char **',
+  declare_limit: 'uint64_t, const char *, const char *, _Out_ const char **', change_limit: 'uint64_t, const char *, const char *, _Out_ const char **',
+  delete_limit: 'uint64_t, const char *', list_limits: 'uint64_t, _Out_ const char **',
   show_queue: 'uint64_t, const char *, _Out_ const char **', list_queues: 'uint64_t, _Out_ const char **', delete_queue: 'uint64_t, const char *',
   purge_queue: 'uint64_t, const char *, _Out_ uint64_t *',
 })) {
@@ -88,51 +114,123 @@ class Connection {
     return turn;
   }
 
-  /** Waits in slices, each on a thread of Node's. False: it was a duplicate. */
+  /** Waits in slices, each on a thread of Node's. False: it was a duplicate, or a reply that nobody waits for. */
   async _await(number, level) {
     for (;;) {
       const code = await this._turn((handle) => onThread(C.wait, handle, number, level, SLICE_NS));
-      if (code === 0 || code === DUPLICATE) return code === 0;
+      if (code === 0 || code === DUPLICATE || code === NO_REQUESTER) return code === 0;
       if (code !== TIMED_OUT) throw refused(code);
     }
   }
 
-  async #queue(name) {
-    if (!this.#queues.has(name)) {
-      const queue = [0];
-      await this._turn((handle) => check(C.open_queue(handle, name, queue)));
-      this.#queues.set(name, queue[0]);
+  /** The broker's number of a queue, or of an exchange. */
+  async _number(queue, exchange) {
+    const known = exchange == null ? `q ${queue}` : `e ${exchange}`;
+    if (!this.#queues.has(known)) {
+      const found = [0];
+      await this._turn((handle) => check(exchange == null ? C.open_queue(handle, queue, found) : C.open_exchange(handle, exchange, found)));
+      this.#queues.set(known, found[0]);
     }
-    return this.#queues.get(name);
+    return this.#queues.get(known);
   }
 
-  /** Publishes a message and waits for its confirm. Times in milliseconds. */
-  async publish(queue, body, { confirm = 'durable', id = randomUUID(), ...options } = {}) {
-    const level = levelOf(confirm), to = await this.#queue(queue), bytes = Buffer.from(body), written = properties.write({ id, ...options }), number = [0];
-    await this._turn((handle) => check(C.publish(handle, to, bytes, bytes.length, written, written.length, level, number)));
-    return { id, duplicate: level !== 0 && !(await this._await(number[0], level)) };
+  /** What goes to a queue that was deleted and made anew since it was looked up goes to the new one. */
+  async _again(queue, exchange, work) {
+    const to = await this._number(queue, exchange);
+    try {
+      return await work(to);
+    } catch (error) {
+      if (!GONE.has(error.code)) throw error;
+      this.#queues.delete(exchange == null ? `q ${queue}` : `e ${exchange}`);
+      const again = await this._number(queue, exchange);
+      if (again === to) throw error;
+      return work(again);
+    }
   }
 
-  /** Publishes bodies, or {body, ...options}, and waits once, for all. Resolves to how many. */
+  /** A call that gives JSON. */
+  async _ask(call, ...parameters) {
+    const json = [null];
+    await this._turn((handle) => check(call(handle, ...parameters, json)));
+    return JSON.parse(json[0]);
+  }
+
+  /**
+   * Publishes a message and waits for its confirm. Times in milliseconds. exchange, with queue null: to every queue that the exchange gives it to, by its
+   * routing key `key`; optional: that it reaches none is fine. A queue that is a request's replyTo: the message is the reply.
+   */
+  async publish(queue, body, { confirm = 'durable', id = randomUUID(), exchange = null, key = null, optional = false, ...options } = {}) {
+    const level = levelOf(confirm), bytes = Buffer.from(body), written = properties.write({ id, ...target(queue, exchange, key), ...options });
+    if (exchange === null && queue.startsWith(ADDRESS)) {
+      if (!(await this._sendReply(queue, bytes, written, 0, LAST))) throw new FastqError('no-requester', 'Nobody waits for this reply any more');
+      return { id, duplicate: false, queues: 0 };
+    }
+    const flags = exchange === null ? 0 : (level > 0 ? COUNTED : 0) | (optional ? OPTIONAL : 0);
+    return this._again(queue, exchange, async (to) => {
+      const number = [0];
+      await this._turn((handle) => check(C.publish(handle, to, bytes, bytes.length, written, written.length, level | flags, number)));
+      if (level !== 0 && !(await this._await(number[0], level))) return { id, duplicate: true, queues: 0 };
+      return { id, duplicate: false, queues: flags & COUNTED ? await this.#routed(number[0]) : level > 0 ? 1 : null };
+    });
+  }
+
+  /** null: not known, as a reconnect came between. */
+  async #routed(number) {
+    const queues = [0];
+    await this._turn((handle) => check(C.routed(handle, number, queues)));
+    return Number(queues[0]) < 0 ? null : Number(queues[0]);
+  }
+
+  /** Publishes bodies, or {body, ...options}, to a queue or (queue null) to the exchange that each names, and waits once, for all. Resolves to how many. */
   async publishMany(queue, messages, { confirm = 'durable' } = {}) {
-    const level = levelOf(confirm), to = await this.#queue(queue);
+    const level = levelOf(confirm);
     let count = 0, chunk = [];
     const send = async () => {
-      if (chunk.length === 0) return;
-      const pairs = chunk.map((one) => (typeof one === 'string' || one instanceof Uint8Array ? [Buffer.alloc(0), Buffer.from(one)] : [properties.write(one), Buffer.from(one.body)]));
-      const bytes = Buffer.concat(pairs.flat()), of = Uint32Array.from(pairs, (pair) => pair[0].length), bodies = Uint32Array.from(pairs, (pair) => pair[1].length);
-      const code = await this._turn((handle) => onThread(C.publish_batch, handle, to, bytes, bodies, of, pairs.length, level, null));
-      if (code !== 0) throw refused(code);
+      for (let i = 0, next; i < chunk.length; i = next) {
+        const exchange = chunk[i].exchange ?? null;
+        for (next = i + 1; next < chunk.length && (chunk[next].exchange ?? null) === exchange && !chunk[next].optional === !chunk[i].optional;) next++;
+        await this.#sendBatch(queue, exchange, chunk.slice(i, next), level | (exchange !== null && chunk[i].optional ? OPTIONAL : 0));
+      }
       count += chunk.length;
       chunk = [];
     };
-    for await (const message of messages) {
-      chunk.push(message);
-      if (chunk.length === BATCH) await send();
+    if (messages[Symbol.iterator]) { // Without a promise for each.
+      for (const message of messages) if (chunk.push(message) === BATCH) await send();
+    } else {
+      for await (const message of messages) if (chunk.push(message) === BATCH) await send();
     }
     await send();
     await this.flush(confirm);
     return count;
+  }
+
+  async #sendBatch(queue, exchange, messages, level) {
+    if (messages.length === 0) return;
+    const to = await this._number(exchange === null ? queue : null, exchange);
+    const heads = new Uint32Array(messages.length), bodies = new Uint32Array(messages.length), written = new Array(messages.length);
+    let total = 0;
+    messages.forEach((one, i) => {
+      const isBare = typeof one === 'string' || one instanceof Uint8Array, body = isBare ? one : one.body;
+      if (!isBare) {
+        const { key = null, exchange: _, optional: __, body: ___, ...options } = one;
+        written[i] = properties.write({ ...target(exchange === null ? queue : null, exchange, key), ...options });
+        heads[i] = written[i].length;
+      }
+      bodies[i] = typeof body === 'string' ? Buffer.byteLength(body) : body.length;
+      total += heads[i] + bodies[i];
+    });
+    const bytes = Buffer.allocUnsafe(total);
+    let at = 0;
+    messages.forEach((one, i) => {
+      const body = typeof one === 'string' || one instanceof Uint8Array ? one : one.body;
+      if (heads[i] > 0) written[i].copy(bytes, at);
+      at += heads[i];
+      if (typeof body === 'string') bytes.write(body, at);
+      else bytes.set(body, at);
+      at += bodies[i];
+    });
+    const code = await this._turn((handle) => onThread(C.publish_batch, handle, to, bytes, bodies, heads, messages.length, level, null));
+    if (code !== 0) throw refused(code);
   }
 
   /** Waits until all that was sent so far is confirmed; rejects with the first refusal that was not told before. */
@@ -151,11 +249,23 @@ class Connection {
     return new Subscription(this, queue, handle[0], mode === 'auto');
   }
 
-  /** Makes a queue; attributes by the names of `fastq queue create` in camel case, as {maxDeliveries: 5, lease: '30s', fifo: true}. */
-  declareQueue(name, attributes = {}) { return this._turn((handle) => check(C.declare_queue(handle, name, lines(attributes), null))); }
+  /**
+   * Makes a queue; attributes by the names of `fastq queue create` in camel case, as {maxDeliveries: 5, lease: '30s', fifo: true, rate: '10/s'}. session: it
+   * is this connection's alone, and goes with it; with name null it gets a name that nobody else has. Resolves to its name.
+   */
+  async declareQueue(name, { session, ...attributes } = {}) {
+    if (name == null && !session) throw new FastqError('bad-argument', 'A queue without a name is one of a session\'s own: session: true');
+    return (await this._ask(C.declare_queue, name ?? null, lines({ ...attributes, temporary: session }))).name;
+  }
+
+  /** Gives a queue other attributes while it runs; those that are not named stay. */
+  changeQueue(name, attributes) { return this._ask(C.change_queue, name, lines(attributes)); }
+
+  /** Stops a queue's ways; pauseQueue(name, false, false) lets both go on. */
+  pauseQueue(name, comesIn = true, goesOut = true) { return this._turn((handle) => check(C.pause_queue(handle, name, (comesIn ? 1 : 0) | (goesOut ? 2 : 0)))); }
 
   deleteQueue(name) {
-    this.#queues.delete(name);
+    this.#queues.delete(`q ${name}`);
     return this._turn((handle) => check(C.delete_queue(handle, name)));
   }
 
@@ -166,16 +276,225 @@ class Connection {
   }
 
   /** A queue's attributes and counts, with the keys of `fastq queue show --json`. */
-  async queue(name) {
-    const json = [null];
-    await this._turn((handle) => check(C.show_queue(handle, name, json)));
-    return JSON.parse(json[0]);
+  queue(name) { return this._ask(C.show_queue, name); }
+
+  queues() { return this._ask(C.list_queues); }
+
+  /** The broker's figures, as `fastq stats --json`. */
+  stats() { return this._ask(C.show_statistics); }
+
+  // ---- exchanges
+
+  /** Makes an exchange of type direct, topic, fanout or headers; alternate: the one that gets what this one gives to nobody. */
+  declareExchange(name, { type = 'topic', alternate } = {}) { return this._turn((handle) => check(C.declare_exchange(handle, name, lines({ type, alternate }), null))); }
+
+  deleteExchange(name) {
+    this.#queues.delete(`e ${name}`);
+    return this._turn((handle) => check(C.delete_exchange(handle, name)));
   }
 
-  async queues() {
-    const json = [null];
-    await this._turn((handle) => check(C.list_queues(handle, json)));
-    return JSON.parse(json[0]);
+  /** An exchange with its bindings, with the keys of `fastq exchange show --json`. */
+  exchange(name) { return this._ask(C.show_exchange, name); }
+
+  exchanges() { return this._ask(C.list_exchanges); }
+
+  /** Has an exchange give to a queue (toExchange: to another exchange) what key, or headers, choose. match: 'all' or 'any' of the headers. */
+  bind(exchange, queue, options = {}) { return this.#changeBinding(C.bind, exchange, queue, options); }
+
+  /** Ends the binding that was made with the same arguments. */
+  unbind(exchange, queue, options = {}) { return this.#changeBinding(C.unbind, exchange, queue, options); }
+
+  #changeBinding(call, exchange, queue, { key = '', headers, match = 'all', toExchange = false }) {
+    const written = properties.write({ headers });
+    return this._turn((handle) => check(call(handle, exchange, queue, key, written, written.length, (match === 'any' ? ANY_HEADER : 0) | (toExchange ? TO_EXCHANGE : 0))));
+  }
+
+  // ---- transactions
+
+  /** Messages and settlements that take effect together when `work` has ended, or, when it throws, not at all. timeout in milliseconds. Resolves to what work gave. */
+  async transaction(work, { timeout = 30000, confirm = 'durable' } = {}) {
+    const handle = [0], level = levelOf(confirm);
+    await this._turn((connection) => check(C.begin(connection, Math.ceil(timeout), handle)));
+    const transaction = new Transaction(this, handle[0]);
+    let result;
+    try {
+      result = await work(transaction);
+    } catch (error) {
+      await this._turn((connection) => C.rollback(connection, handle[0])).catch(() => {});
+      throw error;
+    }
+    await transaction._commit(level);
+    return result;
+  }
+
+  _forgetQueues() { this.#queues.clear(); }
+
+  // ---- request and reply
+
+  /**
+   * Sends a request, and resolves to the reply. Rejects with timed-out; no-responder (the queue has no consumer, or the one that had the request ended
+   * without a reply; waitForResponder: it waits for one); unknown-queue; where the responder says that it failed, the code that it gave.
+   */
+  async request(queue, body, options = {}) {
+    for await (const reply of this.requestStream(queue, body, options)) return reply;
+    throw new FastqError('failed', 'The answer has no part');
+  }
+
+  /** The same for an answer in parts; timeout, in milliseconds, is that of each. Leaving the loop tells the responder that no more are wanted. */
+  async *requestStream(queue, body, { timeout = 30000, waitForResponder = false, ...options } = {}) {
+    const bytes = Buffer.from(body), written = properties.write(options);
+    const send = (to) => this._turn((handle) => {
+      const number = [0];
+      check(C.request(handle, to, bytes, bytes.length, written, written.length, Math.ceil(timeout), waitForResponder ? WAITS_FOR_RESPONDER : 0, number));
+      return number[0];
+    });
+    let number = await this._again(queue, null, send), isOver = false, isFirst = true;
+    try {
+      while (!isOver) {
+        let taken;
+        try {
+          taken = await this.#takeReply(number, performance.now() + timeout);
+        } catch (error) {
+          isOver = error.code !== 'timed-out';
+          if (!isFirst || !GONE.has(error.code)) throw error;
+          isFirst = false; // One that a queue of an earlier life has refused goes to the queue that has its name now.
+          this.#queues.delete(`q ${queue}`);
+          number = await send(await this._number(queue, null));
+          isOver = false;
+          continue;
+        }
+        isFirst = false;
+        isOver = (taken.flags & LAST) !== 0;
+        if (taken.flags & FAILED) throw new FastqError(taken.reply.type ?? 'failed', String(taken.reply.body));
+        if (!(taken.flags & END)) yield taken.reply;
+      }
+    } finally {
+      if (!isOver) await this._turn((handle) => C.end_request(handle, number)).catch(() => {});
+    }
+  }
+
+  async #takeReply(number, deadline) {
+    const room = Buffer.alloc(REPLY_BYTES);
+    for (;;) {
+      const left = Math.max(0, Math.floor(Math.min(SLICE_NS, (deadline - performance.now()) * 1e6)));
+      const taken = await this._turn(async (handle) => {
+        let code = C.receive_reply(handle, number, 0, room);
+        if (code === TIMED_OUT && left > 0) code = await onThread(C.receive_reply, handle, number, left, room);
+        if (code === TIMED_OUT) return null;
+        if (code !== 0) throw refused(code);
+        return { flags: room.readUInt32LE(28), reply: new Reply(copy(room, 0, room.readUInt32LE(16)), copy(room, 8, room.readUInt32LE(20))) };
+      });
+      if (taken !== null) return taken;
+      if (performance.now() >= deadline) throw new FastqError('timed-out', `No reply to request ${number} in time`);
+    }
+  }
+
+  /** False: nobody waits for it any more. */
+  async _sendReply(address, bytes, written, part, flags) {
+    const number = [0];
+    await this._turn((handle) => check(C.send_reply(handle, address, bytes, bytes.length, written, written.length, part, flags, number)));
+    return this._await(number[0], 0);
+  }
+
+  // ---- schedules
+
+  /** Removes the message that waits under a schedule key: 'in-time', 'handed-out' or 'gone'. */
+  cancelScheduled(queue, key) { return this.#changeScheduled(C.cancel_scheduled, queue, key); }
+
+  /** Gives it another time: in so many milliseconds, or at a Date. */
+  reschedule(queue, key, { delay, at } = {}) {
+    return at ? this.#changeScheduled(C.reschedule_at, queue, key, BigInt(at.getTime()) * 1000n) : this.#changeScheduled(C.reschedule, queue, key, Math.ceil(delay ?? 0));
+  }
+
+  async #changeScheduled(call, queue, key, ...time) {
+    const timeliness = [0];
+    await this._turn((handle) => check(call(handle, queue, key, ...time, timeliness)));
+    return TIMELINESS[timeliness[0]];
+  }
+
+  /** Makes a schedule, or replaces it: every so many milliseconds, or by a cron expression in a time zone. message: what goes with each message. */
+  setSchedule(name, queue, body, { every, cron, zone, missed, until, count, ...message } = {}) {
+    const bytes = Buffer.from(body), written = properties.write(message);
+    const rule = lines({ every: every && `${Math.ceil(every)}ms`, cron, zone, missed, until: until && BigInt(until.getTime()) * 1000n, count });
+    return this._ask(C.set_schedule, name, queue, rule, bytes, bytes.length, written, written.length);
+  }
+
+  deleteSchedule(name) { return this._turn((handle) => check(C.delete_schedule(handle, name))); }
+
+  pauseSchedule(name, isPaused = true) { return this._ask(C.pause_schedule, name, isPaused ? 1 : 0); }
+
+  schedules() { return this._ask(C.list_schedules); }
+
+  // ---- limits that queues share
+
+  declareLimit(name, limits = {}) { return this._ask(C.declare_limit, name, lines(limits)); }
+
+  changeLimit(name, limits) { return this._ask(C.change_limit, name, lines(limits)); }
+
+  deleteLimit(name) { return this._turn((handle) => check(C.delete_limit(handle, name))); }
+
+  limits() { return this._ask(C.list_limits); }
+
+  // ---- what was processed
+
+  /** The result with which a key of a queue was marked (Message.acceptProcessed); null: it is not. */
+  findProcessed(queue, key) {
+    const result = [0n], length = [0];
+    return this._turn((handle) => {
+      check(C.find_processed(handle, queue, key, result, length));
+      return Number(result[0]) === 0 ? null : at(result[0], Number(length[0]));
+    });
+  }
+
+  // ---- single messages
+
+  /** Messages in their places, without taking them: {tag, state, deliveries, body, ...}. */
+  async browse(queue, { max = 100, filter = null } = {}) {
+    const seen = [], tag = [0], count = [0], room = Buffer.alloc(32 * BROWSED_BYTES);
+    do {
+      await this._turn((handle) => {
+        check(C.browse(handle, queue, filter, tag, room, Math.min(32, max - seen.length), count));
+        for (let i = 0; i < Number(count[0]); i++) seen.push(browsed(queue, room.subarray(i * BROWSED_BYTES, (i + 1) * BROWSED_BYTES)));
+      });
+    } while (seen.length < max && Number(tag[0]) !== 0);
+    return seen;
+  }
+
+  /** The place of a message: of that id, else, where the id is a number, of that place. */
+  async #tag(queue, id) {
+    if (typeof id === 'number') return id;
+    const found = (await this.browse(queue, { max: Infinity, filter: id.includes('"') ? null : `id="${id}"` })).find((one) => one.properties.id === id);
+    if (found === undefined && !/^\d+$/.test(id)) throw new FastqError('bad-argument', `Queue ${queue} has no message ${id}`);
+    return found?.tag ?? Number(id);
+  }
+
+  /** Removes one message that is with nobody, by its id or its place. */
+  async deleteMessage(queue, id) {
+    const tag = await this.#tag(queue, id);
+    await this._turn((handle) => check(C.delete_message(handle, queue, tag)));
+  }
+
+  /** Gives one message that waits another priority, or another time: due in so many milliseconds, or at a Date. */
+  async changeMessage(queue, id, { priority = -1, due } = {}) {
+    const tag = await this.#tag(queue, id), delay = due === undefined ? -1 : Math.max(0, Math.ceil(due instanceof Date ? due.getTime() - Date.now() : due));
+    await this._turn((handle) => check(C.change_message(handle, queue, tag, priority, delay)));
+  }
+
+  /** Moves one message that is with nobody to another queue. */
+  async moveMessage(queue, id, to) {
+    if ((await this.#move(queue, to, null, 0, await this.#tag(queue, id))).done !== 1) throw new FastqError('denied', `Message ${id} of queue ${queue} is not there, or with a consumer`);
+  }
+
+  /** Moves the messages of a dead-letter queue back to where they died, or to another queue; waits for the end. Resolves to how many. */
+  async redrive(queue, { to = null, filter = null, rate = 0 } = {}) { return (await this.#move(queue, to, filter, rate, 0)).done; }
+
+  async #move(queue, to, filter, rate, tag) {
+    let sweep = await this._ask(C.start_move, queue, to, filter, rate, tag);
+    for (let wait = 1; sweep.state === 'running'; wait = Math.min(wait * 2, 200)) {
+      await new Promise((resolve) => { setTimeout(resolve, wait); });
+      sweep = await this._ask(C.show_move, queue);
+    }
+    return sweep;
   }
 
   /** Gives back what is in hand and waits up to 5 seconds for what was sent. */
@@ -196,6 +515,8 @@ class Subscription {
     this.queue = queue;
     this.isAutomatic = isAutomatic;
   }
+
+  get _connection() { return this.#connection; }
 
   _turn(work) { return this.#connection._turn((connection) => work(connection, this.#handle)); }
 
@@ -220,8 +541,22 @@ class Subscription {
     let code = C.receive(connection, this.#handle, room, most, 0, count);
     if (code === 0 && Number(count[0]) === 0 && wait > 0) code = await onThread(C.receive, connection, this.#handle, room, most, wait, count);
     if (code !== 0) throw refused(code);
-    // All bytes are copied before another call of the connection: what lies in the broker's files may go with any.
-    return Array.from({ length: Number(count[0]) }, (_, i) => new Message(this, room.subarray(i * MESSAGE_BYTES, (i + 1) * MESSAGE_BYTES)));
+    return this.#copied(Number(count[0]));
+  }
+
+  /** All bytes are copied, by one call, before another call of the connection: what lies in the broker's files may go with any. */
+  #copied(count) {
+    const room = Buffer.from(this.#room.subarray(0, count * MESSAGE_BYTES)), messages = new Array(count);
+    let length = 0;
+    for (let i = 0; i < count; i++) length += room.readUInt32LE(i * MESSAGE_BYTES + 48) + room.readUInt16LE(i * MESSAGE_BYTES + 52);
+    const data = Buffer.allocUnsafeSlow(length);
+    if (count > 0) check(C.copy_messages(room, count, data, length, [0]));
+    for (let i = 0, place = 0; i < count; i++) {
+      const bytes = room.subarray(i * MESSAGE_BYTES, (i + 1) * MESSAGE_BYTES);
+      messages[i] = new Message(this, bytes, data, place);
+      place += bytes.readUInt32LE(48) + bytes.readUInt16LE(52);
+    }
+    return messages;
   }
 
   /** Accepts messages of this subscription, neighbours in one record. */
@@ -252,24 +587,98 @@ class Subscription {
   }
 }
 
-const copy = (bytes, at, length) => (length === 0 ? Buffer.alloc(0) : Buffer.from(new Uint8Array(koffi.view(bytes.readBigUInt64LE(at), length)))); // Of its own: the view is not kept.
+const at = (address, length) => (length === 0 ? Buffer.alloc(0) : Buffer.from(new Uint8Array(koffi.view(address, length)))); // Of its own: the view is not kept.
+const copy = (bytes, place, length) => (length === 0 ? Buffer.alloc(0) : at(bytes.readBigUInt64LE(place), length));
+
+/** The properties that say where a message goes, or what it is about. */
+function target(queue, exchange, key) {
+  if ((queue == null) === (exchange == null)) throw new FastqError('bad-argument', 'A message goes to a queue, or, with queue null, to an exchange');
+  return exchange == null ? { key } : { exchange, routingKey: key };
+}
+
+/** A message as `fastq browse --json` shows it, with its body as a Buffer. */
+function browsed(queue, bytes) {
+  const number = (place) => Number(bytes.readBigInt64LE(place)), written = copy(bytes, 48, bytes.readUInt32LE(68)), state = STATES[bytes.readUInt32LE(76)] ?? 'damaged';
+  return {
+    queue, tag: number(0), state, deliveries: bytes.readUInt32LE(80), owner: bytes.readBigUInt64LE(56) === 0n ? null : String(copy(bytes, 56, bytes.readUInt32LE(72))),
+    leaseLeft: state === 'in-flight' ? number(24) : null, due: number(16) === 0 ? null : new Date(number(16) / 1000), timestamp: number(8) === 0 ? null : new Date(number(8) / 1000),
+    body: copy(bytes, 40, bytes.readUInt32LE(64)), bodyBytes: number(32), properties: properties.properties(written), headers: properties.headers(written), deadLetter: properties.deadLetter(written),
+  };
+}
+
+/** A reply to a request, or a part of one. */
+class Reply {
+  #properties;
+
+  constructor(body, written) {
+    this.body = body;
+    this.#properties = written;
+  }
+
+  get id() { return this.properties.id ?? null; }
+
+  get type() { return this.properties.type ?? null; }
+
+  get correlationId() { return this.properties.correlationId ?? null; }
+
+  get headers() { return properties.headers(this.#properties); }
+
+  get properties() { return properties.properties(this.#properties); }
+}
+
+/** Messages and settlements that take effect together: made by Connection.transaction. */
+class Transaction {
+  #connection; #handle; #messages = [];
+
+  constructor(connection, handle) {
+    this.#connection = connection;
+    this.#handle = handle;
+  }
+
+  /** Adds a message; options as those of Connection.publish. Resolves to its id. */
+  async publish(queue, body, { id = randomUUID(), exchange = null, key = null, optional = false, ...options } = {}) {
+    const bytes = Buffer.from(body), written = properties.write({ id, ...target(queue, exchange, key), ...options }), to = await this.#connection._number(queue, exchange);
+    await this.#connection._turn((handle) => check(C.add_publish(handle, this.#handle, to, bytes, bytes.length, written, written.length, optional && exchange !== null ? OPTIONAL : 0)));
+    return id;
+  }
+
+  /** Adds that a message is done with. It stays in hand until the commit; so with the others. */
+  accept(message) { return this.#settle(message, (handle, s, one) => C.add_settle(handle, this.#handle, s, one, ACCEPT, 0, 0)); }
+
+  release(message, { delay = 0, count = true } = {}) { return this.#settle(message, (handle, s, one) => C.add_settle(handle, this.#handle, s, one, RELEASE, Math.ceil(delay), count ? 0 : UNCOUNTED)); }
+
+  reject(message, reason = null, { details = null } = {}) { return this.#settle(message, (handle, s, one) => C.add_reject(handle, this.#handle, s, one, reason, details)); }
+
+  async #settle(message, add) {
+    if (message._subscription._connection !== this.#connection) throw new FastqError('bad-argument', 'A transaction settles what came by its own connection');
+    await message._subscription._turn((handle, s) => check(add(handle, s, message._handle())));
+    this.#messages.push(message);
+  }
+
+  async _commit(level) {
+    const number = [0];
+    await this.#connection._turn((handle) => check(C.commit_transaction(handle, this.#handle, level, number)));
+    try {
+      if (Number(number[0]) !== 0) await this.#connection._await(number[0], Math.max(level, 1));
+    } catch (error) {
+      if (GONE.has(error.code)) this.#connection._forgetQueues();
+      throw error;
+    }
+    for (const message of this.#messages) message._forget();
+  }
+}
 
 /** A message in hand. Its body is a copy: looked at after the message was settled it throws. */
 class Message {
-  #subscription; #body; #properties; #settled;
+  #bytes; #data; #at; #body = null; #settled = false; #parts = 0;
 
-  constructor(subscription, bytes) {
-    this.#subscription = subscription;
-    this.#settled = false;
-    this._number = Number(bytes.readBigUInt64LE(0));
-    this._life = bytes.readUInt32LE(60);
-    this.tag = Number(bytes.readBigUInt64LE(8));
-    this.token = Number(bytes.readBigUInt64LE(16));
-    this.timestamp = new Date(Number(bytes.readBigInt64LE(24) / 1000n));
-    this.deliveryCount = bytes.readUInt16LE(54);
-    this.redelivered = (bytes.readUInt32LE(56) & REDELIVERED) !== 0;
-    this.#properties = copy(bytes, 40, bytes.readUInt16LE(52));
-    this.#body = (bytes.readUInt32LE(56) & ENCODED) === 0 ? copy(bytes, 32, bytes.readUInt32LE(48)) : Message.#decode(bytes);
+  constructor(subscription, bytes, data, place) {
+    // Many are made in a moment: all that may wait is worked out when it is asked for.
+    this._subscription = subscription;
+    this.#bytes = bytes;
+    this.#data = data;
+    this.#at = place;
+    if ((bytes.readUInt32LE(56) & ENCODED) !== 0) this.#body = Message.#decode(bytes);
   }
 
   static #decode(bytes) {
@@ -284,9 +693,27 @@ class Message {
     }
   }
 
+  get _number() { return Number(this.#bytes.readBigUInt64LE(0)); }
+
+  get _life() { return this.#bytes.readUInt32LE(60); }
+
+  get tag() { return Number(this.#bytes.readBigUInt64LE(8)); }
+
+  get token() { return Number(this.#bytes.readBigUInt64LE(16)); }
+
+  get timestamp() { return new Date(Number(this.#bytes.readBigInt64LE(24) / 1000n)); }
+
+  get deliveryCount() { return this.#bytes.readUInt16LE(54); }
+
+  get redelivered() { return (this.#bytes.readUInt32LE(56) & REDELIVERED) !== 0; }
+
+  get #properties() { return this.#data.subarray(this.#at, this.#at + this.#bytes.readUInt16LE(52)); }
+
   get body() {
     if (this.#settled) throw new FastqError('already-settled', 'The message was settled; its body is not there any more');
     if (this.#body instanceof Error) throw this.#body;
+    const start = this.#at + this.#bytes.readUInt16LE(52);
+    this.#body ??= this.#data.subarray(start, start + this.#bytes.readUInt32LE(48));
     return this.#body;
   }
 
@@ -311,16 +738,75 @@ class Message {
   /** The lease begins anew with this length, in milliseconds. */
   extend(lease, { confirm = 'accepted' } = {}) { return this.#settle((c, s, one, level, number) => C.extend(c, s, one, lease, level, number), confirm, false); }
 
-  async #settle(call, confirm, isEnd = true) {
-    const level = levelOf(confirm), number = [0], one = Buffer.alloc(MESSAGE_BYTES);
+  get replyTo() { return this.properties.replyTo ?? null; }
+
+  /** Somebody waits for a reply. */
+  get isRequest() { return this.replyTo !== null; }
+
+  /**
+   * Answers a request, and accepts it: both at once. options: confirm, headers, type and others of publish. Resolves to false: nobody waits for it any more; it is
+   * accepted all the same. Where replyTo is a queue's name, the reply is published there, with the request's correlation id (or its id), before it is accepted.
+   */
+  reply(body, { confirm = 'written', ...options } = {}) { return this.#last(Buffer.from(body), options, LAST, confirm); }
+
+  /** Says that the request failed, in a word for programs and a sentence for people, and accepts it. */
+  replyError(code, words = '', { confirm = 'written' } = {}) { return this.#last(Buffer.from(words), { type: code }, LAST | FAILED, confirm); }
+
+  /** Sends a part of the answer; resolves when it is in the requester's memory, to false when nobody waits for it any more. The request stays in hand. */
+  replyPart(body, options = {}) { return this._subscription._connection._sendReply(this.#address(), Buffer.from(body), properties.write(options), this.#parts++, 0); }
+
+  /** No more parts come: accepts the request. */
+  endReply({ confirm = 'written' } = {}) { return this.#last(Buffer.alloc(0), {}, LAST | END, confirm); }
+
+  #address() {
+    if (!this.replyTo?.startsWith(ADDRESS)) throw new FastqError('bad-argument', 'This message is no request: it has no address for replies');
+    return this.replyTo;
+  }
+
+  async #last(body, options, flags, confirm) {
+    if (this.isRequest && !this.replyTo.startsWith(ADDRESS)) {
+      await this._subscription._connection.publish(this.replyTo, body, { correlationId: this.properties.correlationId ?? this.id, ...options });
+      await this.accept({ confirm });
+      return true;
+    }
+    this.#address();
     if (this.#settled) throw new FastqError('already-settled', 'The message was settled before');
-    one.writeBigUInt64LE(BigInt(this._number), 0);
-    one.writeUInt32LE(this._life, 60);
-    await this.#subscription._turn((connection, handle) => {
-      check(call(connection, handle, one, level, number));
+    const level = levelOf(confirm), number = [0], written = properties.write(options), mine = Buffer.from(this.#properties), one = this._handle();
+    one.writeBigUInt64LE(BigInt(koffi.address(mine)), 40);
+    one.writeUInt16LE(mine.length, 52);
+    await this._subscription._turn((connection, handle) => {
+      check(C.reply_to(connection, handle, one, body, body.length, written, written.length, this.#parts++, flags, level, number));
+      this._forget();
+    });
+    return level === 0 || this._subscription._await(number[0], level);
+  }
+
+  /** Accepts it and marks a key of its queue as processed, in one step: {first, result, late}. A second mark changes nothing, and tells the result of the first. */
+  acceptProcessed(key, result = '') {
+    const bytes = Buffer.from(result), told = Buffer.alloc(24);
+    return this._subscription._turn((connection, handle) => {
+      check(C.accept_processed(connection, handle, this._handle(), key, bytes, bytes.length, told));
+      this._forget();
+      return { first: told.readUInt32LE(16) !== 0, result: copy(told, 0, Number(told.readBigUInt64LE(8))), late: told.readUInt32LE(20) !== 0 };
+    });
+  }
+
+  async #settle(call, confirm, isEnd = true) {
+    const level = levelOf(confirm), number = [0];
+    if (this.#settled) throw new FastqError('already-settled', 'The message was settled before');
+    await this._subscription._turn((connection, handle) => {
+      check(call(connection, handle, this._handle(), level, number));
       if (isEnd) this._forget();
     });
-    if (level !== 0) await this.#subscription._await(number[0], level);
+    if (level !== 0) await this._subscription._await(number[0], level);
+  }
+
+  /** What the library wants of a message. */
+  _handle() {
+    const one = Buffer.alloc(MESSAGE_BYTES);
+    this.#bytes.copy(one, 0, 0, 8);
+    this.#bytes.copy(one, 60, 60, 64);
+    return one;
   }
 
   _forget() {
@@ -329,4 +815,4 @@ class Message {
   }
 }
 
-module.exports = { connect, Connection, Subscription, Message, FastqError };
+module.exports = { connect, Connection, Subscription, Message, Reply, Transaction, FastqError };
