@@ -660,7 +660,63 @@ def _in_child(path, queue, inherited, pipe):
     pipe.send(told)
 
 
+def _live_dangerously(path, queue, calls, seed):
+    """What a victim does until it is killed: all kinds of calls in turn."""
+    c = fastq.connect(path, client_name="victim")
+    s = c.subscribe(queue, credit=50)
+    i = seed
+    while True:
+        i += 1
+        turn = i % 8
+        if turn == 0:
+            c.publish(queue, b"x" * (100 if i % 5 else 100_000), confirm=("none", "accepted", "durable")[i % 3])
+        elif turn == 1:
+            c.publish_many(queue, [b"y"] * 20, confirm="written")
+        elif turn == 2:
+            s.accept_many(s.receive_many(10, timeout=0), confirm="none")
+        elif turn == 3:
+            for m in s.receive_many(3, timeout=0.001):
+                m.release() if i % 3 else m.accept()
+        elif turn == 4:
+            c.queue(queue)
+        elif turn == 5:
+            with c.transaction() as t:
+                t.publish(queue, b"z")
+                for m in s.receive_many(1, timeout=0):
+                    t.accept(m)
+        elif turn == 6:
+            try:
+                c.request(queue, b"?", timeout=0.002)
+            except fastq.Error:
+                pass
+        else:
+            s.close()
+            s = c.subscribe(queue)
+        calls.value += 1
+
+
 class Processes(WithBroker):
+    def test_kill_9_of_a_client_inside_any_call_harms_nobody_else(self):
+        fork = multiprocessing.get_context("fork")
+        self.c.declare_queue(self.q)
+        self.c.declare_queue("victims", max_deliveries=0, lease=3600)
+        s = self.c.subscribe(self.q)
+        for round in range(200):
+            calls = fork.Value("Q", 0, lock=False)
+            victim = fork.Process(target=_live_dangerously, args=(self.broker.socket, "victims", calls, round), daemon=True)
+            victim.start()
+            while calls.value < round % 17:
+                pass
+            victim.kill()
+            victim.join()
+            self.c.publish(self.q, b"%d" % round, confirm="written")
+            m = s.receive(60)
+            self.assertEqual(bytes(m.body), b"%d" % round)
+            m.accept()
+        self.assertEqual(self.c.status()["reconnects"], 0)
+        while self.c.queue("victims")["inFlight"]:  # Whatever the victims held is everybody's again.
+            pass
+
     def test_multiprocessing_works(self):
         self.c.declare_queue(self.q)
         fork = multiprocessing.get_context("fork")
