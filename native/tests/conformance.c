@@ -1926,7 +1926,7 @@ static void bad_arguments_are_told_and_harm_nothing(void) {
     // Properties that are no properties are the broker's to refuse.
     CHECK_OK(fastq_publish(c, queue, "x", 1, "\2\0\xff\xff", 4, 3, &number));
     CHECK_CODE(fastq_wait(c, number, 3, LONG_WAIT), bad);
-    CHECK(strcmp(fastq_code_name(FASTQ_UNKNOWN_QUEUE), "unknown-queue") == 0 && strcmp(fastq_code_name(FASTQ_FORKED), "forked") == 0 && strcmp(fastq_code_name(-5), "unknown") == 0);
+    CHECK(strcmp(fastq_code_name(FASTQ_UNKNOWN_QUEUE), "unknown-queue") == 0 && strcmp(fastq_code_name(FASTQ_FORKED), "forked") == 0 && strcmp(fastq_code_name(FASTQ_IS_CLOSED), "closed") == 0 && strcmp(fastq_code_name(-5), "unknown") == 0);
     CHECK(fastq_abi() == FASTQ_ABI && strlen(fastq_version()) > 0);
     CHECK_OK(fastq_publish(c, queue, NULL, 0, NULL, 0, 3, NULL)); // The connection is whole.
     CHECK_OK(fastq_flush(c, FASTQ_DURABLE, LONG_WAIT));

@@ -19,10 +19,10 @@ _FIELDS = struct.Struct("<QQQqQQIHHII")
 class _Batch:
     """What one call has received: the bytes of all its messages in a row, and what is the same for all."""
 
-    __slots__ = ("data", "received", "decoded")
+    __slots__ = ("data", "view", "received", "decoded")
 
-    def __init__(self, data, received, decoded):
-        self.data, self.received, self.decoded = data, received, decoded
+    def __init__(self, data, received):
+        self.data, self.view, self.received, self.decoded = data, memoryview(data), received, {}
 
 
 class Message:
@@ -61,7 +61,7 @@ class Message:
                 view = memoryview(body)
             else:
                 start = self._at + fields[7]
-                view = memoryview(self._batch.data)[start:start + fields[6]]
+                view = self._batch.view[start:start + fields[6]]
             self._view = view
         return view
 
@@ -238,11 +238,14 @@ class Message:
     def _forget(self):
         self._settled = True
         if self._view is not None:
-            try:
-                self._view.release()
-            except BufferError:
-                pass  # Somebody holds a view of it: it is a copy of its own, and stays what it is.
-            self._view = None
+            self._forget_view(self._view)
+
+    def _forget_view(self, view):
+        self._view = None
+        try:
+            view.release()
+        except BufferError:
+            pass  # Somebody holds a view of it: it is a copy of its own, and stays what it is.
 
     def __repr__(self):
         return f"<fastq.Message {self.id} of {self._subscription.queue}{', settled' if self._settled else ''}>"
@@ -290,10 +293,10 @@ class Subscription:
         received, length = time.monotonic(), c_size_t()
         while library.fastq_copy_messages(self._room, count, self._bytes, len(self._bytes), byref(length)):
             self._bytes = ctypes.create_string_buffer(2 * length.value)
-        batch = _Batch(ctypes.string_at(self._bytes, length.value), received, {})
+        batch = _Batch(ctypes.string_at(self._bytes, length.value), received)
         all_fields = list(_FIELDS.iter_unpack(memoryview(self._room).cast("B")[:count * _FIELDS.size]))
         places = itertools.accumulate([fields[6] + fields[7] for fields in all_fields], initial=0)
-        messages = [Message(self, batch, fields, at) for fields, at in zip(all_fields, places)]
+        messages = list(map(Message, itertools.repeat(self), itertools.repeat(batch), all_fields, places))
         for index, message in enumerate(messages):
             if message._struct[9] & ENCODED:
                 batch.decoded[message._at] = self._decoded(index)
@@ -320,9 +323,9 @@ class Subscription:
                     raise error(code)
                 last = number.value
             for message in messages:
-                message._settled = True
-                if message._view is not None:
-                    message._forget()
+                message._settled, view = True, message._view
+                if view is not None:
+                    message._forget_view(view)
             if level and last:
                 self.connection._await(handle, last, level)
 

@@ -391,7 +391,7 @@ class Transactions(WithBroker):
         self.assertIn("Operation 2", self.refused("limit-reached", t.commit, "durable").message)
         self.assertEqual(bytes(m.body), b"a")
         m.accept()
-        self.refused("is-closed", t.commit)
+        self.refused("closed", t.commit)
         t = self.c.transaction()
         self.refused("already-settled", t.accept, m)
         t.rollback()
