@@ -28,10 +28,11 @@ Usage: ./build.sh VERB [OPTIONS]
                                      plant bugs in a copy of the sources and say which test catches each, after how many
                                      worlds; --build only builds that copy
   fuzz [--target NAME] [--minutes M | --inputs N] [--seed S] [--keep] [--replay FILE]
-                                     throw bytes at what takes bytes in; tests/README.md says more
+                                     throw bytes at what takes bytes in; tests/README.md says more. --target native: at libfastq
   coverage [--seeds N] [--write]     which branches of the engine and the journal the tests reach; fails when one has neither a test nor a
                                      reason in tests/coverage.md
-  kill [--rounds N] [--seed S]       rounds of kill -9 of broker, producers and consumers on one directory (1000; a seed by chance)
+  kill [--rounds N] [--seed S]       rounds of kill -9 of broker, producers and consumers on one directory (1000; a seed by chance);
+                                     --clients: of programs with libfastq, in C and Python, beside one that nobody kills (200)
   verify [PART...] [--minutes M]     run simulation, planted bugs, coverage and kill rounds for long, into perf-results/verification.md;
                                      a part is simulation, lying, planted, coverage or kills; page only draws
   publish                            build the native binary artifacts/bin/fastq, and libfastq beside it
@@ -59,6 +60,7 @@ has() {
         libc6-dev) has_header stdio.h ;;
         libxxhash-dev) has_header xxhash.h ;;
         nodejs) command -v node >/dev/null ;;
+        libclang-rt-*) echo 'int LLVMFuzzerTestOneInput(void) { return 0; }' | clang -x c - -fsanitize=fuzzer,address -o /dev/null 2>/dev/null ;;
         *) command -v "$1" >/dev/null ;;
     esac
 }
@@ -224,9 +226,10 @@ run_tests() {
 }
 
 run_kills() {
-    local rounds=1000 seed=$RANDOM
+    local rounds='' seed=$RANDOM clients=0
     while (($#)); do
         case $1 in
+            --clients) clients=1 && shift && continue ;;
             --rounds | --seed) (($# > 1)) || fail "$1 needs a value" 2 ;;&
             --rounds) rounds=$2 ;;
             --seed) seed=$2 ;;
@@ -234,10 +237,15 @@ run_kills() {
         esac
         shift 2
     done
+    rounds=${rounds:-$((clients ? 200 : 1000))}
     [[ $rounds =~ ^[1-9][0-9]*$ ]] || fail "--rounds needs a number from 1 on, not '$rounds'" 2
     [[ $seed =~ ^[0-9]{1,9}$ ]] || fail "--seed needs a number of at most nine digits, not '$seed'" 2
 
     publish
+    if ((clients)); then
+        need python3
+        exec native/tests/run.sh artifacts/bin/fastq kills "$rounds" "$seed"
+    fi
     dotnet build tests/FastQ.EndToEnd.Tests -v q -clp:NoSummary </dev/null
     FASTQ_KILL_ROUNDS=$rounds FASTQ_KILL_SEED=$seed exec artifacts/bin/FastQ.EndToEnd.Tests/debug/FastQ.EndToEnd.Tests \
         -class FastQ.EndToEnd.KillTests -showLiveOutput -noColor
@@ -253,7 +261,40 @@ compile_fuzz() {
     dotnet build tests/FastQ.Fuzz -v q -clp:NoSummary </dev/null
 }
 
+# libFuzzer throws what a broker could send at libfastq. Its corpus is made of the byte vectors and of what it kept before.
+run_fuzz_native() {
+    local minutes=5 inputs=-1 seed=0 replay='' folder=artifacts/fuzz/native
+    while (($#)); do
+        case $1 in
+            --target | --minutes | --inputs | --seed | --replay) (($# > 1)) || fail "$1 needs a value" 2 ;;&
+            --target) ;;
+            --minutes) minutes=$2 ;;
+            --inputs) inputs=$2 ;;
+            --seed) seed=$2 ;;
+            --replay) replay=$2 ;;
+            *) fail "fuzz --target native has no option '$1'; see ./build.sh help" 2 ;;
+        esac
+        shift 2
+    done
+    [[ $minutes =~ ^[1-9][0-9]*$ ]] || fail "--minutes needs a number from 1 on, not '$minutes'" 2
+    [[ $inputs =~ ^(-1|[1-9][0-9]*)$ && $seed =~ ^[0-9]{1,9}$ ]] || fail "--inputs and --seed need numbers" 2
+
+    need gcc libc6-dev make python3 clang libclang-rt-14-dev
+    native
+    mkdir -p "$folder/seeds" "$folder/corpus" "$folder/findings"
+    python3 native/tests/calls.py native/abi.txt "$folder/calls.inc"
+    local flags=(-std=c11 -D_GNU_SOURCE '-DFASTQ_VERSION_TEXT="fuzz"' -g -O1 -fno-omit-frame-pointer "-I$folder"
+        "-Wl,--wrap=connect,--wrap=poll,--wrap=sched_yield,--wrap=nanosleep" native/tests/fuzz.c native/src/*.c -pthread)
+    gcc "${flags[@]}" -o "$folder/seeder"
+    clang -DFASTQ_LIBFUZZER -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all "${flags[@]}" -o "$folder/fuzz"
+    [[ -z $replay ]] || exec "$folder/fuzz" "$replay"
+    "$folder/seeder" --seeds tests/vectors "$folder/seeds"
+    exec "$folder/fuzz" -max_len=12288 -timeout=20 -rss_limit_mb=1536 -print_final_stats=1 -artifact_prefix="$folder/findings/" \
+        -max_total_time="$((inputs < 0 ? minutes * 60 : 0))" -runs="$inputs" -seed="$seed" "$folder/corpus" "$folder/seeds"
+}
+
 run_fuzz() {
+    [[ " $* " != *' --target native '* ]] || run_fuzz_native "$@"
     need_sdk
     build_once fuzz artifacts/bin/FastQ.Fuzz/debug/FastQ.Fuzz \
         "$(stamp_of src tests/*.props tests/FastQ.Fuzz tests/FastQ.{Broker,Engine,Protocol}.Tests ./Directory.*.props global.json)" compile_fuzz

@@ -22,6 +22,9 @@ static bool read_length(const unsigned char **at, const unsigned char *end, size
 }
 
 bool fastq_decode_lz4(const unsigned char *block, size_t length, unsigned char *into, size_t size) {
+    if (length == 0 || into == NULL) { // To count from no address is undefined. Room for nothing: a token without literals stands for that.
+        return size == 0 && length == 1 && *block >> 4 == 0;
+    }
     const unsigned char *at = block, *end = block + length;
     size_t written = 0;
     while (at < end) {

@@ -204,6 +204,8 @@ static int take_out(struct session *s, struct run *run) {
         memcpy(run->record, record + entry_bytes, length);
         run->entries[0].length = (uint32_t)length;
         if (!is_sound(run->record, length, run->header.queue, run->header.first_tag)) {
+            free(run->record);
+            run->record = NULL; // The run stays where it is, and the next call comes here again.
             return fail(FASTQ_CORRUPT, 0, "A copy of a message does not have its check");
         }
     }

@@ -12,6 +12,7 @@
 // may wait at all: a broker that was killed takes numbers up where its journal ends, and what came after is sent again without a gap.
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "session.h"
@@ -51,6 +52,14 @@ static unsigned char *map_twice(int descriptor, size_t bytes, int protection) {
     return at;
 }
 
+/// Two files that are as large as is said, for a touch beyond a file's end would be a SIGBUS. Were they one, what this side writes would be news
+/// from the broker, and who waits would never look whether it is still there.
+static bool are_two_files(int descriptor_a, uint64_t a_bytes, int descriptor_b, uint64_t b_bytes) {
+    struct stat a, b;
+    return fstat(descriptor_a, &a) == 0 && fstat(descriptor_b, &b) == 0 && (uint64_t)a.st_size >= CONTROL_PAGE_BYTES + a_bytes
+        && (uint64_t)b.st_size >= CONTROL_PAGE_BYTES + b_bytes && (a.st_ino != b.st_ino || a.st_dev != b.st_dev);
+}
+
 static bool are_the_brokers(const struct pair *pair) {
     uint32_t words[3];
     memcpy(words, pair->b, sizeof words);
@@ -61,7 +70,9 @@ static bool are_the_brokers(const struct pair *pair) {
 int map_pair(uint32_t number, uint64_t a_bytes, uint64_t b_bytes, int descriptor_a, int descriptor_b, struct pair **pair) {
     struct pair *made = calloc(1, sizeof *made);
     int code = made == NULL ? fail_memory() : FASTQ_OK;
-    if (made != NULL) {
+    if (made != NULL && !are_two_files(descriptor_a, a_bytes, descriptor_b, b_bytes)) {
+        code = fail(FASTQ_VERSION_MISMATCH, 0, "The broker's memory is not two files of the size that it says");
+    } else if (made != NULL) {
         made->number = number;
         made->a_bytes = (uint32_t)a_bytes;
         made->b_bytes = (uint32_t)b_bytes;

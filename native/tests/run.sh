@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# The tests of native/: run.sh BROKER. Each suite ends with "  succeeded: N" and "  failed: N", which ./build.sh test adds up.
+# The tests of native/: run.sh BROKER; run.sh BROKER kills [ROUNDS] [SEED]: that part alone. Each suite ends with "  succeeded: N" and "  failed: N", which ./build.sh test adds up.
 #
-#   under ASan and UBSan   vectors, hostile, conformance        under TSan   conformance of threads
-#   of the shared library  header, exports, ABI, unload, Python, Node, examples
+#   under ASan and UBSan   vectors, hostile, fuzz, conformance, walk        under TSan   conformance of threads
+#   of the shared library  header, exports, ABI, unload, Python, Node, examples, kills of clients
+#   under valgrind         conformance
 set -uo pipefail
 broker=$(realpath "${1:?the path of the broker}") || exit 1
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
@@ -22,9 +23,9 @@ suite() {
 build() {
     local flavour=$1 flags=$2 test
     make --silent -j2 OUT="$out-$flavour" EXTRA="$flags" || return 1
-    for test in conformance vectors hostile; do
+    for test in conformance vectors hostile walk; do
         # shellcheck disable=SC2086 # flags are words
-        gcc -std=c11 -D_GNU_SOURCE -g -O1 "${warnings[@]}" $flags "tests/$test.c" "$out-$flavour"/obj/*.o -o "$out-$flavour/$test" -pthread || return 1
+        gcc -std=c11 -D_GNU_SOURCE -g -O1 "${warnings[@]}" -I"$out" $flags "tests/$test.c" "$out-$flavour"/obj/*.o -o "$out-$flavour/$test" -pthread || return 1
     done
 }
 
@@ -91,19 +92,21 @@ node_tests() {
     printf '  succeeded: %d\n  failed: %d\n' "${passed:-0}" "${failed:-1}"
 }
 
-# The examples of a language do what they say, against a broker of their own: example LANGUAGE COMMAND...; {} is the example's name.
+# The examples of a language do what they say, against a broker of their own: example NAME WANTED COMMAND...; where the command has {}, that is
+# the name of each in turn.
 example() {
-    local name=$1 folder pid said='' good=0 which
-    shift
+    local name=$1 wanted=$2 folder pid said='' good=0 which parts=(once)
+    shift 2
+    [[ $* != *'{}'* ]] || parts=(producer consumer request-reply)
     folder=$(mktemp -d)
     mkfifo "$folder/ready"
     "$broker" serve --data "$folder/data" --socket "$folder/s" >"$folder/ready" 2>/dev/null &
     pid=$!
     read -r _ <"$folder/ready"
-    for which in producer consumer request-reply; do
+    for which in "${parts[@]}"; do
         said+=$(env -u FASTQ_LIB FASTQ_SOCKET="$folder/s" LD_LIBRARY_PATH="$out" timeout 60 "${@//\{\}/$which}") || good=1
     done
-    [[ $good == 0 && $said == $'hello 0\nhello 1\nhello 2hello, world' ]] || { good=1; echo "    the examples in $name said: $said"; }
+    [[ $good == 0 && $said == "$wanted" ]] || { good=1; echo "    $name said: $said"; }
     kill "$pid"
     wait "$pid"
     rm -rf "$folder"
@@ -111,33 +114,71 @@ example() {
 }
 
 examples_run() {
-    local good=0 which built=0
+    local good=0 which built=0 wanted=$'hello 0\nhello 1\nhello 2hello, world'
     for which in producer consumer request-reply; do
         gcc -std=c11 "${warnings[@]}" -Iinclude "examples/$which.c" -o "$out/example-$which" -L"$out" -lfastq || built=1
     done
-    { ((built == 0)) && example C "$out/example-{}"; } || good=1
-    example Python env PYTHONPATH="$out/site" PYTHONDONTWRITEBYTECODE=1 python3 'examples/{}.py' || good=1
+    { ((built == 0)) && example C "$wanted" "$out/example-{}"; } || good=1
+    example Python "$wanted" env PYTHONPATH="$out/site" PYTHONDONTWRITEBYTECODE=1 python3 'examples/{}.py' || good=1
     mkdir -p "$out/modules" && ln -sfn "$out/node" "$out/modules/fastq"
-    example Node env NODE_PATH="$out/modules" FASTQ_LIB="$out/libfastq.so.1" node 'examples/{}.js' || good=1
+    example Node "$wanted" env NODE_PATH="$out/modules" FASTQ_LIB="$out/libfastq.so.1" node 'examples/{}.js' || good=1
     if command -v rustc >/dev/null; then
         for which in producer consumer request-reply; do
             rustc --edition 2021 -O "examples/$which.rs" -o "$out/rust-$which" -L "$out" -l fastq || built=1
         done
-        { ((built == 0)) && example Rust "$out/rust-{}"; } || good=1
+        { ((built == 0)) && example Rust "$wanted" "$out/rust-{}"; } || good=1
     else
         echo '    the examples in Rust were not tried: this machine has no rustc'
     fi
     return "$good"
 }
 
+java_hosts_it() {
+    local home
+    home=$(java -XshowSettings:properties -version 2>&1 | sed -n 's/^ *java\.home = //p')
+    gcc -std=c11 -shared -fPIC "${warnings[@]}" -Wno-unused-parameter "-I$home/include" "-I$home/include/linux" tests/java/host.c -o "$out/libhost.so" -L"$out" -lfastq \
+        && "$home/bin/javac" -Xlint:all -Werror -d "$out/java" tests/java/Host.java && example Host.java $'hello 0\nhello 1\nhello 2' "$home/bin/java" -cp "$out/java" Host "$out/libhost.so"
+}
+
+# A broker's bytes, the same ones each time. ./build.sh fuzz --target native goes on, guided by what they reach.
+fuzz_shortly() {
+    local input=$out-asan/fuzz-input
+    gcc -std=c11 -D_GNU_SOURCE -g -O1 "${warnings[@]}" -I"$out" -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer \
+        "-Wl,--wrap=connect,--wrap=poll,--wrap=sched_yield,--wrap=nanosleep" tests/fuzz.c "$out-asan"/obj/*.o -o "$out-asan/fuzz" -pthread \
+        && "$out-asan/fuzz" ../tests/vectors 16000 1 "$input" && return
+    echo "    the input that did harm: $out-asan/fuzz --replay $input"
+    printf '  succeeded: 0\n  failed: 1\n'
+    return 1
+}
+
+# The whole conformance run without a suppression: no byte is read before it was written, none is lost.
+conformance_under_valgrind() {
+    gcc -std=c11 -D_GNU_SOURCE -g -O1 "${warnings[@]}" tests/conformance.c "$out"/obj/*.o -o "$out/conformance" -pthread || return 1
+    valgrind --quiet --child-silent-after-fork=yes --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite,indirect,possible \
+        "$out/conformance" "$broker" >"$out/valgrind.log" 2>&1 || { grep -v '^  succeeded: \|^  failed: ' "$out/valgrind.log"; return 1; }
+}
+
+# Clients in C and Python are killed inside any call, and harm nobody else: kill_clients ROUNDS [SEED].
+kill_clients() {
+    gcc -std=c11 -D_GNU_SOURCE -g -O1 "${warnings[@]}" -I"$out" tests/walk.c "$out"/obj/*.o -o "$out/walk" -pthread \
+        && FASTQ_LIB="$out/libfastq.so.1" PYTHONPATH=bindings/python PYTHONDONTWRITEBYTECODE=1 timeout 600 python3 tests/kills.py "$broker" "$out/walk" "$@"
+}
+
 make --silent -j2 || exit 1
+python3 tests/calls.py abi.txt "$out/calls.inc" || exit 1
+if [[ ${2:-} == kills ]]; then
+    kill_clients "${3:-200}" "${@:4}"
+    exit
+fi
 build asan '-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer' || exit 1
 build tsan '-fsanitize=thread -Wno-tsan' || exit 1
 gcc -std=c11 -D_GNU_SOURCE -g -O1 "${warnings[@]}" tests/unload.c -o "$out/unload" -ldl || exit 1
 
 "$out-asan/vectors" ../tests/vectors || code=1
 "$out-asan/hostile" ../tests/vectors 20000 || code=1
+fuzz_shortly || code=1
 "$out-asan/conformance" "$broker" || code=1
+"$out-asan/walk" "$broker" || code=1
 TSAN_OPTIONS=halt_on_error=1 "$out-tsan/conformance" "$broker" thread || code=1
 "$out/unload" "$out/libfastq.so.1" "$broker" || code=1
 suite header_compiles_as_c11_and_cpp17 header_compiles
@@ -149,4 +190,15 @@ mkdir -p ../artifacts/lib && cp "$out/libfastq.so.1" ../artifacts/lib/ # Where t
 python_tests || code=1
 node_tests || code=1
 suite examples_do_what_they_say examples_run
+if command -v valgrind >/dev/null; then
+    suite conformance_is_clean_under_valgrind conformance_under_valgrind
+else
+    echo 'NOT TRIED: conformance under valgrind. This machine has no valgrind (Debian: valgrind)'
+fi
+if command -v javac >/dev/null; then
+    suite java_hosts_the_library java_hosts_it
+else
+    echo 'NOT TRIED: the library in a Java process. This machine has no javac (Debian: openjdk-17-jdk-headless)'
+fi
+suite kill_9_of_clients_in_C_and_Python_harms_nobody_else kill_clients 200 1
 exit "$code"

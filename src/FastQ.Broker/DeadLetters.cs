@@ -111,7 +111,15 @@ public sealed partial class Broker
         decision = decision.IsTaken ? JudgeShared(found.Length, letter.Length) : decision;
         if (!decision.IsTaken)
         {
-            _engine.PauseDeadLetters(message.Queue, _now.IntervalMicros + DeadLettersAgainMicros, decision.Code == RefusalCode.Unroutable);
+            if (decision.Code == RefusalCode.Unroutable)
+            {
+                _engine.SetDeadLetterAside(message.Queue, message.Tag);
+            }
+            else
+            {
+                _engine.PauseDeadLetters(message.Queue, _now.IntervalMicros + DeadLettersAgainMicros);
+            }
+
             return true;
         }
 
@@ -139,7 +147,6 @@ public sealed partial class Broker
         Place at = new(place.Slot, place.Offset + (uint)source);
         int written = targets.Count > 1 ? BuryInAll(exchange, CollectionsMarshal.AsSpan(targets), letter, room[source..], at) : BuryInOne(targets[0], letter, room[source..], at);
         Commit(source + written, source > 0 ? 2u : 1u);
-        _engine.PauseDeadLetters(message.Queue, 0);
         return true;
     }
 

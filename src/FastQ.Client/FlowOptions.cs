@@ -18,6 +18,12 @@ public sealed record FlowOptions
     /// <summary>In a fifo queue: so many of one group may be with one consumer at once, and with no other. 1 by default. One that comes back alone waits until the others are back: it is first again.</summary>
     public int? GroupInFlight { get; init; }
 
+    /// <summary>In a fifo queue: so many of each group are delivered in a while. A group at its limit holds up no other.</summary>
+    public Rate? GroupRate { get; init; }
+
+    /// <summary>As <see cref="Burst"/>, of each group.</summary>
+    public int? GroupBurst { get; init; }
+
     /// <summary>In a fifo queue: a message that waits for its time holds those behind it in its group. Off by default.</summary>
     public bool? DelayHoldsGroup { get; init; }
 
@@ -62,6 +68,8 @@ public sealed record FlowOptions
         Write(ref flow, FlowKey.TenantInFlight, TenantInFlight);
         Write(ref flow, FlowKey.TenantRate, TenantRate);
         Write(ref flow, FlowKey.TenantBurst, TenantBurst);
+        Write(ref flow, FlowKey.GroupRate, GroupRate);
+        Write(ref flow, FlowKey.GroupBurst, GroupBurst);
         Write(ref flow, FlowKey.PublishRate, PublishRate);
         Write(ref flow, FlowKey.PublishBurst, PublishBurst);
         if (Breaker is BreakerRule rule)

@@ -170,14 +170,9 @@ public sealed partial class QueueEngine
         }
 
         queue.Published++;
-        if (isShared)
+        if (!isShared)
         {
-            bool fits = TryArriveShared(place, lengthBytes);
-            Invariant.Holds(fits);
-        }
-        else
-        {
-            Arrive(place.Slot, lengthBytes);
+            Arrive(place.Slot, lengthBytes); // What several queues share arrives when each of them has it.
         }
 
         if (!queue.IsListed)
@@ -583,6 +578,7 @@ public sealed partial class QueueEngine
 
         Use(queue);
         ListIfDying(queue); // It may have dead letters again.
+        TryAsideAgain(); // Or they may go elsewhere.
         List(queue);
         return true;
     }
@@ -658,6 +654,7 @@ public sealed partial class QueueEngine
         queue.Scheduled?.Dispose();
         queue.DyingTags.Dispose();
         queue.DyingRequests.Dispose();
+        queue.Unroutable.Dispose();
         RemoveSchedulesOf(queue);
         ForgetAllWords(queue);
         ForgetReturned(queue);

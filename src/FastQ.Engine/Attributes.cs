@@ -356,9 +356,9 @@ public sealed record QueueAttributes
 
     private string? FlowFault()
     {
-        if (!Fifo && (Flow.GroupInFlight > 0 || Flow.DelayHoldsGroup))
+        if (!Fifo && (Flow.GroupInFlight > 0 || Flow.GroupRate.Count > 0 || Flow.DelayHoldsGroup))
         {
-            return "group-in-flight and delay-holds-group need fifo";
+            return "group-in-flight, group-rate and delay-holds-group need fifo";
         }
 
         return !Fair && (Flow.TenantInFlight > 0 || Flow.TenantRate.Count > 0) ? "limits of tenants need fair" : Flow.Fault();

@@ -63,7 +63,7 @@ public sealed partial class QueueEngine
             _ => MessageState.Ready,
         };
         _ = queue.Due.TryFind(tag, out long due);
-        return new MessageView(tag, state, entry.Deliveries, new DeliveryEntry { Slot = entry.Slot, Offset = entry.Offset, LengthBytes = entry.LengthBytes }, 0, 0, due, entry.State != EntryState.Dying ? DeathReason.None : queue.IsUnroutable && !entry.IsStopped ? DeathReason.Unroutable : entry.Reason, entry.IsStopped, entry.IsReady && queue.Order?.IsBehind(tag) == true, entry.IsReady ? LimitOn(queue, tag) : null);
+        return new MessageView(tag, state, entry.Deliveries, new DeliveryEntry { Slot = entry.Slot, Offset = entry.Offset, LengthBytes = entry.LengthBytes }, 0, 0, due, entry.State != EntryState.Dying ? DeathReason.None : queue.Unroutable.Count > 0 && !entry.IsStopped ? DeathReason.Unroutable : entry.Reason, entry.IsStopped, entry.IsReady && queue.Order?.IsBehind(tag) == true, entry.IsReady ? LimitOn(queue, tag) : null);
     }
 
     private static List<MessageView> WithOwners(Queue queue, List<MessageView> messages)

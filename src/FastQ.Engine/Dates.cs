@@ -43,13 +43,20 @@ public sealed partial class QueueEngine
     /// <summary>Reads when a message is due, when it expires, and when its turn is. False: its properties are cut short, contradict themselves, or are not its sender's to write.</summary>
     private bool TryTermsOf(Queue queue, ReadOnlySpan<byte> record, in MessageHeader header, out MessageTerms terms)
     {
-        terms = default;
+        bool isRead = TryReadWish(record, header, out Wish wish);
+        terms = isRead ? TermsOf(queue, header.Kind, wish) : default;
+        return isRead;
+    }
+
+    /// <summary>Reads what a message says of its times and its turn, to whichever queue it goes.</summary>
+    private static bool TryReadWish(ReadOnlySpan<byte> record, in MessageHeader header, out Wish wish)
+    {
+        wish = default;
         if (header.PropertyBytes > record.Length - MessageHeader.SizeBytes)
         {
             return false;
         }
 
-        Wish wish = default;
         PropertyReader reader = new(record.Slice(MessageHeader.SizeBytes, header.PropertyBytes));
         while (reader.Next())
         {
@@ -79,19 +86,30 @@ public sealed partial class QueueEngine
             }
         }
 
-        terms = TermsFrom(queue, wish);
+        return !reader.IsMalformed && (wish.Delay is null || wish.At is null) && IsSchedule(wish);
+    }
+
+    /// <summary>What a message and this queue say together.</summary>
+    private MessageTerms TermsOf(Queue queue, RecordKind kind, in Wish wish)
+    {
+        if (wish.IsPlain && !queue.GivesTerms)
+        {
+            return default;
+        }
+
+        MessageTerms terms = TermsFrom(queue, wish);
         if (wish.Request is long request)
         {
             terms = terms with { IsRequest = true, NeedsConsumer = request != 0 };
         }
 
-        if (header.Kind == RecordKind.Message)
+        if (kind == RecordKind.Message)
         {
             terms = WithKeys(queue, terms, wish); // What moves within the broker is no publish.
             terms = wish.ScheduleKey.IsEmpty ? terms : WithSchedule(terms, wish);
         }
 
-        return !reader.IsMalformed && (wish.Delay is null || wish.At is null) && IsSchedule(wish);
+        return terms;
     }
 
     /// <summary>What a message says of its times and its turn.</summary>
@@ -112,6 +130,9 @@ public sealed partial class QueueEngine
         public ReadOnlySpan<byte> ScheduleKey;
         public long? ScheduleMode;
         public long? LongestWait;
+
+        /// <summary>It says nothing that a queue which gives no terms would look at.</summary>
+        public readonly bool IsPlain => Delay is null && At is null && Ttl is null && Request is null && DedupId.IsEmpty && UniqueKey.IsEmpty && ScheduleKey.IsEmpty;
     }
 
     /// <summary>A key: text of 1 to <see cref="Limits.MaxNameBytes"/> bytes.</summary>

@@ -30,6 +30,7 @@ public sealed partial class QueueEngine
 {
     private const int WordsOverhead = 64;
     private readonly Queue<Queue> _dying = new();
+    private readonly List<Queue> _aside = []; // Queues with dead letters that no exchange gives to anybody.
 
     /// <summary>Messages are to leave for dead letters, or wait to be tried again.</summary>
     public bool HasDying => _dying.Count > 0;
@@ -92,8 +93,36 @@ public sealed partial class QueueEngine
     /// <summary>The dead letters of a queue cannot leave now: they are tried again later.</summary>
     /// <param name="queue">Where they are.</param>
     /// <param name="untilMicros">Interval time.</param>
-    /// <param name="isUnroutable">The exchange gave the first of them to nobody: they are shown so.</param>
-    public void PauseDeadLetters(uint queue, long untilMicros, bool isUnroutable = false) => (_queues[queue].DeadLettersFromMicros, _queues[queue].IsUnroutable) = (untilMicros, isUnroutable);
+    public void PauseDeadLetters(uint queue, long untilMicros) => _queues[queue].DeadLettersFromMicros = untilMicros;
+
+    /// <summary>The exchange gives a dying message, which is the next one of its queue, to nobody: it is set aside till an exchange, a binding or a queue changes, and holds up no other.</summary>
+    public void SetDeadLetterAside(uint queue, ulong tag)
+    {
+        Queue of = _queues[queue];
+        Invariant.Holds(of.DyingTags.Top == tag);
+        of.DyingTags.Pop();
+        of.Unroutable.Push(tag);
+        if (of.Unroutable.Count == 1)
+        {
+            _aside.Add(of);
+        }
+    }
+
+    /// <summary>What was set aside may find its way now.</summary>
+    private void TryAsideAgain()
+    {
+        foreach (Queue queue in _aside)
+        {
+            for (; queue.Unroutable.Count > 0; queue.Unroutable.Pop())
+            {
+                queue.DyingTags.Push(queue.Unroutable.Top);
+            }
+
+            ListIfDying(queue);
+        }
+
+        _aside.Clear();
+    }
 
     /// <summary>Chooses the queues of a message that died and goes to an exchange, by its own key and headers. Changes nothing.</summary>
     /// <param name="exchange">Its name.</param>

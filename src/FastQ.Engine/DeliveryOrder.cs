@@ -15,7 +15,7 @@ namespace FastQ.Engine;
 // Where several of a group may be with one consumer, a line of which one has some is served to that one alone, from turns of its own; and
 // not before all is back, when one of them has come back alone: so it is first again.
 //
-// A tenant at its limit (Tenants.cs) is passed over in all turns.
+// A tenant at its limit (Allowances.cs) is passed over in all turns; the line of a group that is at its own is not served.
 
 /// <summary>What of a message says when its turn comes. Persistent.</summary>
 /// <param name="Priority">255 first.</param>
@@ -49,12 +49,11 @@ internal enum Standing : byte
 }
 
 /// <summary>Messages of one queue in an order of its own. One thread. Its memory is charged to the budget of the indexes.</summary>
-/// <param name="pages">Whose budget.</param>
-/// <param name="generation">The queue's purge generation.</param>
-internal sealed unsafe partial class DeliveryOrder(PageAllocator pages, ushort generation) : IDisposable
+internal sealed unsafe partial class DeliveryOrder : IDisposable
 {
     private const int LeastCapacity = 16;
     private const int FewBytes = 4096;
+    private readonly PageAllocator _pages;
     private readonly NativeSets _sets = new();
     private readonly NativeMap<Row> _rows = new();
     private readonly NativeMap<LineKey> _keys = new();
@@ -66,16 +65,25 @@ internal sealed unsafe partial class DeliveryOrder(PageAllocator pages, ushort g
     private uint _capacity;
     private uint _used = 1; // Line 0 is no line.
     private uint _free;
-    private ushort _generation = generation;
+    private ushort _generation;
     private uint _purges;
     private int _groupInFlight = 1;
     private Dictionary<ulong, int>? _weights;
     private long _charged;
 
+    /// <param name="pages">Whose budget.</param>
+    /// <param name="generation">The queue's purge generation.</param>
+    public DeliveryOrder(PageAllocator pages, ushort generation)
+    {
+        (_pages, _generation) = (pages, generation);
+        _ofTenants = new Allowances(TenantJudged);
+        _ofGroups = new Allowances(GroupJudged);
+    }
+
     /// <summary>How many messages have a row.</summary>
     public int Count => _rows.Count;
 
-    public long Bytes => _sets.Bytes + _rows.Bytes + _keys.Bytes + TenantBytes + (long)_capacity * sizeof(Line);
+    public long Bytes => _sets.Bytes + _rows.Bytes + _keys.Bytes + _ofTenants.Bytes + _ofGroups.Bytes + (long)_capacity * sizeof(Line);
 
     private Turns Plain => _plain ??= new Turns(_sets, _barred);
 
@@ -222,7 +230,7 @@ internal sealed unsafe partial class DeliveryOrder(PageAllocator pages, ushort g
         if (!Unsafe.IsNullRef(ref row))
         {
             Move(ref row, Standing.InHand, subscription);
-            TakeOfTenant(_lines[row.Line].Tenant, nowMicros);
+            Take(_lines[row.Line], nowMicros);
             Charge();
         }
     }
@@ -295,7 +303,8 @@ internal sealed unsafe partial class DeliveryOrder(PageAllocator pages, ushort g
     public void Dispose()
     {
         Free();
-        ForgetTenants();
+        _ofTenants.Dispose();
+        _ofGroups.Dispose();
         Charge();
     }
 
@@ -325,7 +334,7 @@ internal sealed unsafe partial class DeliveryOrder(PageAllocator pages, ushort g
                 StepAsideInOrder(ref line); // Whose it is may change.
                 line.InHand--;
                 (line.Holder, line.Sent) = line.InHand == 0 ? (0u, 0ul) : (line.Holder, line.Sent);
-                CountInHand(line.Tenant, -1);
+                _ofTenants.CountInHand(new Holder(line.Tenant, 0), -1);
                 break;
             case Standing.Held:
                 _sets.Remove(ref line.Held, row.Tag);
@@ -342,7 +351,7 @@ internal sealed unsafe partial class DeliveryOrder(PageAllocator pages, ushort g
                 StepAsideInOrder(ref line);
                 line.InHand++;
                 (line.Holder, line.Sent) = (holder, Math.Max(line.Sent, row.Tag));
-                CountInHand(line.Tenant, 1);
+                _ofTenants.CountInHand(new Holder(line.Tenant, 0), 1);
                 break;
             case Standing.Held:
                 _sets.Add(ref line.Held, row.Tag);
@@ -392,7 +401,7 @@ internal sealed unsafe partial class DeliveryOrder(PageAllocator pages, ushort g
     /// <summary>The line stands among those that may be served if it may.</summary>
     private void StepUp(ref Line line)
     {
-        bool isBarred = line.First == 0 || ((line.Key & Traits.KeepsOrder) != 0 && (IsHeld(line) || (line.InHand > 0 && !MayJoin(line))));
+        bool isBarred = line.First == 0 || ((line.Key & Traits.KeepsOrder) != 0 && (IsHeld(line) || LacksTokens(line) || (line.InHand > 0 && !MayJoin(line))));
         if (isBarred)
         {
             StepAside(ref line);
@@ -496,7 +505,7 @@ internal sealed unsafe partial class DeliveryOrder(PageAllocator pages, ushort g
     private void Charge()
     {
         long bytes = Bytes;
-        pages.Charge(bytes - _charged);
+        _pages.Charge(bytes - _charged);
         _charged = bytes;
     }
 

@@ -569,7 +569,8 @@ public sealed partial class QueueEngine
 
         return LimitOf("the queue's", flow.Limits, flow.Rule, flow.Bucket, queue.InFlight)
             ?? (flow.Shared is SharedLimit shared ? LimitOf($"limit {shared.Name}'s", shared.Limits, shared.Rule, shared.Bucket, shared.InFlight) : null)
-            ?? (queue.Order?.TenantLimit(tag, IntervalMicros) is long admission and >= 0 ? admission == 0 ? $"its tenant's in-flight limit of {flow.Limits.TenantInFlight}" : $"its tenant's rate of {flow.Limits.TenantRate}: the next may go {Left(admission)}" : null);
+            ?? (queue.Order?.TenantLimit(tag, IntervalMicros) is long admission and >= 0 ? admission == 0 ? $"its tenant's in-flight limit of {flow.Limits.TenantInFlight}" : $"its tenant's rate of {flow.Limits.TenantRate}: the next may go {Left(admission)}" : null)
+            ?? (queue.Order?.GroupLimit(tag, IntervalMicros) is long next and >= 0 ? $"its group's rate of {flow.Limits.GroupRate}: the next may go {Left(next)}" : null);
     }
 
     private string? LimitOf(string whose, FlowLimits limits, in BucketRule rule, in TokenBucket bucket, long inFlight)

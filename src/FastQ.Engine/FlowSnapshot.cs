@@ -50,7 +50,7 @@ public sealed partial class QueueEngine
         return !loader.HasFailed;
     }
 
-    /// <summary>Of a queue with limits: | bucket | bucket of publishes | breaker: known, next, tripped, trial, bits | tenants: 1, tenant, bucket | ... | 0 |</summary>
+    /// <summary>Of a queue with limits: | bucket | bucket of publishes | breaker: known, next, tripped, trial, bits | tenants: 1, tenant, bucket | ... | 0 | groups: 1, tenant, group, bucket | ... | 0 |</summary>
     private void SaveFlow(IBufferWriter<byte> to, Queue queue)
     {
         if (queue.Flow is not QueueFlow flow)
@@ -72,10 +72,19 @@ public sealed partial class QueueEngine
             }
         }
 
-        foreach ((ulong tenant, TokenBucket bucket) in queue.Order?.Buckets(IntervalMicros) ?? [])
+        foreach ((Holder holder, TokenBucket bucket) in queue.Order?.TenantBuckets(IntervalMicros) ?? [])
         {
             Number(to, 1);
-            Number(to, tenant);
+            Number(to, holder.Tenant);
+            SaveBucket(to, bucket);
+        }
+
+        Number(to, 0);
+        foreach ((Holder holder, TokenBucket bucket) in queue.Order?.GroupBuckets(IntervalMicros) ?? [])
+        {
+            Number(to, 1);
+            Number(to, holder.Tenant);
+            Number(to, holder.Key);
             SaveBucket(to, bucket);
         }
 
@@ -103,7 +112,19 @@ public sealed partial class QueueEngine
                 return false;
             }
 
-            queue.MakeOrder().SetBucket(tenant, bucket);
+            queue.MakeOrder().SetTenantBucket(tenant, bucket);
+        }
+
+        rule = BucketRule.Of(flow.Limits.GroupRate, flow.Limits.GroupBurst);
+        for (ulong more = loader.Number(); more != 0; more = loader.Number())
+        {
+            Holder group = new(loader.Number(), loader.Number());
+            if (more != 1 || !rule.IsOn || !TryBucket(loader, rule, out TokenBucket bucket))
+            {
+                return false;
+            }
+
+            queue.MakeOrder().SetGroupBucket(group, bucket);
         }
 
         return !loader.HasFailed;
@@ -164,9 +185,10 @@ public sealed partial class QueueEngine
             to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"  breaker known {breaker.Known} next {breaker.Next} failed {breaker.Failed} tripped {breaker.TrippedMicros} trial {breaker.Trial} bits {string.Join(',', breaker.Bits)}"));
         }
 
-        foreach ((ulong tenant, TokenBucket bucket) in (queue.Order?.Buckets(IntervalMicros) ?? []).OrderBy(pair => pair.Tenant))
+        foreach ((string kind, Holder holder, TokenBucket bucket) in (queue.Order?.TenantBuckets(IntervalMicros) ?? []).Select(pair => ("tenant", pair.Holder, pair.Bucket))
+            .Concat((queue.Order?.GroupBuckets(IntervalMicros) ?? []).Select(pair => ("group", pair.Holder, pair.Bucket))).OrderBy(row => row.Holder.Tenant).ThenBy(row => row.Holder.Key))
         {
-            to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"  tenant {tenant:x} {bucket.Parts} at {bucket.AtMicros}"));
+            to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"  {kind} {holder.Tenant:x} {holder.Key:x} {bucket.Parts} at {bucket.AtMicros}"));
         }
     }
 }

@@ -19,7 +19,7 @@ namespace FastQ.Engine;
 public sealed partial class QueueEngine : IDisposable
 {
     /// <summary>Room that every method which writes a fact needs at most, in bytes (a name and attributes included). Three of them fit into the last 4 KiB of a slot: what a command may write opens none at rest.</summary>
-    public const int MaxFactBytes = 1280;
+    public const int MaxFactBytes = 1312;
 
     /// <summary>Times beyond are not ours: sums of times must not overflow.</summary>
     private const long LatestMicros = long.MaxValue / 4;
@@ -65,7 +65,7 @@ public sealed partial class QueueEngine : IDisposable
 
     /// <summary>Memory outside the managed heap, in bytes: indexes, open deliveries, what came back. Its cost is that of all queues and subscriptions.</summary>
     public long MeasureNativeBytes() =>
-        _pages.UsedBytes + _queues.Values.Sum(queue => queue.Index.TableBytes + queue.Returned.Bytes + queue.Lasts.Bytes + queue.DyingTags.Bytes + queue.DyingRequests.Bytes) + _subscriptions.Values.Sum(subscription => subscription.Window.Bytes);
+        _pages.UsedBytes + _queues.Values.Sum(queue => queue.Index.TableBytes + queue.Returned.Bytes + queue.Lasts.Bytes + queue.DyingTags.Bytes + queue.DyingRequests.Bytes + queue.Unroutable.Bytes) + _subscriptions.Values.Sum(subscription => subscription.Window.Bytes);
 
     /// <summary>The block that is being written: what messages leave as another takes their place is said to have left in it. Set before <see cref="Publish"/>.</summary>
     public ulong OpenBlock { get; set; }

@@ -218,8 +218,8 @@ public sealed partial class QueueEngine
     private static Decision Naming(Queue queue, in Decision refusal) =>
         refusal with { Limit = refusal.Limit.Length > 0 ? $"Queue {Shown(queue.Name)}: {refusal.Limit}" : $"Queue {Shown(queue.Name)}" };
 
-    /// <summary>Terms that only a message to one queue can have.</summary>
-    private static Decision JudgeTermsOfRouted(in MessageTerms terms) => terms.ScheduleKey != 0 || terms.IsRequest
+    /// <summary>Wishes that only a message to one queue can have.</summary>
+    private static Decision JudgeWishOfRouted(in Wish wish) => !wish.ScheduleKey.IsEmpty || wish.Request is not null
         ? Decision.Refuse(RefusalCode.BadArgument, 0, "A request, and a message with a schedule key, goes to one queue: publish it there, not to an exchange")
         : Decision.Taken;
 
@@ -236,18 +236,20 @@ public sealed partial class QueueEngine
         int count = 0;
         int needy = 0;
         Decision duplicate = default;
+        if (!TryReadWish(message, header, out Wish wish))
+        {
+            return Decision.Refuse(RefusalCode.BadArgument);
+        }
+
+        if (JudgeWishOfRouted(wish) is { IsTaken: false } single)
+        {
+            return single;
+        }
+
         foreach (Queue queue in queues)
         {
-            if (!TryTermsOf(queue, message, header, out MessageTerms terms))
-            {
-                return Decision.Refuse(RefusalCode.BadArgument);
-            }
-
-            if (JudgeTermsOfRouted(terms) is { IsTaken: false } single)
-            {
-                return single;
-            }
-
+            bool isPlain = wish.IsPlain && !queue.GivesTerms;
+            MessageTerms terms = isPlain ? default : TermsOf(queue, header.Kind, wish);
             if ((terms.DedupKey | terms.UniqueKey) != 0 && JudgeSame(queue, terms) is { IsTaken: false } same)
             {
                 duplicate = same;
@@ -259,7 +261,7 @@ public sealed partial class QueueEngine
                 return Naming(queue, beyond);
             }
 
-            needy += queue.Index.NeedsMemory || queue.GivesTerms || terms != default ? 1 : 0;
+            needy += queue.Index.NeedsMemory || !isPlain ? 1 : 0;
             _targets[count++] = new RoutedTarget { Queue = queue.Id, Tag = queue.Index.NextTag };
         }
 
@@ -325,6 +327,13 @@ public sealed partial class QueueEngine
 
         _kept[kept.ToArray()] = queues.ToArray();
         _keptTargets += queues.Length;
+    }
+
+    /// <summary>Exchanges, bindings or queues have changed.</summary>
+    private void NoteNewRoutes()
+    {
+        ForgetSearches();
+        TryAsideAgain();
     }
 
     private void ForgetSearches()
@@ -410,7 +419,7 @@ public sealed partial class QueueEngine
 
         _exchanges.Add(id, exchange);
         _pages.Charge(BytesOf(exchange));
-        ForgetSearches(); // It may be the alternate of others.
+        NoteNewRoutes(); // It may be the alternate of others.
         return true;
     }
 
@@ -429,7 +438,7 @@ public sealed partial class QueueEngine
         _exchanges.Remove(exchange.Id);
         _exchangesByName.Remove(Encoding.UTF8.GetString(exchange.Name));
         _pages.Charge(-BytesOf(exchange));
-        ForgetSearches();
+        NoteNewRoutes();
         return true;
     }
 
@@ -468,7 +477,7 @@ public sealed partial class QueueEngine
         TargetsOf(binding).Add(binding);
         _bindingCount++;
         _pages.Charge(binding.Bytes);
-        ForgetSearches();
+        NoteNewRoutes();
     }
 
     private void RemoveBinding(Binding binding)
@@ -483,7 +492,7 @@ public sealed partial class QueueEngine
 
         _bindingCount--;
         _pages.Charge(-binding.Bytes);
-        ForgetSearches();
+        NoteNewRoutes();
     }
 
     /// <summary>The bindings that lead to the same queue or exchange.</summary>

@@ -22,19 +22,19 @@ internal sealed class SharedRecords(PageAllocator pages) : IDisposable
         return Unsafe.IsNullRef(ref row) ? 0 : row.Queues;
     }
 
-    /// <summary>One more entry names it. False: it has another length.</summary>
-    public bool TryAdd(Place place, uint lengthBytes, out bool isFirst)
+    /// <summary>So many more entries name it. False: it has another length.</summary>
+    public bool TryAdd(Place place, uint lengthBytes, uint queues, out bool isFirst)
     {
         ulong number = StoredMessage.NumberOf(place);
         ref Row row = ref _rows.Find(new Row(number, 0, 0));
         isFirst = Unsafe.IsNullRef(ref row);
         if (!isFirst)
         {
-            row = new Row(number, row.Queues + 1, row.LengthBytes);
+            row = new Row(number, row.Queues + queues, row.LengthBytes);
             return row.LengthBytes == lengthBytes;
         }
 
-        _rows.Set(new Row(number, 1, lengthBytes));
+        _rows.Set(new Row(number, queues, lengthBytes));
         Charge();
         return true;
     }
@@ -80,7 +80,7 @@ internal sealed class SharedRecords(PageAllocator pages) : IDisposable
 
         public bool IsVacant => number == 0;
 
-        public uint Hash => TagHash.Of(number);
+        public uint Hash => TagHash.Near(number >> 8); // What was written one after the other comes and goes so, too.
 
         public bool Is(scoped in Row other) => number == other.Number;
     }
@@ -164,25 +164,27 @@ public sealed partial class QueueEngine
             CountNumber();
         }
 
-        bool fits = true;
+        if (!TryReadWish(message, inner, out Wish wish))
+        {
+            return false;
+        }
+
+        uint reached = 0;
         foreach (RoutedTarget target in targets)
         {
             inner.Tag = target.Tag;
-            bool isNext = FindQueue(target.Queue) is Queue queue && IsNext(queue, inner, at) && TryTermsOf(queue, message, inner, out MessageTerms terms) && TryEnqueueShared(queue, inner, at, terms, isPublished: header.Flags != RoutedHeader.DeadLetter);
-            fits &= isNext;
-            if (!isNext && !IsLenient)
+            if (FindQueue(target.Queue) is Queue queue && IsNext(queue, inner, at))
+            {
+                EnqueueOnTerms(queue, inner.Tag, inner.LengthBytes, at, TermsOf(queue, inner.Kind, wish), isPublished: !isDeath, isShared: true);
+                reached++;
+            }
+            else if (!IsLenient)
             {
                 return false;
             }
         }
 
-        return fits;
-    }
-
-    private bool TryEnqueueShared(Queue queue, in MessageHeader message, Place place, in MessageTerms terms, bool isPublished)
-    {
-        EnqueueOnTerms(queue, message.Tag, message.LengthBytes, place, terms, isPublished, isShared: true);
-        return true;
+        return (reached == 0 || TryArriveShared(at, inner.LengthBytes, reached)) && reached == targets.Length;
     }
 
     /// <summary>Compaction wrote it again elsewhere, for the queues in which it was alive.</summary>
@@ -217,12 +219,12 @@ public sealed partial class QueueEngine
             queue.DiedInBlock = block; // Where it lies now nobody can read it before that is written.
         }
 
-        return TryArriveShared(to, lengthBytes);
+        return TryArriveShared(to, lengthBytes, 1);
     }
 
-    private bool TryArriveShared(Place place, uint lengthBytes)
+    private bool TryArriveShared(Place place, uint lengthBytes, uint queues)
     {
-        bool fits = _shared.TryAdd(place, lengthBytes, out bool isFirst);
+        bool fits = _shared.TryAdd(place, lengthBytes, queues, out bool isFirst);
         if (isFirst)
         {
             Arrive(place.Slot, lengthBytes);

@@ -14,7 +14,7 @@ namespace FastQ.Engine;
 
 public sealed partial class QueueEngine
 {
-    private const ulong SnapshotVersion = 6;
+    private const ulong SnapshotVersion = 7;
     private const ulong EndMark = 0x444E452051455441;
 
     /// <summary>Tags, delivery numbers and tokens never come near: sums of them must not overflow.</summary>
@@ -812,7 +812,7 @@ public sealed partial class QueueEngine
                 {
                     Arrive(entry.Slot, entry.LengthBytes);
                 }
-                else if (!TryArriveShared(new Place(entry.Slot, entry.Offset), entry.LengthBytes))
+                else if (!TryArriveShared(new Place(entry.Slot, entry.Offset), entry.LengthBytes, 1))
                 {
                     return false;
                 }

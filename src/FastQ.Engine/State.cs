@@ -255,15 +255,15 @@ internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, Pa
     /// <summary>As <see cref="DyingTags"/>, of requests: they leave whether or not there are dead letters.</summary>
     public NativeHeap<ulong> DyingRequests { get; } = new();
 
+    /// <summary>Tags of dying messages that their exchange gives to nobody, with leftovers.</summary>
+    public NativeHeap<ulong> Unroutable { get; } = new();
+
     public bool IsListedAsDying { get; set; }
 
     public bool IsListedAsOver { get; set; }
 
     /// <summary>The block in which a message of it died last, or one that is dying was moved.</summary>
     public ulong DiedInBlock { get; set; }
-
-    /// <summary>Its dead letters could not leave, for the exchange gave them to nobody.</summary>
-    public bool IsUnroutable { get; set; }
 
     /// <summary>Its dead letters could not leave: not before then.</summary>
     public long DeadLettersFromMicros { get; set; }
@@ -300,6 +300,7 @@ internal sealed class Queue(uint id, byte[] name, QueueAttributes attributes, Pa
         Lasts.Dispose();
         DyingTags.Dispose();
         DyingRequests.Dispose();
+        Unroutable.Dispose();
     }
 }
 

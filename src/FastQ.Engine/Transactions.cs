@@ -186,18 +186,19 @@ public sealed partial class QueueEngine
             return JudgeUnrouted(exchange, header);
         }
 
+        if (!TryReadWish(record, header, out Wish wish))
+        {
+            return Decision.Refuse(RefusalCode.BadArgument);
+        }
+
+        if (JudgeWishOfRouted(wish) is { IsTaken: false } single)
+        {
+            return single;
+        }
+
         foreach (Queue queue in queues)
         {
-            if (!TryTermsOf(queue, record, header, out MessageTerms terms))
-            {
-                return Decision.Refuse(RefusalCode.BadArgument);
-            }
-
-            if (JudgeTermsOfRouted(terms) is { IsTaken: false } single)
-            {
-                return single;
-            }
-
+            MessageTerms terms = TermsOf(queue, header.Kind, wish);
             if (IsSameByThen(queue, terms))
             {
                 continue;

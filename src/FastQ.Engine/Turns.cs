@@ -54,8 +54,20 @@ internal sealed class Turns(NativeSets sets, HashSet<ulong> barred)
         level.Join(found);
     }
 
-    /// <summary>A tenant is at its limit: its lines are passed over until <see cref="Admit"/>. It is among the barred already.</summary>
-    public void Bar(ulong tenant)
+    /// <summary>A tenant is at its limit, and its lines are passed over until it is below it again. Among the barred it is, or is not any more, already.</summary>
+    public void Judged(ulong tenant, bool isBarred)
+    {
+        if (isBarred)
+        {
+            Bar(tenant);
+        }
+        else
+        {
+            Admit(tenant);
+        }
+    }
+
+    private void Bar(ulong tenant)
     {
         for (int priority = 0; priority < Levels; priority++)
         {
@@ -68,8 +80,7 @@ internal sealed class Turns(NativeSets sets, HashSet<ulong> barred)
         }
     }
 
-    /// <summary>A tenant is below its limit again, and no longer among the barred.</summary>
-    public void Admit(ulong tenant)
+    private void Admit(ulong tenant)
     {
         for (int priority = 0; priority < Levels; priority++)
         {

@@ -28,6 +28,8 @@ public enum FlowKey : byte
     BreakerPause = 11,
     PublishRate = 12,
     PublishBurst = 13,
+    GroupRate = 14,
+    GroupBurst = 15,
 }
 
 /// <summary>In which time a rate counts.</summary>
@@ -133,6 +135,12 @@ public sealed record FlowLimits
     /// <summary>So many of one group may be with one consumer at once; 0 is 1.</summary>
     public int GroupInFlight { get; init; }
 
+    /// <summary>As <see cref="Rate"/>, of each group.</summary>
+    public Rate GroupRate { get; init; } = Rate.None;
+
+    /// <summary>As <see cref="Burst"/>, of each group.</summary>
+    public int GroupBurst { get; init; }
+
     /// <summary>What is delayed holds those behind it in its group.</summary>
     public bool DelayHoldsGroup { get; init; }
 
@@ -184,6 +192,8 @@ public sealed record FlowLimits
                 FlowKey.BreakerPause => limits with { BreakerPauseMilliseconds = (long)Math.Min(reader.Number, long.MaxValue) },
                 FlowKey.PublishRate => limits with { PublishRate = Rate.From(reader.Number) },
                 FlowKey.PublishBurst => limits with { PublishBurst = number },
+                FlowKey.GroupRate => limits with { GroupRate = Rate.From(reader.Number) },
+                FlowKey.GroupBurst => limits with { GroupBurst = number },
                 _ => limits,
             };
         }
@@ -208,6 +218,8 @@ public sealed record FlowLimits
         flow.NumberIfAny(FlowKey.BreakerPause, (ulong)BreakerPauseMilliseconds);
         flow.NumberIfAny(FlowKey.PublishRate, PublishRate.Encoded);
         flow.NumberIfAny(FlowKey.PublishBurst, (ulong)PublishBurst);
+        flow.NumberIfAny(FlowKey.GroupRate, GroupRate.Encoded);
+        flow.NumberIfAny(FlowKey.GroupBurst, (ulong)GroupBurst);
         if (Limit.Length > 0)
         {
             flow.Text(FlowKey.Limit, Limit);
@@ -219,7 +231,7 @@ public sealed record FlowLimits
     /// <summary>Says what is outside its range or contradicts itself; null: nothing.</summary>
     public string? Fault()
     {
-        foreach ((string name, long number) in (ReadOnlySpan<(string, long)>)[("max-in-flight", MaxInFlight), ("burst", Burst), ("group-in-flight", GroupInFlight), ("tenant-in-flight", TenantInFlight), ("tenant-burst", TenantBurst), ("publish-burst", PublishBurst)])
+        foreach ((string name, long number) in (ReadOnlySpan<(string, long)>)[("max-in-flight", MaxInFlight), ("burst", Burst), ("group-in-flight", GroupInFlight), ("group-burst", GroupBurst), ("tenant-in-flight", TenantInFlight), ("tenant-burst", TenantBurst), ("publish-burst", PublishBurst)])
         {
             if (number is < 0 or > Most)
             {
@@ -227,7 +239,7 @@ public sealed record FlowLimits
             }
         }
 
-        foreach ((string name, Rate rate, int burst) in (ReadOnlySpan<(string, Rate, int)>)[("", Rate, Burst), ("tenant-", TenantRate, TenantBurst), ("publish-", PublishRate, PublishBurst)])
+        foreach ((string name, Rate rate, int burst) in (ReadOnlySpan<(string, Rate, int)>)[("", Rate, Burst), ("group-", GroupRate, GroupBurst), ("tenant-", TenantRate, TenantBurst), ("publish-", PublishRate, PublishBurst)])
         {
             if (rate.Count > Most || rate.Unit > RateUnit.Hour)
             {
@@ -265,7 +277,7 @@ public sealed record FlowLimits
     public void Compare(List<string> differences, FlowLimits other)
     {
         foreach ((string name, object mine, object its) in (ReadOnlySpan<(string, object, object)>)[
-            ("max-in-flight", MaxInFlight, other.MaxInFlight), ("rate", Rate, other.Rate), ("burst", Burst, other.Burst), ("group-in-flight", GroupInFlight, other.GroupInFlight),
+            ("max-in-flight", MaxInFlight, other.MaxInFlight), ("rate", Rate, other.Rate), ("burst", Burst, other.Burst), ("group-in-flight", GroupInFlight, other.GroupInFlight), ("group-rate", GroupRate, other.GroupRate), ("group-burst", GroupBurst, other.GroupBurst),
             ("delay-holds-group", DelayHoldsGroup, other.DelayHoldsGroup), ("tenant-in-flight", TenantInFlight, other.TenantInFlight), ("tenant-rate", TenantRate, other.TenantRate), ("tenant-burst", TenantBurst, other.TenantBurst),
             ("limit", Limit, other.Limit), ("breaker", Breaker, other.Breaker), ("breaker-pause", BreakerPauseMilliseconds, other.BreakerPauseMilliseconds), ("publish-rate", PublishRate, other.PublishRate), ("publish-burst", PublishBurst, other.PublishBurst)])
         {

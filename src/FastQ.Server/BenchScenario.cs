@@ -27,6 +27,7 @@ internal sealed record BenchScenario(string Name, long Count, string Says)
         new("backlog", 5_000_000, "publish all, restart, drain") { IsBacklog = true, RestartsBroker = true },
         new("work-queue", 2_000_000, "four competing consumers") { Queue = new QueueOptions(), Consumers = 4 },
         new("fifo", 1_000_000, "100,000 groups in turn") { Queue = new QueueOptions { Fifo = true }, Kinds = 100_000, WriteKind = (ref writer, kind) => Key(ref writer, PropertyTag.Group, kind) },
+        new("many-groups", 2_000_000, "1,000,000 groups in turn; publish all, drain") { Queue = new QueueOptions { Fifo = true }, IsBacklog = true, Kinds = 1_000_000, WriteKind = (ref writer, kind) => Key(ref writer, PropertyTag.Group, kind) },
         new("priority", 1_000_000, "10 levels in turn; publish all, drain the highest first") { Queue = new QueueOptions { Priority = true }, IsBacklog = true, Kinds = 10, DrainsHighestKindFirst = true, WriteKind = (ref writer, kind) => writer.Number(PropertyTag.Priority, PropertyType.Int64, kind) },
         new("delayed", 1_000_000, "each is due 2 s after its publishing; drained as it falls due") { Queue = new QueueOptions(), Delay = TimeSpan.FromSeconds(2), WriteKind = (ref writer, _) => writer.Number(PropertyTag.Delay, PropertyType.Int64, 2000) },
         new("dead-letter", 1_000_000, "each tenth is rejected, and has to be in QUEUE.dead") { Queue = new QueueOptions(), RejectsEach = 10 },

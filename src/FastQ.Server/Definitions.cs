@@ -56,6 +56,8 @@ internal static class FlowAttributes
         RateOf("rate", limits => limits.Rate, (options, rate) => options with { Rate = rate }),
         Count("burst", limits => limits.Burst, (options, number) => options with { Burst = number }),
         Count("group-in-flight", limits => limits.GroupInFlight, (options, number) => options with { GroupInFlight = number }),
+        RateOf("group-rate", limits => limits.GroupRate, (options, rate) => options with { GroupRate = rate }),
+        Count("group-burst", limits => limits.GroupBurst, (options, number) => options with { GroupBurst = number }),
         Attribute<FlowLimits, FlowOptions>.Switch("delay-holds-group", limits => limits.DelayHoldsGroup, (options, isOn) => options with { DelayHoldsGroup = isOn }),
         Count("tenant-in-flight", limits => limits.TenantInFlight, (options, number) => options with { TenantInFlight = number }),
         RateOf("tenant-rate", limits => limits.TenantRate, (options, rate) => options with { TenantRate = rate }),

@@ -15,6 +15,8 @@ internal sealed class FlowArguments
     private readonly Option<Rate?> _rate = RateOf("--rate", "So many messages are delivered in a second, minute or hour; 0: no limit (no limit).");
     private readonly Option<int?> _burst = Count("--burst", "So many may go at once after a while without any (as many as come within a second).");
     private readonly Option<int?> _group = Count("--group-in-flight", "So many of one group may be with one consumer at once, with --fifo (1).");
+    private readonly Option<Rate?> _groupRate = RateOf("--group-rate", "As --rate, of each group, with --fifo (no limit).");
+    private readonly Option<int?> _groupBurst = Count("--group-burst", "As --burst, of each group.");
     private readonly Option<bool?> _holds = new("--delay-holds-group") { Description = "What is delayed holds those behind it in its group, with --fifo (off).", HelpName = "true|false", Arity = ArgumentArity.ZeroOrOne };
     private readonly Option<int?> _tenant = Count("--tenant-in-flight", "As --max-in-flight, of each tenant, with --fair (no limit).");
     private readonly Option<Rate?> _tenantRate = RateOf("--tenant-rate", "As --rate, of each tenant, with --fair (no limit).");
@@ -30,7 +32,7 @@ internal sealed class FlowArguments
     /// <param name="isOfQueue">All of them; else those of a limit that queues share.</param>
     public FlowArguments(Command command, bool isOfQueue)
     {
-        foreach (Option option in isOfQueue ? (Option[])[_inFlight, _rate, _burst, _group, _holds, _tenant, _tenantRate, _tenantBurst, _limit, _breaker, _pause, _publish, _publishBurst] : [_inFlight, _rate, _burst])
+        foreach (Option option in isOfQueue ? (Option[])[_inFlight, _rate, _burst, _group, _groupRate, _groupBurst, _holds, _tenant, _tenantRate, _tenantBurst, _limit, _breaker, _pause, _publish, _publishBurst] : [_inFlight, _rate, _burst])
         {
             command.Options.Add(option);
         }
@@ -42,6 +44,8 @@ internal sealed class FlowArguments
         Rate = parsed.GetValue(_rate),
         Burst = parsed.GetValue(_burst),
         GroupInFlight = parsed.GetValue(_group),
+        GroupRate = parsed.GetValue(_groupRate),
+        GroupBurst = parsed.GetValue(_groupBurst),
         DelayHoldsGroup = parsed.GetValue(_holds),
         TenantInFlight = parsed.GetValue(_tenant),
         TenantRate = parsed.GetValue(_tenantRate),
@@ -92,6 +96,8 @@ internal sealed class FlowArguments
         ("rate", limits.Rate.Count > 0, limits.Rate),
         ("burst", limits.Burst > 0, limits.Burst),
         ("group-in-flight", limits.GroupInFlight > 0, limits.GroupInFlight),
+        ("group-rate", limits.GroupRate.Count > 0, limits.GroupRate),
+        ("group-burst", limits.GroupBurst > 0, limits.GroupBurst),
         ("delay-holds-group", limits.DelayHoldsGroup, limits.DelayHoldsGroup),
         ("tenant-in-flight", limits.TenantInFlight > 0, limits.TenantInFlight),
         ("tenant-rate", limits.TenantRate.Count > 0, limits.TenantRate),

@@ -645,7 +645,7 @@ public class CommandLineTests
         Ran ran = broker.Run("bench", "--scenario", "all", "--count", "5000", "--producers", "2", "--consumers", "2", "--json");
         Assert.True(ran.ExitCode == 0, ran.Error);
         string[] lines = ran.Output.Split('\n', StringSplitOptions.RemoveEmptyEntries);
-        Assert.Equal(["work-queue", "fifo", "priority", "delayed", "dead-letter", "fair", "dedup", "fan-out", "transactions"], lines.Select(line => JsonDocument.Parse(line).RootElement.GetProperty("scenario").GetString()));
+        Assert.Equal(["work-queue", "fifo", "many-groups", "priority", "delayed", "dead-letter", "fair", "dedup", "fan-out", "transactions"], lines.Select(line => JsonDocument.Parse(line).RootElement.GetProperty("scenario").GetString()));
         Assert.Equal(0, JsonDocument.Parse(broker.Run("stats", "--json").Output).RootElement.GetProperty("queues").GetInt32());
     }
 
@@ -815,7 +815,7 @@ public class CommandLineTests
         one.Run("bind", "rest", "plain", "--header", "region=eu", "--header", "urgent:bool=true", "--match", "any");
         one.Run("schedule", "create", "nightly", "--queue", "plain", "--cron", "0 3 * * 1-5", "--zone", "Europe/Berlin", "--missed", "none", "--body", "tidy\nup", "--type", "t", "--content-type", "text/plain");
         one.Run("schedule", "create", "beat", "--queue", "plain", "--every", "90m", "--until", "2100-01-31T08:00:00.5Z", "--count", "9", "--body", "beat");
-        one.Run("queue", "create", "full", "--lease", "90s", "--delay", "250ms", "--ttl", "1d", "--max-deliveries", "5", "--backoff", "1s,1.5,5m", "--dead-letter", "plain", "--max-length", "1000", "--max-bytes", "1MiB", "--overflow", "dead-letter", "--max-message-size", "64KiB", "--require", "type,key", "--lz4", "4KiB", "--priority", "--priority-share", "10", "--fifo", "--fair", "--fair-weights", "gold=4,silver=2", "--dedup-window", "2h", "--dedup-by-group", "--single-active", "--processed-window", "3h", "--expires", "2d", "--max-in-flight", "9", "--rate", "600/m", "--burst", "20", "--group-in-flight", "2", "--delay-holds-group", "--tenant-in-flight", "3", "--tenant-rate", "5/s", "--tenant-burst", "6", "--breaker", "50%/100", "--breaker-pause", "30s", "--publish-rate", "7/h", "--publish-burst", "8");
+        one.Run("queue", "create", "full", "--lease", "90s", "--delay", "250ms", "--ttl", "1d", "--max-deliveries", "5", "--backoff", "1s,1.5,5m", "--dead-letter", "plain", "--max-length", "1000", "--max-bytes", "1MiB", "--overflow", "dead-letter", "--max-message-size", "64KiB", "--require", "type,key", "--lz4", "4KiB", "--priority", "--priority-share", "10", "--fifo", "--fair", "--fair-weights", "gold=4,silver=2", "--dedup-window", "2h", "--dedup-by-group", "--single-active", "--processed-window", "3h", "--expires", "2d", "--max-in-flight", "9", "--rate", "600/m", "--burst", "20", "--group-in-flight", "2", "--group-rate", "4/m", "--group-burst", "5", "--delay-holds-group", "--tenant-in-flight", "3", "--tenant-rate", "5/s", "--tenant-burst", "6", "--breaker", "50%/100", "--breaker-pause", "30s", "--publish-rate", "7/h", "--publish-burst", "8");
         string file = Path.Combine(one.Directory, "queues.json");
         Assert.Equal(0, one.Run("export", "-o", file).ExitCode);
         Assert.Equal(File.ReadAllText(file), one.Run("export").Output);

@@ -14,6 +14,8 @@ public sealed class FlowTests
         Rate = new Rate(FlowLimits.Most, RateUnit.Hour),
         Burst = FlowLimits.Most,
         GroupInFlight = FlowLimits.Most,
+        GroupRate = new Rate(FlowLimits.Most, RateUnit.Hour),
+        GroupBurst = FlowLimits.Most,
         DelayHoldsGroup = true,
         TenantInFlight = FlowLimits.Most,
         TenantRate = new Rate(FlowLimits.Most, RateUnit.Hour),
@@ -300,6 +302,48 @@ public sealed class FlowTests
         world.Advance(60_000); // Full again: there is nothing to know of them.
         world.Settle(producer, sub, 1, 6);
         Assert.Equal(4, world.DispatchAll().Count);
+        world.Check();
+    }
+
+    [Theory]
+    [InlineData("")]
+    [InlineData("records")]
+    [InlineData("snapshot")]
+    public void Each_group_has_a_rate_of_its_own_and_one_at_its_limit_holds_up_no_other(string restart)
+    {
+        using World world = new();
+        ulong producer = world.Open();
+        uint queue = world.Declare("q", With(FlowLimits.None with { GroupRate = new Rate(6, RateUnit.Minute), GroupBurst = 2 }) with { Fifo = true });
+        uint sub = world.Subscribe(queue, producer);
+        for (int i = 0; i < 9; i++)
+        {
+            world.Publish(producer, queue, properties: World.Turn(group: $"g{i % 3}"));
+        }
+
+        ulong delivery = 1;
+        for (int round = 0; round < 2; round++, delivery += 3)
+        {
+            Assert.Equal([1ul + (3 * (ulong)round), 2ul + (3 * (ulong)round), 3ul + (3 * (ulong)round)], Sorted(world.DispatchAll()));
+            world.Settle(producer, sub, delivery, 3);
+        }
+
+        world.Advance(9_999);
+        Assert.Empty(world.DispatchAll());
+        world.Publish(producer, queue, properties: World.Turn(group: "fresh"));
+        Assert.Equal([10], Sorted(world.DispatchAll()));
+        Assert.Equal("its group's rate of 6/m: the next may go in 0.001 s", WaitsFor(world, queue, 7));
+        RestartIf(world, restart);
+        world.Resume(sub, producer, ulong.MaxValue);
+        world.Engine.SetCredit(sub, 100, ulong.MaxValue);
+        world.Publish(producer, queue, properties: World.Turn(group: "fresh")); // Behind the one in hand.
+        Assert.Empty(world.DispatchAll());
+        Assert.InRange(world.Engine.NextTimerMicros, 0, world.IntervalMicros + 1000);
+        world.Advance(1);
+        Assert.Equal([7, 8, 9], Sorted(world.DispatchAll()));
+        world.Check();
+        world.Change(queue, With(FlowLimits.None) with { Fifo = true }); // What was barred is so no more.
+        world.Settle(producer, sub, 7, 4);
+        Assert.Equal([11], Sorted(world.DispatchAll()));
         world.Check();
     }
 
@@ -694,7 +738,7 @@ public sealed class FlowTests
         ulong producer = world.Open();
         int shared = random.Next(1, 5), own = random.Next(1, 5), group = random.Next(1, 4), tenant = random.Next(1, 4);
         world.SetLimit("api", InFlight(shared) with { Rate = new Rate(random.Next(1, 50), RateUnit.Second), Burst = random.Next(1, 4) });
-        FlowLimits limits = InFlight(own) with { Limit = "api", GroupInFlight = group, TenantInFlight = tenant, DelayHoldsGroup = random.Next(2) == 0, TenantRate = random.Next(2) == 0 ? new Rate(random.Next(1, 90), RateUnit.Minute) : Rate.None, Breaker = random.Next(2) == 0 ? new BreakerRule(60, 5) : BreakerRule.Off, BreakerPauseMilliseconds = 0 };
+        FlowLimits limits = InFlight(own) with { Limit = "api", GroupInFlight = group, TenantInFlight = tenant, DelayHoldsGroup = random.Next(2) == 0, TenantRate = random.Next(2) == 0 ? new Rate(random.Next(1, 90), RateUnit.Minute) : Rate.None, GroupRate = random.Next(2) == 0 ? new Rate(random.Next(1, 90), RateUnit.Minute) : Rate.None, Breaker = random.Next(2) == 0 ? new BreakerRule(60, 5) : BreakerRule.Off, BreakerPauseMilliseconds = 0 };
         limits = limits with { BreakerPauseMilliseconds = limits.Breaker.Window > 0 ? 700 : 0 };
         QueueAttributes attributes = QueueAttributes.Default with { Fifo = true, Fair = true, Priority = random.Next(2) == 0, MaxDeliveries = random.Next(1, 5), BackoffFirstMilliseconds = random.Next(2) * 300, DeadLetter = "", Flow = limits };
         uint[] queues = [world.Declare("a", attributes), world.Declare("b", attributes with { Flow = FlowLimits.None with { Limit = "api" } })];
@@ -746,7 +790,7 @@ public sealed class FlowTests
 
     [Theory]
     [InlineData("max-in-flight")]
-    [InlineData("group-in-flight and delay-holds-group need fifo")]
+    [InlineData("group-in-flight, group-rate and delay-holds-group need fifo")]
     [InlineData("limits of tenants need fair")]
     [InlineData("burst needs a rate")]
     [InlineData("tenant-burst needs a tenant-rate")]
@@ -758,7 +802,7 @@ public sealed class FlowTests
         FlowLimits limits = fault switch
         {
             "max-in-flight" => InFlight(FlowLimits.Most + 1),
-            "group-in-flight and delay-holds-group need fifo" => FlowLimits.None with { GroupInFlight = 2 },
+            "group-in-flight, group-rate and delay-holds-group need fifo" => FlowLimits.None with { GroupRate = new Rate(2, RateUnit.Second) },
             "limits of tenants need fair" => FlowLimits.None with { TenantInFlight = 2 },
             "burst needs a rate" => FlowLimits.None with { Burst = 2 },
             "tenant-burst needs a tenant-rate" => FlowLimits.None with { TenantBurst = 2 },

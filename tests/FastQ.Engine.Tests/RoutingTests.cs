@@ -391,6 +391,29 @@ public sealed class RoutingTests
     }
 
     [Fact]
+    public void A_dead_letter_that_no_binding_takes_holds_up_none_behind_it_and_goes_when_one_does()
+    {
+        using World world = new();
+        ulong producer = world.Open();
+        uint morgue = world.DeclareExchange("morgue", ExchangeType.Direct);
+        uint q = world.Declare("q", QueueAttributes.Default with { DeadLetterExchange = "morgue" }), a = world.Declare("a");
+        uint subscription = world.Subscribe(q, producer);
+        world.Bind(morgue, a, "even");
+        world.PublishMany(producer, q, 4);
+        world.DispatchAll();
+        world.Settle(producer, subscription, 1, 4, Outcome.Reject);
+        Assert.Equal([1, 1], world.BuryThrough("", tag => tag % 2 == 0 ? "even" : "odd"));
+        Assert.Equal((2L, 2L), (world.Engine.View(a).Ready, world.Engine.View(q).Messages));
+        world.Advance(60_000);
+        Assert.Empty(world.BuryThrough("odd")); // They are not tried again for nothing.
+        world.Check();
+        world.Bind(morgue, a, "odd");
+        Assert.Equal([1, 1], world.BuryThrough("odd"));
+        Assert.Equal((4L, 0L), (world.Engine.View(a).Ready, world.Engine.View(q).Messages));
+        world.Check();
+    }
+
+    [Fact]
     public void Dead_letters_go_through_an_exchange_in_one_step_and_what_it_gives_to_nobody_stays_marked_and_is_tried_again()
     {
         using World world = new();

@@ -84,7 +84,7 @@ public sealed class SnapshotTests
         Dictionary<string, int> places = PlacesOf(saved);
         (string Where, ulong[] Beyond)[] table =
         [
-            ("state version", [5, 7]),
+            ("state version", [6, 8]),
             ("state interval", [Negative, Latest + 1]),
             ("state next queue", [0, MoreThanUint]),
             ("state next subscription", [0, MoreThanUint]),
@@ -148,6 +148,9 @@ public sealed class SnapshotTests
             ("breaker tripped", [Most, Negative]),
             ("tenant more", [2, Most]),
             ("tenant parts", [Most, Negative]),
+            ("group more", [2, Most]),
+            ("group parts", [Most, Negative]),
+            ("group at", [Most, Negative]),
             ("due", [0, Latest + 1, Negative]),
             ("entry tag", [Most]),
             ("subscription id", [0, 2]),
@@ -308,6 +311,11 @@ public sealed class SnapshotTests
             while (Next("tenant more") != 0)
             {
                 All("tenant", "tenant", "parts", "at");
+            }
+
+            while (Next("group more") != 0)
+            {
+                All("group", "tenant", "key", "parts", "at");
             }
         }
 

@@ -125,18 +125,19 @@ internal sealed partial class World
         return decision;
     }
 
-    /// <summary>Moves messages that died to the exchange of their queue, as the broker does; the key of each is this one. Gives to how many queues each went.</summary>
-    public List<int> BuryThrough(string key)
+    /// <summary>Moves messages that died to the exchange of their queue, as the broker does; the key of each is this one, or that of its tag. Gives to how many queues each went.</summary>
+    public List<int> BuryThrough(string key, Func<ulong, string>? keyOf = null)
     {
         Begin(0);
         List<int> reached = [];
         while (Engine.TryNextDying(IntervalMicros, out DyingMessage message))
         {
-            byte[] letter = LetterOf(message, 0, Routed(key));
+            byte[] letter = LetterOf(message, 0, Routed(keyOf?.Invoke(message.Tag) ?? key));
             Decision decision = Engine.RouteDead(message.Exchange, letter, out uint exchange, out ReadOnlySpan<RoutedTarget> found);
             if (!decision.IsTaken)
             {
-                Engine.PauseDeadLetters(message.Queue, IntervalMicros + 1, decision.Code == RefusalCode.Unroutable);
+                Assert.Equal(RefusalCode.Unroutable, decision.Code);
+                Engine.SetDeadLetterAside(message.Queue, message.Tag);
                 continue;
             }
 

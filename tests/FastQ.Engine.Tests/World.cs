@@ -164,7 +164,7 @@ internal sealed partial class World : IDisposable
         {
             Fifo = true,
             Fair = true,
-            Flow = FlowLimits.None with { MaxInFlight = 9, Rate = new Rate(70, RateUnit.Hour), Burst = 12, Limit = "api", GroupInFlight = 2, DelayHoldsGroup = true, TenantInFlight = 5, TenantRate = new Rate(3, RateUnit.Minute), TenantBurst = 4, PublishRate = new Rate(100, RateUnit.Second) },
+            Flow = FlowLimits.None with { MaxInFlight = 9, Rate = new Rate(70, RateUnit.Hour), Burst = 12, Limit = "api", GroupInFlight = 2, GroupRate = new Rate(5, RateUnit.Hour), GroupBurst = 3, DelayHoldsGroup = true, TenantInFlight = 5, TenantRate = new Rate(3, RateUnit.Minute), TenantBurst = 4, PublishRate = new Rate(100, RateUnit.Second) },
         });
         uint sub = Subscribe(limited, consumer, credit: 6);
         for (int i = 0; i < 12; i++)
