@@ -71,6 +71,26 @@ enum fastq_level {
     FASTQ_DURABLE = 3           /* A sync that covers it has returned: it survives power loss. */
 };
 
+enum fastq_publish_flags {
+    FASTQ_OPTIONAL = 4,         /* With the level of a message to an exchange: that it reaches no queue is fine. */
+    FASTQ_COUNTED = 8           /* Likewise: fastq_routed is to tell how many queues took it. */
+};
+
+enum fastq_binding_flags {
+    FASTQ_ANY_HEADER = 1,       /* One of the binding's headers is enough; else a message must have all. */
+    FASTQ_TO_EXCHANGE = 2       /* The target is another exchange, not a queue. */
+};
+
+enum fastq_request_flags {
+    FASTQ_WAITS_FOR_RESPONDER = 1 /* Where the queue has no consumer, the request waits for one. Else FASTQ_NO_RESPONDER. */
+};
+
+enum fastq_reply_flags {
+    FASTQ_LAST = 1,             /* No other comes after it. */
+    FASTQ_FAILED = 2,           /* The request failed: the body says why in words, the property FASTQ_TYPE, if it is there, in one for programs. */
+    FASTQ_END = 4               /* The end of an answer in parts, and no part itself. */
+};
+
 enum fastq_outcome {
     FASTQ_ACCEPT = 0,           /* Done: the message is gone for good. */
     FASTQ_RELEASE = 1,          /* Again, to anybody, at its place in the queue. */
@@ -89,7 +109,8 @@ enum fastq_message_flags {
 /* Handles; 0 is none. Plain numbers below 2^53. */
 typedef uint64_t fastq_connection;
 typedef uint64_t fastq_subscription;
-typedef uint32_t fastq_queue;   /* The broker's number of a queue, good in every connection; never used again. */
+typedef uint64_t fastq_transaction;
+typedef uint32_t fastq_queue;   /* The broker's number of a queue or an exchange, good in every connection; never used again. */
 
 /* A message in the hands of this consumer, under a lease. Its pointers are good until it is settled, its subscription ends, or, with the
  * option auto, until the next fastq_receive. fastq_holds tells whether it is still in hand. */
@@ -136,6 +157,24 @@ typedef struct fastq_browsed {
     uint32_t stopped;                 /* 1: it has gone in a circle, and stays. */
     uint32_t behind;                  /* 1: another of its group comes first. */
 } fastq_browsed;
+
+/* A reply to a request, or a part of one. Pointers are good until the connection's next fastq_receive_reply. */
+typedef struct fastq_reply {
+    const unsigned char *body;
+    const unsigned char *properties;
+    uint32_t body_bytes;
+    uint32_t property_bytes;
+    uint32_t part;                    /* From 0 on. */
+    uint32_t flags;                   /* enum fastq_reply_flags. */
+} fastq_reply;
+
+/* What became of marking something as processed. */
+typedef struct fastq_processed {
+    const unsigned char *result;      /* Of the first who marked it; good until the next call of the connection. */
+    size_t result_bytes;
+    uint32_t is_first;                /* 1: nobody had marked it before. */
+    uint32_t was_late;                /* 1: the message was not in hand any more; it is marked all the same. */
+} fastq_processed;
 
 /* What became of a submission that the broker did not take. */
 typedef struct fastq_refusal {
@@ -220,7 +259,7 @@ FASTQ_API int fastq_arm(fastq_connection connection, int *ready);
 /* Finds a queue by its name: 1 to 255 bytes of UTF-8. FASTQ_UNKNOWN_QUEUE: there is none. */
 FASTQ_API int fastq_open_queue(fastq_connection connection, const char *name, fastq_queue *queue);
 
-/* Sends a message: body of `bytes` (NULL with 0), properties as fastq_put_text and its sisters write them (NULL with 0), the level that its
+/* Sends a message, compressed if its queue was found here and has lz4: body of `bytes` (NULL with 0), properties as fastq_put_text and its sisters write them (NULL with 0), the level that its
  * sender will wait for. Returns at once, and waits only while the ring is full. number (may be NULL): its submission number, for fastq_wait.
  * Refusals come later: by fastq_wait, fastq_flush or fastq_next_refusal. FASTQ_TOO_LARGE: more than the broker takes. */
 FASTQ_API int fastq_publish(fastq_connection connection, fastq_queue queue, const void *body, size_t bytes, const void *properties,
@@ -250,6 +289,10 @@ FASTQ_API int fastq_wait(fastq_connection connection, uint64_t number, int level
 /* Waits until all that was sent, settlements too, is confirmed at a level. Answers with the first refusal that was not told before and drops
  * all of them; duplicates are none. FASTQ_NONE: sends what was gathered and does not wait. */
 FASTQ_API int fastq_flush(fastq_connection connection, int level, int64_t wait_ns);
+
+/* How many queues took a message that was sent to an exchange with FASTQ_COUNTED, once it is confirmed; told once, of the last thousand. -1: not
+ * known, as a reconnect came between, or it was refused. Never waits. */
+FASTQ_API int fastq_routed(fastq_connection connection, uint64_t number, int64_t *queues);
 
 /* Takes the oldest refusal that was not told yet; number 0: there is none. Never waits. Duplicates come here too. */
 FASTQ_API int fastq_next_refusal(fastq_connection connection, fastq_refusal *refusal);
@@ -326,13 +369,90 @@ FASTQ_API int fastq_copy_body(const fastq_message *message, void *room, size_t r
  * call is dear. *length: how many bytes that is; FASTQ_TOO_LARGE: more than the room has, and nothing was copied. */
 FASTQ_API int fastq_copy_messages(const fastq_message *messages, size_t count, void *room, size_t room_bytes, size_t *length);
 
+/* ---- Request and reply. Replies pass through memory alone: while the broker or the requester is away one may be lost, and the request times
+ * out. A request is delivered once; who asks again does so knowingly. */
+
+/* Sends a request to a queue: a message with an address for its reply, which expires with its time-out of 1 ms on. properties: without
+ * FASTQ_REPLY_TO, FASTQ_TTL and FASTQ_REQUEST. flags: enum fastq_request_flags. Returns at once; *number is for the next two. What becomes of
+ * it, a refusal too, is told by fastq_receive_reply alone. To be ended by that or by fastq_end_request. */
+FASTQ_API int fastq_request(fastq_connection connection, fastq_queue queue, const void *body, size_t bytes, const void *properties,
+                            size_t property_bytes, int64_t timeout_ms, uint32_t flags, uint64_t *number);
+
+/* Waits for the next reply to a request. With FASTQ_LAST, or an error other than FASTQ_TIMED_OUT and FASTQ_DISCONNECTED, the request has ended.
+ * FASTQ_TIMED_OUT: none came within wait_ns; FASTQ_NO_RESPONDER: the queue has no consumer, or the one that had the request ended without a
+ * reply; FASTQ_UNKNOWN_QUEUE and other refusals of the request. A consumer that rejects it answers so: FASTQ_FAILED, type "rejected". */
+FASTQ_API int fastq_receive_reply(fastq_connection connection, uint64_t number, int64_t wait_ns, fastq_reply *reply);
+
+/* Nobody waits for this request any more; what comes is dropped, and its sender is told so. */
+FASTQ_API int fastq_end_request(fastq_connection connection, uint64_t number);
+
+/* Answers a message in hand that is a request: its FASTQ_REPLY_TO begins with "fastq.reply.". part: 0 of the first reply, then one more each.
+ * With FASTQ_LAST the request is accepted in the same step, and number (may be NULL) is the accept's: FASTQ_NO_REQUESTER of fastq_wait says
+ * that it was accepted, but nobody waits for the reply; it is no error of fastq_flush. Without FASTQ_LAST it stays in hand, and number, if it
+ * is not NULL, must be waited for: fastq_wait returns when the part is in the requester's ring, so that a slow requester slows its responder,
+ * or with FASTQ_NO_REQUESTER, FASTQ_LIMIT_REACHED (more wait for the requester than have room), FASTQ_DISCONNECTED (nobody knows). */
+FASTQ_API int fastq_reply_to(fastq_connection connection, fastq_subscription subscription, const fastq_message *message, const void *body,
+                             size_t bytes, const void *properties, size_t property_bytes, uint32_t part, uint32_t flags, int level,
+                             uint64_t *number);
+
+/* Sends a reply to an address, the text of a request's FASTQ_REPLY_TO, from whatever connection, and settles nothing; number: as for a part. */
+FASTQ_API int fastq_send_reply(fastq_connection connection, const char *address, const void *body, size_t bytes, const void *properties,
+                               size_t property_bytes, uint32_t part, uint32_t flags, uint64_t *number);
+
+/* ---- Transactions: messages and settlements that take effect together, or not at all, whatever dies when. Gathered in this program's memory
+ * until they are committed; the connection may do other things meanwhile. At most 65,536 operations of 16 MiB together, or what the broker
+ * takes of a message. With the time that fastq_begin gave them they end by themselves: the next call answers FASTQ_TIMED_OUT. */
+
+/* Begins one. within_ms: it is rolled back when it is not committed within this time; 0: 30 s. Handles as above. */
+FASTQ_API int fastq_begin(fastq_connection connection, int64_t within_ms, fastq_transaction *transaction);
+
+/* Adds a message, to a queue or an exchange, as fastq_publish; it is copied. One that its queue has already (FASTQ_DUPLICATE) is passed over.
+ * flags: FASTQ_OPTIONAL or 0.
+ * FASTQ_TOO_LARGE, FASTQ_LIMIT_REACHED: the transaction is as it was without it. */
+FASTQ_API int fastq_add_publish(fastq_connection connection, fastq_transaction transaction, fastq_queue queue, const void *body, size_t bytes,
+                                const void *properties, size_t property_bytes, uint32_t flags);
+
+/* Adds a settlement, as fastq_settle. The message stays in hand, under its lease, until the transaction is decided.
+ * FASTQ_ALREADY_SETTLED: it is not in hand, or a transaction settles it already. */
+FASTQ_API int fastq_add_settle(fastq_connection connection, fastq_transaction transaction, fastq_subscription subscription,
+                               const fastq_message *message, int outcome, int64_t delay_ms, uint32_t flags);
+
+/* Adds a reject with words, as fastq_reject. */
+FASTQ_API int fastq_add_reject(fastq_connection connection, fastq_transaction transaction, fastq_subscription subscription,
+                               const fastq_message *message, const char *reason, const char *details);
+
+/* Sends it and does not wait; level FASTQ_NONE counts as FASTQ_ACCEPTED. The handle is closed whatever this returns, save after FASTQ_BUSY.
+ * number (may be NULL): for fastq_wait; 0: it was empty, there is nothing to wait for. The wait tells that it was refused, for which of its
+ * operations and why: then nothing of it has happened, and what it was to settle is still in hand. It is sent again as all is when the broker
+ * dies. FASTQ_ALREADY_SETTLED at once: something that it settles was lost meanwhile, and it is rolled back. */
+FASTQ_API int fastq_commit_transaction(fastq_connection connection, fastq_transaction transaction, int level, uint64_t *number);
+
+/* Forgets it. */
+FASTQ_API int fastq_rollback(fastq_connection connection, fastq_transaction transaction);
+
+/* ---- A ledger, for work that must be done once: what was processed is marked in one step with the accept, in a queue with a processed-window,
+ * for that long. Keys of 1 to 255 bytes, results of at most 512. */
+
+/* Accepts a message and marks a key of its queue as processed. A second mark of a key changes nothing, and tells the result of the first. Waits
+ * until a kill of the broker cannot undo it. processed may be NULL. FASTQ_BAD_ARGUMENT: the queue remembers nothing; nothing has happened. */
+FASTQ_API int fastq_accept_processed(fastq_connection connection, fastq_subscription subscription, const fastq_message *message,
+                                     const char *key, const void *result, size_t bytes, fastq_processed *processed);
+
+/* The result with which a key of a queue was marked, good until the next call of the connection. *result NULL: it is not marked. */
+FASTQ_API int fastq_find_processed(fastq_connection connection, const char *queue, const char *key, const unsigned char **result,
+                                   size_t *bytes);
+
 /* ---- Queues. Texts are JSON in UTF-8 with a terminator, the library's, good until the next call of the connection. */
 
-/* Makes a queue; one that exists with the same attributes is fine, with others FASTQ_QUEUE_EXISTS, whose text names them. attributes: NULL, or
+/* Makes a queue; one that exists with the same attributes is fine, with others FASTQ_QUEUE_EXISTS, whose text names them. name: NULL: a
+ * queue of this connection's own, with a name that nobody else has (json tells it, and must be there), gone with the connection. attributes: NULL, or
  * lines of key=value, with the names of `fastq queue create`: lease, delay, ttl, dedup-window, processed-window,
  * expires (DURATION); max-deliveries, max-length, max-bytes,
  * max-message-size, lz4, priority-share (numbers); backoff=FIRST,FACTOR,MAX; dead-letter, dead-letter-exchange, fair-weights, require (text); overflow=reject,
- * drop-head or dead-letter; priority, fifo, fair, single-active, dedup-by-group, temporary (alone, or =yes, =no). json may be NULL. */
+ * drop-head or dead-letter; priority, fifo, fair, single-active, dedup-by-group, temporary (it goes with this connection, whose alone it is; these alone,
+ * or =yes, =no); and limits on what flows: max-in-flight, burst, group-in-flight, tenant-in-flight, tenant-burst, publish-burst (numbers), rate,
+ * tenant-rate, publish-rate (as 10/s, 600/m, 5/h), limit (name of one that queues share), breaker (as 50%/100, off), breaker-pause (DURATION),
+ * delay-holds-group; 0: none. json may be NULL. */
 FASTQ_API int fastq_declare_queue(fastq_connection connection, const char *name, const char *attributes, const char **json);
 
 /* Gives a queue other attributes while it runs; those that are not named stay. json may be NULL. */
@@ -377,6 +497,85 @@ FASTQ_API int fastq_show_move(fastq_connection connection, const char *queue, co
 
 /* Ends it; what it has done stays done. */
 FASTQ_API int fastq_cancel_move(fastq_connection connection, const char *queue, const char **json);
+
+/* ---- Exchanges: what is sent to one goes to every queue that its bindings lead to, and is stored once. Their names and those of queues are
+ * apart. Texts as above. */
+
+/* Makes an exchange; one that exists with the same attributes is fine, with others FASTQ_QUEUE_EXISTS. attributes: NULL, or lines of
+ * key=value: type=direct (the key is the routing key), topic (words with '.' between; * is any one, # any number), fanout (all) or headers;
+ * alternate=NAME (of the exchange that gets what this one gives to nobody). json may be NULL. */
+FASTQ_API int fastq_declare_exchange(fastq_connection connection, const char *name, const char *attributes, const char **json);
+
+/* Deletes an exchange, with the bindings from and to it. */
+FASTQ_API int fastq_delete_exchange(fastq_connection connection, const char *name);
+
+/* An exchange with its bindings: one object, with the keys of `fastq exchange show --json`; header values that are no text, boolean or number
+ * are objects of type (enum fastq_property_type) and base64. FASTQ_UNKNOWN_EXCHANGE: there is none. */
+FASTQ_API int fastq_show_exchange(fastq_connection connection, const char *name, const char **json);
+
+/* All exchanges, without their bindings: an array. */
+FASTQ_API int fastq_list_exchanges(fastq_connection connection, const char **json);
+
+/* Has an exchange give to a queue, or another exchange, what key and headers choose; what is bound so already is fine. key: NULL: empty.
+ * headers: as fastq_put_header writes them, 512 bytes at most (NULL with 0), for an exchange of that type. flags: enum fastq_binding_flags. */
+FASTQ_API int fastq_bind(fastq_connection connection, const char *exchange, const char *target, const char *key, const void *headers,
+                         size_t header_bytes, uint32_t flags);
+
+/* Ends the binding that was made with the same arguments; what is not bound so is fine. */
+FASTQ_API int fastq_unbind(fastq_connection connection, const char *exchange, const char *target, const char *key, const void *headers,
+                           size_t header_bytes, uint32_t flags);
+
+/* Finds an exchange by its name: its number is for publishing, as a queue's is. The routing key is the property FASTQ_ROUTING_KEY. What
+ * reaches no queue is refused (FASTQ_UNROUTABLE), unless FASTQ_OPTIONAL stands with the level. */
+FASTQ_API int fastq_open_exchange(fastq_connection connection, const char *name, fastq_queue *exchange);
+
+/* ---- Messages that wait under a schedule key (the properties FASTQ_SCHEDULE_KEY; FASTQ_SCHEDULE_MODE: 0 a later one takes its place, 1 the same
+ * within FASTQ_LONGEST_WAIT ms of the first, 2 the first stays and a later one is a FASTQ_DUPLICATE). */
+
+enum fastq_timeliness {
+    FASTQ_IN_TIME = 0,          /* It waited: done. */
+    FASTQ_HANDED_OUT = 1,       /* It is with a consumer, or was once: nothing was done. */
+    FASTQ_GONE = 2              /* None of this key is there any more, or there never was one. */
+};
+
+/* Removes the one that waits; it counts as purged. timeliness (may be NULL): enum fastq_timeliness. */
+FASTQ_API int fastq_cancel_scheduled(fastq_connection connection, const char *queue, const char *key, uint32_t *timeliness);
+
+/* Gives it another time: so long from now on; or a moment of the broker's wall clock, in us since 1970. One that has passed: at once. */
+FASTQ_API int fastq_reschedule(fastq_connection connection, const char *queue, const char *key, int64_t delay_ms, uint32_t *timeliness);
+FASTQ_API int fastq_reschedule_at(fastq_connection connection, const char *queue, const char *key, int64_t due_us, uint32_t *timeliness);
+
+/* ---- Schedules: they send a message again and again, over restarts too. Texts are as those of queues, with the keys of `fastq schedule show
+ * --json`. */
+
+/* Makes a schedule, or replaces the one of this name. rule: lines of key=value: cron=EXPRESSION (five or six fields) with zone=IANA-NAME (UTC),
+ * or every=DURATION (100 ms at least); missed=one (of the firings that were missed the last is sent), all or none; until=US (us since 1970);
+ * count=N. All of it together at most 24,576 bytes. json may be NULL. */
+FASTQ_API int fastq_set_schedule(fastq_connection connection, const char *name, const char *queue, const char *rule, const void *body,
+                                 size_t bytes, const void *properties, size_t property_bytes, const char **json);
+
+/* Ends a schedule; what it has sent stays. */
+FASTQ_API int fastq_delete_schedule(fastq_connection connection, const char *name);
+
+/* Lets it stand still (1), or go on (0): what it missed meanwhile is not sent. json may be NULL. */
+FASTQ_API int fastq_pause_schedule(fastq_connection connection, const char *name, int is_paused, const char **json);
+
+/* All schedules: an array. */
+FASTQ_API int fastq_list_schedules(fastq_connection connection, const char **json);
+
+/* ---- Limits that queues share by naming one (attribute limit). Texts have the keys of `fastq limit list --json`. */
+
+/* Makes a limit; one that exists with the same numbers is fine. limits: lines of key=value: max-in-flight, rate, burst. json may be NULL. */
+FASTQ_API int fastq_declare_limit(fastq_connection connection, const char *name, const char *limits, const char **json);
+
+/* Gives it other numbers while it runs; those that are not named stay. json may be NULL. */
+FASTQ_API int fastq_change_limit(fastq_connection connection, const char *name, const char *limits, const char **json);
+
+/* Deletes it. FASTQ_DENIED: a queue names it. */
+FASTQ_API int fastq_delete_limit(fastq_connection connection, const char *name);
+
+/* All limits: an array. */
+FASTQ_API int fastq_list_limits(fastq_connection connection, const char **json);
 
 #ifdef __cplusplus
 }

@@ -76,6 +76,10 @@ int ask(struct session *s, uint16_t kind, const struct field_writer *fields) {
         return fail(FASTQ_BAD_ARGUMENT, 0, "The command does not fit in its record: a name or an attribute is too long");
     }
     bool is_repeated = false;
+    int flushed = flush_all_settles(s); // What was settled before it is settled when it is answered.
+    if (flushed != FASTQ_OK) {
+        return flushed;
+    }
     do {
         s->answers.length = 0;
         s->is_answered = false;
@@ -102,7 +106,9 @@ int find_queue(struct session *s, const char *name, uint32_t *queue) {
     if (code == FASTQ_OK) {
         const unsigned char *answer;
         size_t position = 0, length;
-        *queue = next_answer(s, &position, &answer, &length) ? (uint32_t)number_of(answer, length, FIELD_QUEUE) : 0;
+        bool is_there = next_answer(s, &position, &answer, &length);
+        *queue = is_there ? (uint32_t)number_of(answer, length, FIELD_QUEUE) : 0;
+        code = is_there ? note_lz4(s, *queue, answer, length) : FASTQ_OK;
     }
     return code;
 }

@@ -20,7 +20,7 @@ struct subscription *find_subscription(struct session *s, uint32_t id) {
     return NULL;
 }
 
-static struct open_delivery *slot_of(const struct subscription *u, uint64_t number) { return &u->open[number & (u->open_size - 1)]; }
+struct open_delivery *slot_of(const struct subscription *u, uint64_t number) { return &u->open[number & (u->open_size - 1)]; }
 
 static int grow_open(struct subscription *u, uint64_t needed) {
     uint64_t size = u->open_size == 0 ? 2048 : u->open_size;
@@ -72,7 +72,7 @@ bool is_open(const struct subscription *u, uint64_t number, uint32_t life) {
     return life == u->life && number - u->first_kept < u->next_delivery - u->first_kept && slot_of(u, number)->is_open;
 }
 
-static void close_delivery(struct subscription *u, uint64_t number) {
+void close_delivery(struct subscription *u, uint64_t number) {
     struct open_delivery *open = slot_of(u, number);
     free(open->copy);
     *open = (struct open_delivery){0};
@@ -168,13 +168,13 @@ int flush_all_settles(struct session *s) {
     return code;
 }
 
-static int not_open(const struct subscription *u, uint64_t number) {
+int not_open(const struct subscription *u, uint64_t number) {
     return u->ended_code != 0
         ? fail(u->ended_code, 0, "The subscription has ended; what was in hand is with others")
         : fail(FASTQ_ALREADY_SETTLED, 0, "Delivery %llu is not in hand", (unsigned long long)number);
 }
 
-static uint8_t flags_of(int outcome, int level, uint32_t flags) { return (uint8_t)(level | outcome << OUTCOME_SHIFT | ((flags & FASTQ_UNCOUNTED) != 0 ? SETTLE_UNCOUNTED : 0)); }
+uint8_t flags_of(int outcome, int level, uint32_t flags) { return (uint8_t)(level | outcome << OUTCOME_SHIFT | ((flags & FASTQ_UNCOUNTED) != 0 ? SETTLE_UNCOUNTED : 0)); }
 
 /// Settles one delivery in hand, gathered with its neighbours.
 static int settle(struct session *s, struct subscription *u, const fastq_message *message, int outcome, int level, int64_t delay_ms, uint32_t flags) {
@@ -241,7 +241,7 @@ static int settle_alone(struct session *s, struct subscription *u, const fastq_m
 
 // ---- the API
 
-static struct subscription *of_handle(struct session *s, fastq_subscription handle) {
+struct subscription *of_handle(struct session *s, fastq_subscription handle) {
     for (struct subscription *u = s->subscriptions; u != NULL; u = u->next) {
         if (u->handle == handle) {
             return u;
@@ -551,6 +551,22 @@ int fastq_settle_range(fastq_connection connection, fastq_subscription subscript
     return leave(connection, code);
 }
 
+int write_words(struct field_writer *to, const char *reason, const char *details) {
+    if (reason != NULL && strlen(reason) > MAX_REASON_BYTES) {
+        return fail(FASTQ_BAD_ARGUMENT, MAX_REASON_BYTES, "The reason of a reject has %zu bytes, at most %d are taken", strlen(reason), MAX_REASON_BYTES);
+    }
+    if (reason != NULL && *reason != 0) {
+        put_text(to, FIELD_TEXT, reason);
+    }
+    if (details != NULL && *details != 0) {
+        put_text(to, FIELD_DETAILS, details);
+    }
+    if (to->has_overflowed) {
+        return fail(FASTQ_BAD_ARGUMENT, MAX_WORDS_BYTES, "Reason and details of a reject do not fit in %d bytes", MAX_WORDS_BYTES);
+    }
+    return FASTQ_OK;
+}
+
 int fastq_reject(fastq_connection connection, fastq_subscription subscription, const fastq_message *message, const char *reason, const char *details, int level, uint64_t *number) {
     struct session *s;
     struct subscription *u;
@@ -559,20 +575,8 @@ int fastq_reject(fastq_connection connection, fastq_subscription subscription, c
     if (message == NULL || !is_level(level)) {
         return bad_settlement();
     }
-    if (reason != NULL && strlen(reason) > MAX_REASON_BYTES) {
-        return fail(FASTQ_BAD_ARGUMENT, MAX_REASON_BYTES, "The reason of a reject has %zu bytes, at most %d are taken", strlen(reason), MAX_REASON_BYTES);
-    }
-    if (reason != NULL && *reason != 0) {
-        put_text(&fields, FIELD_TEXT, reason);
-    }
-    if (details != NULL && *details != 0) {
-        put_text(&fields, FIELD_DETAILS, details);
-    }
-    if (fields.has_overflowed) {
-        return fail(FASTQ_BAD_ARGUMENT, MAX_WORDS_BYTES, "Reason and details of a reject do not fit in %d bytes", MAX_WORDS_BYTES);
-    }
-    int code = enter_subscription(connection, subscription, &s, &u);
-    if (code != FASTQ_OK) {
+    int code = write_words(&fields, reason, details);
+    if (code != FASTQ_OK || (code = enter_subscription(connection, subscription, &s, &u)) != FASTQ_OK) {
         return code;
     }
     uint64_t sent;

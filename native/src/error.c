@@ -45,7 +45,7 @@ const char *fastq_code_name(int code) {
         FASTQ_REFUSALS(NAME_OF)
 #undef NAME_OF
     };
-    static const char *const own[] = {"forked", "busy", "is-closed", "no-memory", "system", "wrong-abi", "unreadable"};
+    static const char *const own[] = {"forked", "busy", "closed", "no-memory", "system", "wrong-abi", "unreadable"};
     if (code >= 0 && (size_t)code < sizeof refusals / sizeof *refusals && refusals[code] != NULL) {
         return refusals[code];
     }

@@ -77,6 +77,12 @@ int enter_with_reserved(fastq_connection connection, struct session **session, s
         while (read(s->link.pipe, bytes, sizeof bytes) == (ssize_t)sizeof bytes) {
         }
     }
+    if (s->sent != NULL) { // What was decided meanwhile is out of hand before anything is done with it.
+        uint64_t number;
+        if ((code = confirmed(s, FASTQ_ACCEPTED, &number)) != FASTQ_OK) {
+            return leave(connection, code);
+        }
+    }
     *reserved = s->reserved_length;
     s->reserved_length = 0; // What is reserved lasts until the next call.
     *session = s;
@@ -168,7 +174,9 @@ static int read_options(struct session *s, const char *options) {
     return FASTQ_OK;
 }
 
-static void free_session(struct session *s) {
+void free_session(struct session *s) {
+    free_transactions(s);
+    free_requests(s);
     free_subscriptions(s);
     for (struct run *run = s->first_run; run != NULL;) {
         struct run *next = run->next_in_ring;
@@ -188,6 +196,10 @@ static void free_session(struct session *s) {
     free(s->resuming);
     free(s->refused);
     free(s->answers.at);
+    free(s->properties.at);
+    free(s->lz4);
+    free(s->encoded.at);
+    free(s->routed);
     free(s->text.at);
     free(s);
 }

@@ -2,7 +2,7 @@
 //
 //   | token: literals' length 4 bits, match's length - 4 4 bits | more length, 255 a byte | literals | offset: u16 | more length |
 //
-// The last token has literals alone.
+// The last token has literals alone: five bytes at least, and no match begins within the last twelve, as decoders may copy in larger steps.
 #include "wire.h"
 
 /// A length that goes on in bytes of 255. False: the block ends within, or the length is beyond all bounds.
@@ -54,4 +54,70 @@ bool fastq_decode_lz4(const unsigned char *block, size_t length, unsigned char *
         }
     }
     return false;
+}
+
+// ---- encoding: greedy, by a table of where four bytes were last seen
+
+enum { HASH_BITS = 12, LAST_LITERALS = 5, NO_MATCH_WITHIN = 12, LEAST_MATCH = 4, MOST_OFFSET = 65535, STEPS_BEFORE_LEAP = 64 };
+
+static uint32_t four_at(const unsigned char *at) {
+    uint32_t four;
+    memcpy(&four, at, sizeof four);
+    return four;
+}
+
+struct block { unsigned char *at, *end; };
+
+static void put_length(struct block *to, size_t length) {
+    for (; length >= 255; length -= 255) {
+        *to->at++ = 255;
+    }
+    *to->at++ = (unsigned char)length;
+}
+
+/// Literals, and a match of `match` bytes behind them; 0: the block's end. False: no room.
+static bool put_token(struct block *to, const unsigned char *literals, size_t count, size_t offset, size_t match) {
+    size_t most = 1 + count / 255 + 1 + count + 2 + match / 255 + 1, more = match > 0 ? match - LEAST_MATCH : 0;
+    if (most > (size_t)(to->end - to->at)) {
+        return false;
+    }
+    *to->at++ = (unsigned char)((count < 15 ? count : 15) << 4 | (more < 15 ? more : 15));
+    if (count >= 15) {
+        put_length(to, count - 15);
+    }
+    memcpy(to->at, literals, count);
+    to->at += count;
+    if (match > 0) {
+        *to->at++ = (unsigned char)offset;
+        *to->at++ = (unsigned char)(offset >> 8);
+        if (more >= 15) {
+            put_length(to, more - 15);
+        }
+    }
+    return true;
+}
+
+size_t fastq_encode_lz4(const unsigned char *body, size_t length, unsigned char *into, size_t size) {
+    uint32_t seen[1 << HASH_BITS] = {0}; // Places, one more each: 0 is none.
+    struct block to = {.at = into, .end = into + size};
+    size_t first = 0, at = 0, end = length > NO_MATCH_WITHIN ? length - NO_MATCH_WITHIN : 0;
+    while (at < end) {
+        uint32_t four = four_at(body + at), *place = &seen[four * 2654435761u >> (32 - HASH_BITS)];
+        size_t before = *place;
+        *place = (uint32_t)at + 1;
+        if (before == 0 || at - (before - 1) > MOST_OFFSET || four_at(body + before - 1) != four) {
+            at += 1 + (at - first) / STEPS_BEFORE_LEAP; // What does not compress is soon over.
+            continue;
+        }
+        size_t match = LEAST_MATCH, most = length - LAST_LITERALS - at;
+        while (match < most && body[before - 1 + match] == body[at + match]) {
+            match++;
+        }
+        if (!put_token(&to, body + first, at - first, at - (before - 1), match)) {
+            return 0;
+        }
+        at += match;
+        first = at;
+    }
+    return length > 0 && put_token(&to, body + first, length - first, 0, 0) ? (size_t)(to.at - into) : 0;
 }

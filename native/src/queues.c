@@ -1,7 +1,7 @@
 // Queues and single messages: attributes as lines of text, answers as JSON with the keys of `fastq queue show --json`.
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/random.h>
 
 #include "session.h"
 
@@ -46,20 +46,38 @@ static const char *const overflows[] = {"reject", "drop-head", "dead-letter"};
 
 // ---- attributes
 
-/// FIRST,FACTOR,MAX: two durations, and between them a number with up to three digits behind its point.
+/// A number with up to three digits behind its point, in thousandths; by hand, as the host's locale may want a comma. NULL: it is none.
+static const char *read_permille(const char *text, uint64_t *permille) {
+    uint64_t value = 0;
+    int digits = 0, behind = -1;
+    for (; (*text >= '0' && *text <= '9' && digits < 9 && behind < 3) || (*text == '.' && behind < 0 && digits > 0); text++) {
+        if (*text == '.') {
+            behind = 0;
+            continue;
+        }
+        value = value * 10 + (uint64_t)(*text - '0');
+        digits++;
+        behind += behind >= 0;
+    }
+    for (int i = behind < 0 ? 0 : behind; i < 3; i++) {
+        value *= 10;
+    }
+    *permille = value;
+    return digits > 0 ? text : NULL;
+}
+
+/// FIRST,FACTOR,MAX: two durations, and between them a factor.
 static int put_backoff(struct field_writer *fields, const struct option *option) {
     char text[96];
-    uint64_t first, most;
-    double factor;
+    uint64_t first, most, permille;
     const char *comma = option->value == NULL ? NULL : memchr(option->value, ',', option->value_bytes);
     if (comma != NULL && option->value_bytes < sizeof text) {
         memcpy(text, option->value, option->value_bytes);
         text[option->value_bytes] = 0;
-        char *middle = text + (comma - option->value) + 1, *end;
-        factor = strtod(middle, &end);
-        if (parse_duration(text, (size_t)(comma - option->value), &first) && end > middle && *end == ',' && parse_duration(end + 1, strlen(end + 1), &most) && factor >= 1 && factor <= 100 && most >= first) {
+        const char *end = read_permille(text + (comma - option->value) + 1, &permille);
+        if (parse_duration(text, (size_t)(comma - option->value), &first) && end != NULL && *end == ',' && parse_duration(end + 1, strlen(end + 1), &most) && permille >= 1000 && permille <= 100000 && most >= first) {
             put_number(fields, FIELD_BACKOFF_FIRST_MILLISECONDS, first);
-            put_number(fields, FIELD_BACKOFF_FACTOR_PERMILLE, (uint64_t)(factor * 1000 + 0.5));
+            put_number(fields, FIELD_BACKOFF_FACTOR_PERMILLE, permille);
             put_number(fields, FIELD_BACKOFF_MOST_MILLISECONDS, most);
             return FASTQ_OK;
         }
@@ -94,7 +112,16 @@ static int put_attribute(struct field_writer *fields, const struct attribute *at
 }
 
 static int put_attributes(struct field_writer *fields, const char *text) {
+    struct flow flow = {.length = 0};
     for (struct option one; next_option(&text, &one);) {
+        bool is_limit;
+        int limit = put_limit(&flow, &one, false, &is_limit);
+        if (limit != FASTQ_OK) {
+            return limit;
+        }
+        if (is_limit) {
+            continue;
+        }
         const struct attribute *found = NULL;
         for (size_t i = 0; i < sizeof attributes / sizeof *attributes; i++) {
             found = option_is(&one, attributes[i].name) ? &attributes[i] : found;
@@ -105,80 +132,48 @@ static int put_attributes(struct field_writer *fields, const char *text) {
             return code;
         }
     }
+    if (flow.length > 0) {
+        put_field(fields, FIELD_FLOW, flow.bytes, flow.length);
+    }
+    fields->has_overflowed |= flow.has_overflowed;
     return FASTQ_OK;
 }
 
 // ---- JSON
 
-static int write_text(struct buffer *to, const char *format, ...) __attribute__((format(printf, 2, 3)));
-
-static int write_text(struct buffer *to, const char *format, ...) {
-    char text[512];
-    va_list arguments;
-    va_start(arguments, format);
-    int length = vsnprintf(text, sizeof text, format, arguments);
-    va_end(arguments);
-    return buffer_add(to, text, (size_t)length < sizeof text ? (size_t)length : sizeof text - 1);
-}
-
-/// A text of anybody's, as the broker has taken it: UTF-8.
-static int write_string(struct buffer *to, const unsigned char *text, size_t bytes) {
-    int code = buffer_add(to, "\"", 1);
-    for (size_t i = 0; i < bytes && code == FASTQ_OK; i++) {
-        unsigned char one = text[i];
-        code = one == '"' || one == '\\' ? write_text(to, "\\%c", one) : one < ' ' ? write_text(to, "\\u%04x", one) : buffer_add(to, &one, 1);
-    }
-    return code != FASTQ_OK ? code : buffer_add(to, "\"", 1);
-}
-
-static int write_named(struct buffer *to, const unsigned char *fields, size_t length, const char *key, uint16_t tag) {
-    const unsigned char *value = NULL;
-    size_t bytes = 0;
-    (void)bytes_of(fields, length, tag, &value, &bytes);
-    int code = write_text(to, "\"%s\":", key);
-    return code != FASTQ_OK ? code : write_string(to, value, bytes);
-}
-
-/// Seconds as JSON has them, to a millisecond.
-static int write_seconds(struct buffer *to, const char *key, uint64_t milliseconds) {
-    unsigned rest = (unsigned)(milliseconds % 1000);
-    return rest == 0
-        ? write_text(to, "\"%s\":%llu", key, (unsigned long long)(milliseconds / 1000))
-        : write_text(to, "\"%s\":%llu.%03u", key, (unsigned long long)(milliseconds / 1000), rest);
-}
-
 static int write_backoff(struct buffer *to, const unsigned char *fields, size_t length) {
     uint64_t first = number_of(fields, length, FIELD_BACKOFF_FIRST_MILLISECONDS);
     if (first == 0) {
-        return write_text(to, "\"backoff\":null");
+        return json_add(to, "\"backoff\":null");
     }
-    int code = write_text(to, "\"backoff\":{");
-    code = code != FASTQ_OK ? code : write_seconds(to, "firstSeconds", first);
-    code = code != FASTQ_OK ? code : write_text(to, ",\"factor\":%g,", (double)number_of(fields, length, FIELD_BACKOFF_FACTOR_PERMILLE) / 1000);
-    code = code != FASTQ_OK ? code : write_seconds(to, "mostSeconds", number_of(fields, length, FIELD_BACKOFF_MOST_MILLISECONDS));
-    return code != FASTQ_OK ? code : write_text(to, "}");
+    int code = json_add(to, "\"backoff\":{");
+    code = code != FASTQ_OK ? code : json_seconds(to, "firstSeconds", first);
+    unsigned long long permille = number_of(fields, length, FIELD_BACKOFF_FACTOR_PERMILLE);
+    code = code != FASTQ_OK ? code : permille % 1000 == 0 ? json_add(to, ",\"factor\":%llu,", permille / 1000) : json_add(to, ",\"factor\":%llu.%03llu,", permille / 1000, permille % 1000);
+    code = code != FASTQ_OK ? code : json_seconds(to, "mostSeconds", number_of(fields, length, FIELD_BACKOFF_MOST_MILLISECONDS));
+    return code != FASTQ_OK ? code : json_add(to, "}");
 }
 
 /// Names with commas between them, as an array.
 static int write_names(struct buffer *to, const char *key, const unsigned char *names, size_t bytes) {
-    int code = write_text(to, "\"%s\":[", key);
+    int code = json_add(to, "\"%s\":[", key);
     for (size_t at = 0; at < bytes && code == FASTQ_OK;) {
         const unsigned char *comma = memchr(names + at, ',', bytes - at);
         size_t end = comma != NULL ? (size_t)(comma - names) : bytes;
-        code = at > 0 ? write_text(to, ",") : FASTQ_OK;
-        code = code != FASTQ_OK ? code : write_string(to, names + at, end - at);
+        code = at > 0 ? json_add(to, ",") : FASTQ_OK;
+        code = code != FASTQ_OK ? code : json_string(to, names + at, end - at);
         at = end + 1;
     }
-    return code != FASTQ_OK ? code : write_text(to, "]");
+    return code != FASTQ_OK ? code : json_add(to, "]");
 }
 
 static int write_attribute(struct buffer *to, const struct attribute *attribute, const unsigned char *fields, size_t length) {
     uint64_t number = number_of(fields, length, attribute->tag);
     switch (attribute->form) {
-        case DURATION: return write_seconds(to, attribute->key, number);
-        case NUMBER: return write_text(to, "\"%s\":%llu", attribute->key, (unsigned long long)number);
-        case SWITCH: return write_text(to, "\"%s\":%s", attribute->key, number != 0 ? "true" : "false");
-        default: return write_named(to, fields, length, attribute->key, attribute->tag);
+        case DURATION: return json_seconds(to, attribute->key, number);
+        case NUMBER: return json_add(to, "\"%s\":%llu", attribute->key, (unsigned long long)number);
+        case SWITCH: return json_add(to, "\"%s\":%s", attribute->key, number != 0 ? "true" : "false");
+        default: return json_field(to, fields, length, attribute->key, attribute->tag);
     }
 }
 
@@ -189,33 +184,26 @@ static int write_queue(struct buffer *to, const unsigned char *fields, size_t le
     (void)bytes_of(fields, length, FIELD_REQUIRE, &required, &required_bytes);
     const char *paused = ways[number_of(fields, length, FIELD_PAUSED) & 7];
     uint64_t overflow = number_of(fields, length, FIELD_OVERFLOW);
-    int code = write_text(to, "{");
-    code = code != FASTQ_OK ? code : write_named(to, fields, length, "name", FIELD_NAME);
+    int code = json_add(to, "{");
+    code = code != FASTQ_OK ? code : json_field(to, fields, length, "name", FIELD_NAME);
     for (size_t i = 0; i < sizeof counts / sizeof *counts && code == FASTQ_OK; i++) {
-        code = write_text(to, ",\"%s\":%llu", counts[i].key, (unsigned long long)number_of(fields, length, counts[i].tag));
+        code = json_add(to, ",\"%s\":%llu", counts[i].key, (unsigned long long)number_of(fields, length, counts[i].tag));
     }
     for (size_t i = 0; i < sizeof attributes / sizeof *attributes && code == FASTQ_OK; i++) {
-        code = attributes[i].key == NULL ? FASTQ_OK : write_text(to, ",");
+        code = attributes[i].key == NULL ? FASTQ_OK : json_add(to, ",");
         code = code != FASTQ_OK || attributes[i].key == NULL ? code : write_attribute(to, &attributes[i], fields, length);
     }
     uint64_t dead = number_of(fields, length, FIELD_REJECTED) + number_of(fields, length, FIELD_EXHAUSTED) + number_of(fields, length, FIELD_EXPIRED) + number_of(fields, length, FIELD_OVERFLOWED);
-    code = code != FASTQ_OK ? code : write_text(to, ",\"discarded\":%llu,\"overflow\":\"%s\",",
+    code = code != FASTQ_OK ? code : json_add(to, ",\"discarded\":%llu,\"overflow\":\"%s\",",
         (unsigned long long)(dead - number_of(fields, length, FIELD_DEAD_LETTERED) - number_of(fields, length, FIELD_DEAD_LETTERING)), overflow < 3 ? overflows[overflow] : overflows[0]);
     code = code != FASTQ_OK ? code : write_backoff(to, fields, length);
-    code = code != FASTQ_OK ? code : write_text(to, ",");
+    code = code != FASTQ_OK ? code : json_add(to, ",");
     code = code != FASTQ_OK ? code : write_names(to, "paused", (const unsigned char *)paused, strlen(paused));
-    code = code != FASTQ_OK ? code : write_text(to, ",");
+    code = code != FASTQ_OK ? code : json_add(to, ",");
     code = code != FASTQ_OK ? code : write_names(to, "require", required, required_bytes);
-    return code != FASTQ_OK ? code : write_text(to, "}");
-}
-
-/// The session's text ends, and is the caller's to read until the next call.
-static int give_text(struct session *s, const char **json) {
-    int code = buffer_add(&s->text, "", 1);
-    if (code == FASTQ_OK) {
-        *json = (const char *)s->text.at;
-    }
-    return code;
+    code = code != FASTQ_OK ? code : json_add(to, ",");
+    code = code != FASTQ_OK ? code : json_flow(to, fields, length);
+    return code != FASTQ_OK ? code : json_add(to, "}");
 }
 
 static int give_queue(struct session *s, const char **json) {
@@ -226,35 +214,56 @@ static int give_queue(struct session *s, const char **json) {
     }
     s->text.length = 0;
     int code = write_queue(&s->text, fields, length);
-    return code != FASTQ_OK ? code : give_text(s, json);
+    return code != FASTQ_OK ? code : give_json(s, json);
 }
 
 // ---- the API
 
-static int needs_name(const char *what) { return fail(FASTQ_BAD_ARGUMENT, 0, "%s needs the name of a queue and room for what it gives", what); }
+int needs_name(const char *what) { return fail(FASTQ_BAD_ARGUMENT, 0, "%s needs the name of a queue and room for what it gives", what); }
 
-enum { COMMAND_BYTES = 4096 };
+/// A name that nobody else has.
+static int make_name(char name[static 48]) {
+    unsigned char random[16];
+    if (getrandom(random, sizeof random, 0) != (ssize_t)sizeof random) {
+        return fail_system("getrandom", "the name of a queue");
+    }
+    char *at = stpcpy(name, "temporary.");
+    for (size_t i = 0; i < sizeof random; i++) {
+        at += sprintf(at, "%02x", random[i]);
+    }
+    return FASTQ_OK;
+}
 
 static int declare(struct session *s, const char *name, const char *text, const char **json) {
     unsigned char room[COMMAND_BYTES];
+    char made[48];
     struct field_writer fields = {.room = room, .size = sizeof room};
-    put_text(&fields, FIELD_NAME, name);
-    int code = put_attributes(&fields, text);
+    int code = name == NULL ? make_name(made) : FASTQ_OK;
+    put_text(&fields, FIELD_NAME, name == NULL ? made : name);
+    code = code != FASTQ_OK ? code : put_attributes(&fields, text);
+    const unsigned char *said;
+    size_t bytes;
+    if (name == NULL && !bytes_of(room, fields.length, FIELD_TEMPORARY, &said, &bytes)) {
+        put_number(&fields, FIELD_TEMPORARY, 1);
+    }
+    if (name == NULL && !bytes_of(room, fields.length, FIELD_DEAD_LETTER, &said, &bytes) && !bytes_of(room, fields.length, FIELD_DEAD_LETTER_EXCHANGE, &said, &bytes)) {
+        put_text(&fields, FIELD_DEAD_LETTER, ""); // What nobody can look into is of no use.
+    }
     code = code != FASTQ_OK ? code : ask(s, COMMAND_DECLARE_QUEUE, &fields);
     return code != FASTQ_OK ? code : give_queue(s, json);
 }
 
 int fastq_declare_queue(fastq_connection connection, const char *name, const char *attributes_text, const char **json) {
     struct session *s;
-    if (name == NULL) {
-        return needs_name("fastq_declare_queue");
+    if (name == NULL && json == NULL) {
+        return needs_name("fastq_declare_queue"); // Nobody would know what it is called.
     }
     int code = enter(connection, &s);
     return code != FASTQ_OK ? code : leave(connection, declare(s, name, attributes_text, json));
 }
 
 /// A command about a queue by its name: its number first, then what the caller has put behind it.
-static int ask_of(struct session *s, uint16_t kind, const char *name, struct field_writer *fields) {
+int ask_of(struct session *s, uint16_t kind, const char *name, struct field_writer *fields) {
     unsigned char room[COMMAND_BYTES];
     struct field_writer all = {.room = room, .size = sizeof room};
     uint32_t queue;
@@ -277,7 +286,12 @@ static int change(struct session *s, const char *name, const char *text, const c
     unsigned char room[COMMAND_BYTES];
     struct field_writer fields = {.room = room, .size = sizeof room};
     int code = put_attributes(&fields, text);
+    const unsigned char *answer;
+    size_t position = 0, length;
     code = code != FASTQ_OK ? code : ask_of(s, COMMAND_CHANGE_QUEUE, name, &fields);
+    if (code == FASTQ_OK && next_answer(s, &position, &answer, &length)) {
+        code = note_lz4(s, (uint32_t)number_of(answer, length, FIELD_QUEUE), answer, length);
+    }
     return code != FASTQ_OK ? code : give_queue(s, json);
 }
 
@@ -323,16 +337,16 @@ static int list(struct session *s, const char **json) {
     bool is_first = true;
     int code = ask(s, COMMAND_LIST_QUEUES, &none);
     s->text.length = 0;
-    code = code != FASTQ_OK ? code : write_text(&s->text, "[");
+    code = code != FASTQ_OK ? code : json_add(&s->text, "[");
     while (code == FASTQ_OK && next_answer(s, &position, &fields, &length)) {
         if (length > 0) { // The last one is empty.
-            code = is_first ? FASTQ_OK : write_text(&s->text, ",");
+            code = is_first ? FASTQ_OK : json_add(&s->text, ",");
             code = code != FASTQ_OK ? code : write_queue(&s->text, fields, length);
             is_first = false;
         }
     }
-    code = code != FASTQ_OK ? code : write_text(&s->text, "]");
-    return code != FASTQ_OK ? code : give_text(s, json);
+    code = code != FASTQ_OK ? code : json_add(&s->text, "]");
+    return code != FASTQ_OK ? code : give_json(s, json);
 }
 
 int fastq_list_queues(fastq_connection connection, const char **json) {
@@ -353,7 +367,7 @@ static int show_statistics(struct session *s, const char **json) {
     while (code == FASTQ_OK && next_answer(s, &position, &fields, &length)) {
         code = bytes_of(fields, length, FIELD_JSON, &part, &bytes) ? buffer_add(&s->text, part, bytes) : FASTQ_OK;
     }
-    return code != FASTQ_OK ? code : give_text(s, json);
+    return code != FASTQ_OK ? code : give_json(s, json);
 }
 
 int fastq_show_statistics(fastq_connection connection, const char **json) {
@@ -492,9 +506,9 @@ static int sweep(struct session *s, uint16_t kind, const char *queue, struct fie
         return code;
     }
     s->text.length = 0;
-    code = write_text(&s->text, "{\"state\":\"%s\",\"done\":%llu,\"failed\":%llu}", states[number_of(fields, length, FIELD_STATE) & 3],
+    code = json_add(&s->text, "{\"state\":\"%s\",\"done\":%llu,\"failed\":%llu}", states[number_of(fields, length, FIELD_STATE) & 3],
         (unsigned long long)number_of(fields, length, FIELD_DONE), (unsigned long long)number_of(fields, length, FIELD_FAILED));
-    return code != FASTQ_OK ? code : give_text(s, json);
+    return code != FASTQ_OK ? code : give_json(s, json);
 }
 
 int fastq_start_move(fastq_connection connection, const char *queue, const char *target, const char *filter, uint64_t rate, uint64_t tag, const char **json) {

@@ -64,11 +64,18 @@ static int take_refused(struct session *s, const struct notice_record *notice, c
     if (notice->number >= s->next_number || notice->count > s->next_number - notice->number) {
         return fail(FASTQ_RING_VIOLATION, 0, "The broker refuses submissions that were never sent");
     }
+    if (notice->subject != 0) {
+        int code = take_transaction_refused(s, notice, text, length);
+        tell_refusals(s);
+        return code;
+    }
     for (uint64_t number = notice->number; number < notice->number + notice->count; number++) {
         if (number <= s->refusals_taken) {
             continue;
         }
-        int code = add_refusal(s, number, notice->code, notice->value, text, length);
+        int code = is_request(s, number)
+            ? fail_request(s, number, notice->code, notice->value, text, length)
+            : add_refusal(s, number, notice->code, notice->value, text, length);
         if (code != FASTQ_OK) {
             return code;
         }
@@ -93,6 +100,20 @@ static int take_late_settle(struct session *s, const struct notice_record *notic
     }
     tell_refusals(s);
     return code;
+}
+
+/// How many queues took a message is kept for whoever asks, of the last thousand.
+static int take_routed(struct session *s, const struct notice_record *notice) {
+    enum { MOST = 1024 };
+    if (s->routed_count == MOST) {
+        memmove(s->routed, s->routed + MOST / 2, MOST / 2 * sizeof *s->routed);
+        s->routed_count = MOST / 2;
+    }
+    if (!grow((void **)&s->routed, &s->routed_size, s->routed_count, sizeof *s->routed)) {
+        return FASTQ_NO_MEMORY;
+    }
+    s->routed[s->routed_count++] = (struct routed){.number = notice->number, .queues = notice->value};
+    return FASTQ_OK;
 }
 
 // ---- runs
@@ -243,6 +264,9 @@ static int take_notice(struct session *s, uint8_t kind, const unsigned char *rec
     if (kind == KIND_ANSWER) {
         return take_answer(s, record, length);
     }
+    if (kind == KIND_REPLY_DELIVERED) {
+        return take_reply(s, record, length);
+    }
     struct notice_record notice;
     if (length < sizeof notice) {
         return FASTQ_OK;
@@ -253,6 +277,12 @@ static int take_notice(struct session *s, uint8_t kind, const unsigned char *rec
     }
     if (kind == KIND_LATE_SETTLE) {
         return take_late_settle(s, &notice);
+    }
+    if (kind == KIND_ROUTED) {
+        return take_routed(s, &notice);
+    }
+    if (kind == KIND_REPLY_ENDED) {
+        take_reply_ended(s, &notice);
     }
     if (kind == KIND_SLOT_RETIRED) {
         give_up_slot(s, notice.subject);

@@ -74,7 +74,13 @@ static int resend_one(struct session *s, const unsigned char *record, const stru
     enum { LOOKS_BETWEEN = 256 };
     uint64_t number;
     memcpy(&number, record + sizeof *prefix, sizeof number);
-    int level = prefix->flags & CONFIRM_MASK;
+    if (prefix->kind == KIND_TRANSACTION) { // It is kept for the last of its numbers, as it was.
+        struct transaction_header header;
+        memcpy(&header, record, sizeof header);
+        number += header.count - 1;
+    }
+    number = prefix->kind == KIND_REPLY ? s->next_number - 1 : number; // It has none: it is kept until all is written that is sent again.
+    int level = prefix->kind == KIND_REPLY ? FASTQ_WRITTEN : prefix->flags & CONFIRM_MASK;
     level = level == FASTQ_NONE && prefix->kind != KIND_MESSAGE ? FASTQ_WRITTEN : level;
     for (int looks = 1; room_in(writing(s)) < (int64_t)(align8(prefix->length) + 2 * sizeof(struct control_record)) || !has_mark_room(writing(s)); looks++) {
         if (align8(prefix->length) + 2 * sizeof(struct control_record) > writing(s)->a_bytes) {
@@ -114,7 +120,7 @@ static int resend(struct session *s, const struct link *old, bool *is_gone) {
             const unsigned char *record = pair->a_ring + (at & (pair->a_bytes - 1));
             struct record_prefix prefix;
             memcpy(&prefix, record, sizeof prefix);
-            int code = prefix.kind < KIND_CREDIT ? resend_one(s, record, &prefix, is_gone) : FASTQ_OK;
+            int code = prefix.kind < KIND_CREDIT && prefix.kind != KIND_REPLIES_UNWANTED ? resend_one(s, record, &prefix, is_gone) : FASTQ_OK;
             if (code != FASTQ_OK || *is_gone) {
                 return code;
             }
@@ -184,6 +190,7 @@ int reconnect(struct session *s) {
             }
         }
     }
+    lose_words(s);
     uint64_t known = s->resumed_at - 1;
     close_link(&old);
     say(s, "The broker is back; %llu submissions were sent again so far", (unsigned long long)s->resent);

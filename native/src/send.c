@@ -122,7 +122,11 @@ int send_command(struct session *s, uint16_t kind, const unsigned char *fields, 
 int confirmed(struct session *s, int level, uint64_t *number) {
     static const size_t counters[] = {[FASTQ_ACCEPTED] = BROKER_DECIDED, [FASTQ_WRITTEN] = BROKER_WRITTEN, [FASTQ_DURABLE] = BROKER_DURABLE};
     uint64_t reached = level == FASTQ_NONE ? UINT64_MAX : load(reading(s)->b, counters[level]);
+    uint64_t decided = load(reading(s)->b, BROKER_DECIDED);
     int code = drain(s); // A refusal stands in the ring before a counter passes it.
+    if (code == FASTQ_OK && s->sent != NULL) {
+        take_decided(s, decided);
+    }
     *number = level == FASTQ_DURABLE && s->durable_seen > reached ? s->durable_seen : reached;
     return code;
 }

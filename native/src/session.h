@@ -4,7 +4,7 @@
 //   receive, confirms, answers <-- ring B, read in order: notices and answers at once, runs of deliveries as they are wanted
 //
 // handles.c (the API's doors), connect.c, rings.c (memory), wait.c (doorbells, socket, growth), send.c, receive.c, reconnect.c, command.c,
-// consume.c, queues.c; properties.c, check.c, lz4.c, text.c know no session.
+// consume.c, queues.c, exchanges.c, transactions.c, requests.c, schedules.c, flow.c, ledger.c, json.c; properties.c, check.c, lz4.c, text.c know no session.
 #ifndef FASTQ_SESSION_H
 #define FASTQ_SESSION_H
 
@@ -57,7 +57,7 @@ struct run {
 };
 
 /// A delivery in hand.
-struct open_delivery { unsigned char *copy; uint32_t slot; bool is_open; };
+struct open_delivery { unsigned char *copy; uint32_t slot; bool is_open, is_named; }; // Named: a transaction is to settle it.
 
 /// A delivery whose bytes this side doubted: the copy that comes for it does not say its token again.
 struct doubted { uint64_t number, token; };
@@ -86,10 +86,40 @@ struct subscription {
 /// A mapped slot file.
 struct slot_map { uint32_t slot; bool is_given_up, is_kept, is_replaced; unsigned char *reserved, *at; size_t reserved_bytes, length; dev_t device; ino_t inode; };
 
-/// A command that nobody waits for: the resumption of a subscription.
-struct resuming { uint64_t number; struct subscription *subscription; uint32_t id; };
+/// A delivery that a transaction is to settle. Its subscription may end before that.
+struct named { uint64_t subscription, number; uint32_t life; };
 
 struct buffer { unsigned char *at; size_t length, size; };
+
+/// Records that take effect together. Gathered here; when it is committed, kept until it is decided.
+struct transaction {
+    struct transaction *next;
+    uint64_t handle, sent;               // Sent: the number of its last record.
+    int64_t within_ms, deadline;
+    struct buffer records;
+    uint32_t count;
+    size_t last_settle;                  // Where the record begins that neighbours of its deliveries may join; SIZE_MAX: there is none.
+    struct named *named;
+    size_t named_count, named_size;
+};
+
+/// A reply that came, or the word that none will: then its code says why, and its bytes in words.
+struct reply { struct reply *next; struct reply_record header; uint64_t value; size_t length; unsigned char payload[]; };
+
+/// A request whose answer is awaited.
+struct request { uint64_t number, waiting_bytes; uint32_t next_part; bool is_over; struct reply *first, *last; };
+
+/// A part of an answer that this side sent, until somebody has heard what became of it.
+struct word { uint64_t cookie; int code; bool is_told; };
+
+/// A queue that wants bodies compressed from a size on.
+struct lz4_queue { uint32_t queue; uint64_t from; };
+
+/// How many queues took a message to an exchange.
+struct routed { uint64_t number, queues; };
+
+/// A command that nobody waits for: the resumption of a subscription.
+struct resuming { uint64_t number; struct subscription *subscription; uint32_t id; };
 
 struct session {
     struct link link;
@@ -116,6 +146,19 @@ struct session {
 
     struct subscription *subscriptions, *last_found;
     uint64_t next_handle;
+    struct request *requests;            // By number.
+    size_t request_count, request_size;
+    struct reply *given;                 // What the caller may look at until its next reply.
+    struct word *words;
+    size_t word_count, word_size;
+    uint64_t last_word;
+    struct buffer properties;            // Of a request, being written.
+    struct lz4_queue *lz4;               // Of those that were looked up.
+    size_t lz4_count, lz4_size;
+    struct buffer encoded;               // Properties and body of a message as they are sent.
+    struct routed *routed;               // By number; the oldest make room.
+    size_t routed_count, routed_size;
+    struct transaction *transactions, *sent; // Those that are gathered; those that are not decided, in order.
     struct run *first_run, *last_run;    // In ring order, all that stand in ring B.
     struct run *pool;
     struct slot_map *slots;
@@ -278,10 +321,67 @@ int flush_settles(struct session *s, struct subscription *u, uint64_t *number);
 int flush_all_settles(struct session *s);
 int unsubscribe(struct session *s, struct subscription *u);
 void free_subscriptions(struct session *s);
+void close_delivery(struct subscription *u, uint64_t number);
+int not_open(const struct subscription *u, uint64_t number);
+struct subscription *of_handle(struct session *s, fastq_subscription handle);
+struct open_delivery *slot_of(const struct subscription *u, uint64_t number);
+uint8_t flags_of(int outcome, int level, uint32_t flags);
+/// What a consumer says of a reject, as fields.
+int write_words(struct field_writer *to, const char *reason, const char *details);
 bool reads_slot(const struct subscription *u, uint32_t slot);
 void begin_subscription(struct session *s, const unsigned char *answer, size_t length);
 size_t write_subscribe(const struct subscription *u, unsigned char *room, size_t size);
 size_t write_resume(const struct subscription *u, uint32_t id, unsigned char *room, size_t size);
+
+// ---- json.c
+int json_add(struct buffer *to, const char *format, ...) __attribute__((format(printf, 2, 3)));
+int json_string(struct buffer *to, const unsigned char *text, size_t bytes);
+/// "key":"the field's text", empty where it is left out.
+int json_field(struct buffer *to, const unsigned char *fields, size_t length, const char *key, uint16_t tag);
+int json_seconds(struct buffer *to, const char *key, uint64_t milliseconds);
+/// A moment as ISO 8601 in UTC; null: 0.
+int json_moment(struct buffer *to, const char *key, uint64_t micros);
+int json_double(struct buffer *to, double number);
+int json_value(struct buffer *to, const fastq_property *property);
+int give_json(struct session *s, const char **json);
+
+// ---- queues.c
+enum { COMMAND_BYTES = 4096 };
+int needs_name(const char *what);
+int ask_of(struct session *s, uint16_t kind, const char *name, struct field_writer *fields);
+
+// ---- transactions.c
+/// All numbers of a transaction were refused, for one of its records.
+int take_transaction_refused(struct session *s, const struct notice_record *notice, const unsigned char *text, size_t length);
+/// What is decided up to a number, and was not refused, is done: what it settled is not in hand any more.
+void take_decided(struct session *s, uint64_t decided);
+void free_transactions(struct session *s);
+
+// ---- requests.c
+/// From here on numbers are no submissions', but name parts of answers.
+#define FIRST_WORD (UINT64_C(1) << 52)
+int take_reply(struct session *s, const unsigned char *record, size_t length);
+void take_reply_ended(struct session *s, const struct notice_record *notice);
+bool is_request(const struct session *s, uint64_t number);
+int fail_request(struct session *s, uint64_t number, int code, uint64_t value, const unsigned char *text, size_t length);
+void lose_words(struct session *s);
+int wait_for_word(struct session *s, uint64_t cookie, int64_t wait_ns);
+void free_requests(struct session *s);
+
+// ---- flow.c
+struct flow { unsigned char bytes[192]; size_t length; bool has_overflowed; };
+/// Adds what an option says, if it is a limit; `is_shared`: of those that queues share.
+int put_limit(struct flow *flow, const struct option *option, bool is_shared, bool *is_one);
+/// "flow":{...}
+int json_flow(struct buffer *to, const unsigned char *fields, size_t length);
+
+// ---- publish.c
+/// What a queue's answer says of the compression that it wants.
+int note_lz4(struct session *s, uint32_t queue, const unsigned char *fields, size_t length);
+/// Properties and body as they are to be sent: compressed, where the queue wants that and they get smaller by it.
+struct outgoing { const void *body, *properties; size_t bytes, property_bytes; };
+void encode(struct session *s, fastq_queue queue, struct outgoing *message);
+int publish(struct session *s, fastq_queue queue, const void *body, size_t bytes, const void *properties, size_t property_bytes, int level, uint64_t *number);
 
 // ---- handles.c: a door that each call of a connection goes through. Everything else is reached through it alone.
 int enter(fastq_connection connection, struct session **session);
@@ -289,5 +389,7 @@ int enter(fastq_connection connection, struct session **session);
 int enter_with_reserved(fastq_connection connection, struct session **session, size_t *reserved);
 /// Leaves; gives `code` back.
 int leave(fastq_connection connection, int code);
+/// Frees what a session has in this process's memory, but for its links and slots.
+void free_session(struct session *s);
 
 #endif

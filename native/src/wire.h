@@ -41,11 +41,13 @@ enum {
     BROKER_ENDED = 1024,
 };
 
-enum { ENTRY_COLD = 1, ENTRY_REDELIVERED = 2, ANSWER_MORE = 1, CONFIRM_MASK = 3, OUTCOME_SHIFT = 4, SETTLE_UNCOUNTED = 0x80 };
+enum { ENTRY_COLD = 1, ENTRY_REDELIVERED = 2, ANSWER_MORE = 1, CONFIRM_MASK = 3, OUTCOME_SHIFT = 4, SETTLE_UNCOUNTED = 0x80, REPLY_WANTS_WORD = 8 };
 
 struct record_prefix { uint32_t length; uint8_t kind, flags; uint16_t small; };
 struct message_header { uint32_t length; uint8_t kind, flags; uint16_t property_bytes; uint64_t number_or_time; uint32_t queue, check; uint64_t tag; };
 struct settle_record { uint32_t length; uint8_t kind, flags; uint16_t zero; uint64_t number; uint32_t subscription, count; uint64_t first_delivery; int64_t milliseconds; };
+struct transaction_header { uint32_t length; uint8_t kind, flags; uint16_t zero; uint64_t number; uint32_t count, reserved; };
+struct reply_record { uint32_t length; uint8_t kind, flags; uint16_t property_bytes; uint64_t request, producer, cookie; uint32_t check, part; uint16_t code, small; uint32_t reserved; };
 struct command_record { uint32_t length; uint8_t kind, flags; uint16_t command; uint64_t number, cookie; };
 struct control_record { uint32_t length; uint8_t kind, flags; uint16_t zero; uint32_t subject, count; uint64_t value, reserved; };
 struct deliveries_header { uint32_t length; uint8_t kind, flags; uint16_t count; uint32_t subscription, queue; uint64_t first_delivery, first_tag, first_token; int64_t lease_end_micros; };
@@ -55,6 +57,8 @@ struct answer_record { uint32_t length; uint8_t kind, flags; uint16_t code; uint
 struct handshake_header { uint32_t magic; uint16_t kind, zero; };
 
 _Static_assert(sizeof(struct record_prefix) == 8 && sizeof(struct message_header) == 32 && sizeof(struct settle_record) == 40, "as the page says");
+_Static_assert(sizeof(struct reply_record) == 48, "as the page says");
+_Static_assert(sizeof(struct transaction_header) == 24, "as the page says");
 _Static_assert(sizeof(struct command_record) == 24 && sizeof(struct control_record) == 32 && sizeof(struct deliveries_header) == 48, "as the page says");
 _Static_assert(sizeof(struct delivery_entry) == 16 && sizeof(struct notice_record) == 40 && sizeof(struct answer_record) == 32, "as the page says");
 _Static_assert(sizeof(struct handshake_header) == HANDSHAKE_HEADER_BYTES, "as the page says");
@@ -67,5 +71,8 @@ uint32_t fastq_check_of(const void *bytes, size_t length);
 
 /// Decodes one LZ4 block of any origin into exactly `size` bytes. False: it is none of that length; nothing is read or written outside.
 bool fastq_decode_lz4(const unsigned char *block, size_t length, unsigned char *into, size_t size);
+
+/// Encodes a body of at most MAX_MESSAGE_BYTES as one LZ4 block. 0: it would not fit in `size` bytes.
+size_t fastq_encode_lz4(const unsigned char *body, size_t length, unsigned char *into, size_t size);
 
 #endif

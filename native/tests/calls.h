@@ -16,7 +16,13 @@ struct world {
     const char *path;
     fastq_connection c, closed, connection;      // The open one; one that was closed; what fastq_open gave.
     fastq_subscription s, subscription;
-    fastq_queue q, queue;
+    fastq_transaction t, transaction;            // One that is open; what fastq_begin gave.
+    fastq_queue q, queue, exchange;
+    fastq_reply reply;
+    fastq_processed processed;
+    const unsigned char *found;
+    uint32_t timeliness;
+    int64_t queues;
     fastq_message held[MOST_MESSAGES], absurd, zero, messages[MOST_MESSAGES];
     fastq_browsed browsed[MOST_BROWSED];
     fastq_property property;
@@ -51,7 +57,7 @@ __attribute__((unused)) static void fill_world(struct world *w) {
 
 __attribute__((unused)) static void hear(void *context, const char *text) { (void)context; (void)!strlen(text); }
 
-/// A connection with a queue, a subscription, and a message in hand.
+/// A connection with a queue, an exchange, a limit, a schedule, a transaction, a subscription, and a message in hand.
 __attribute__((unused)) static void enter_world(struct world *w, const char *path, const char *options) {
     size_t count = 0;
     memset(w, 0, sizeof *w);
@@ -63,6 +69,10 @@ __attribute__((unused)) static void enter_world(struct world *w, const char *pat
     (void)fastq_delete_queue(w->c, "walk");
     CHECK_OK(fastq_declare_queue(w->c, "walk", NULL, NULL));
     CHECK_OK(fastq_open_queue(w->c, "walk", &w->q));
+    CHECK_OK(fastq_declare_exchange(w->c, "walk", NULL, NULL));
+    CHECK_OK(fastq_declare_limit(w->c, "walk", "max-in-flight=5", NULL));
+    CHECK_OK(fastq_set_schedule(w->c, "walk", "walk", "every=1h", NULL, 0, NULL, 0, NULL));
+    CHECK_OK(fastq_begin(w->c, 0, &w->t));
     CHECK_OK(fastq_subscribe(w->c, "walk", "credit=10", &w->s));
     CHECK_OK(fastq_publish(w->c, w->q, "hello", 5, NULL, 0, FASTQ_WRITTEN, NULL));
     CHECK(fastq_receive(w->c, w->s, w->held, 1, LONG_WAIT, &count) == FASTQ_OK && count == 1);

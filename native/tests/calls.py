@@ -19,14 +19,18 @@ VALUES = {
     ("const char *", "attributes"): WORDS,
     ("const char *", "filter"): WORDS,
     ("const char *", "target"): WORDS,
+    ("const char *", "rule"): ['"every=1h"', *WORDS],
+    ("const char *", "limits"): ['"max-in-flight=5"', *WORDS],
+    ("const char *", "address"): ['"fastq.reply.1.1"', '"fastq.reply.99999999999999999999.1"', *NAMES],
     ("const char *", "details"): WORDS,
-    ("int", "level"): ["3", "0", ("-1", "FASTQ_BAD_ARGUMENT"), ("4", "FASTQ_BAD_ARGUMENT"), ("INT_MIN", "FASTQ_BAD_ARGUMENT")],
+    ("int", "level"): ["3", "0", ("-1", "FASTQ_BAD_ARGUMENT"), ("16", "FASTQ_BAD_ARGUMENT"), ("INT_MIN", "FASTQ_BAD_ARGUMENT")],
     ("int", "outcome"): ["0", "1", "2", ("3", "FASTQ_BAD_ARGUMENT"), ("-1", "FASTQ_BAD_ARGUMENT")],
     ("int64_t", "wait_ns"): ["0", "1000000"],  # One for ever would be kept.
     ("int64_t", "delay_ms"): ["0", "1000", "-5", "INT64_MAX", "INT64_MIN"],
     ("size_t", "bytes"): LENGTHS,
     ("size_t", "property_bytes"): ["0", *LENGTHS[3:]],
     ("size_t", "value_bytes"): LENGTHS,
+    ("size_t", "header_bytes"): ["0", *LENGTHS[2:]],
     ("size_t", "count"): ["1", "0"],  # What the caller says that it has: to lie is to be read beyond.
     ("size_t", "most"): ["1", "0"],
     ("size_t", "room_bytes"): ["ROOM_BYTES", "0", "3"],
@@ -37,12 +41,14 @@ VALUES = {
     ("const uint32_t *", "property_bytes"): ["NULL", "w->lengths"],
     "fastq_connection": ["w->c", ("w->closed", HANDLE), ("0", HANDLE), ("UINT64_MAX", HANDLE), ("w->c + 65536", HANDLE)],
     "fastq_subscription": ["w->s", ("0", HANDLE), ("UINT64_MAX", HANDLE)],
+    "fastq_transaction": ["w->t", ("0", HANDLE), ("UINT64_MAX", HANDLE)],
     "fastq_queue": ["w->q", "0", "UINT32_MAX"],
     "fastq_log": ["NULL", "hear"],
     "const char *": NAMES,
     "const void *": ["w->text", "NULL"],
     "void *": ["w->room", "NULL"],
     "void **": ["&w->body", "NULL"],
+    "const unsigned char **": ["&w->found", "NULL"],
     "const char **": ["&w->json", "NULL"],
     "const uint32_t *": ["w->lengths", "NULL"],
     "const fastq_message *": ["w->held", "NULL", "&w->zero", "&w->absurd"],
@@ -58,6 +64,8 @@ VALUES = {
 OF_ONE = {
     ("fastq_next_property", "property_bytes"): ["10", "0"],
     ("fastq_next_property", "properties"): ["w->text", "NULL"],
+    ("fastq_bind", "target"): NAMES,
+    ("fastq_unbind", "target"): NAMES,
     ("fastq_open", "options"): ['"patience=0s"', '"nonsense=1"', '"ring=0"', '"patience=0s\\nring=65536\\ncopies\\nverify"', '"=\\n==\\n=x"', "w->large", '"\\xff\\xfe"'],
 }
 

@@ -283,8 +283,19 @@ static void look_at_results(struct world *w, const struct call *one, int code) {
     if (code == FASTQ_OK && w->json != NULL) {
         look_at(w->json, strlen(w->json));
     }
+    if (code == FASTQ_OK && strcmp(one->name, "fastq_receive_reply") == 0) {
+        look_at(w->reply.body, w->reply.body_bytes);
+        look_at(w->reply.properties, w->reply.property_bytes);
+    }
+    if (code == FASTQ_OK && strcmp(one->name, "fastq_accept_processed") == 0) {
+        look_at(w->processed.result, w->processed.result_bytes);
+    }
+    if (code == FASTQ_OK && strcmp(one->name, "fastq_find_processed") == 0) {
+        look_at(w->found, w->bytes);
+    }
     w->q = w->queue != 0 ? w->queue : 1;
     w->s = w->subscription;
+    w->t = w->transaction;
     if (w->connection != 0) {
         (void)fastq_close(w->connection);
         w->connection = 0;

@@ -100,27 +100,7 @@ static void end(fake *f) {
     close_link(&s->link);
     close(s->event);
     unmap_slots(s);
-    free_subscriptions(s);
-    while (s->first_run != NULL) {
-        struct run *run = s->first_run;
-        s->first_run = run->next_in_ring;
-        free_run(s, run);
-    }
-    while (s->pool != NULL) {
-        struct run *run = s->pool;
-        s->pool = run->next_in_ring;
-        free(run->entries);
-        free(run);
-    }
-    free(s->path);
-    free(s->name);
-    free(s->slots);
-    free(s->gone);
-    free(s->resuming);
-    free(s->refused);
-    free(s->answers.at);
-    free(s->text.at);
-    free(s);
+    free_session(s);
     munmap(f->control, CONTROL_PAGE_BYTES + MIN_RING_BYTES);
     close(f->far_socket);
     close(f->far_pipe);
@@ -188,21 +168,29 @@ static void send_bent(fake *f) {
     (void)!sendmsg(f->far_socket, &message, MSG_NOSIGNAL);
 }
 
+static void open_request(struct session *s, uint64_t number) {
+    CHECK(grow((void **)&s->requests, &s->request_size, s->request_count, sizeof *s->requests));
+    s->requests[s->request_count++] = (struct request){.number = number};
+}
+
 static bool is_a_verdict(int code) {
     return code == FASTQ_OK || code == FASTQ_RING_VIOLATION || code == FASTQ_CORRUPT || code == FASTQ_TIMED_OUT || code == FASTQ_DISCONNECTED || code == FASTQ_VERSION_MISMATCH || code == FASTQ_SYSTEM;
 }
 
 static void a_broker_of_any_bytes_gets_a_verdict(void) {
-    static const char *const names[] = {"Deliveries", "DeliveryCopy", "Refused", "Answer", "LateSettle", "SlotRetired", "BrokerMovesRing", "SubscriptionEnded"};
+    static const char *const names[] = {"Deliveries", "DeliveryCopy", "Refused", "Answer", "LateSettle", "SlotRetired", "BrokerMovesRing", "SubscriptionEnded", "ReplyDelivered", "ReplyEnded"};
     record_count = 0;
     for (size_t i = 0; i < COUNT_OF(names); i++) {
         read_record(names[i]);
     }
-    long handed_out = 0, refusals = 0;
+    long handed_out = 0, refusals = 0, replies = 0;
     for (int round = 0; round < rounds; round++) {
         fake f = begin();
         struct session *s = f.s;
         int code = FASTQ_OK;
+        for (uint64_t number = 1; number < 1000; number += 37) {
+            open_request(s, number);
+        }
         for (int step = 0; step < 20 && code == FASTQ_OK; step++) {
             for (uint64_t more = roll(5); more > 0; more--) {
                 write_bent(&f);
@@ -238,15 +226,68 @@ static void a_broker_of_any_bytes_gets_a_verdict(void) {
             free_read(s);
         }
         CHECK(is_a_verdict(code));
+        for (size_t i = 0; i < s->request_count; i++) {
+            replies += s->requests[i].first != NULL;
+        }
         refusals += code == FASTQ_RING_VIOLATION;
         end(&f);
     }
     printf("    %d sessions, %ld messages handed out, %ld violations told\n", rounds, handed_out, refusals);
-    CHECK(handed_out > rounds / 50 && refusals > rounds / 50); // Both sides of the judgement are seen.
+    CHECK(handed_out > rounds / 50 && refusals > rounds / 50 && replies > rounds / 50); // Both sides of the judgement are seen.
+}
+
+static void write_part(fake *f, uint64_t request, uint32_t part, uint8_t flags, const char *text) {
+    struct reply_record record = {.length = (uint32_t)(sizeof record + strlen(text)), .kind = KIND_REPLY_DELIVERED, .flags = flags, .request = request, .part = part, .check = fastq_check_of(text, strlen(text))};
+    memcpy(f->ring + f->head % MIN_RING_BYTES, &record, sizeof record);
+    memcpy(f->ring + (f->head + sizeof record) % MIN_RING_BYTES, text, strlen(text));
+    f->head += align8(record.length);
+    store(f->control, BROKER_DELIVERY_HEAD, f->head);
+}
+
+static void parts_that_come_twice_are_dropped_and_one_that_is_missing_is_told(void) {
+    fake f = begin();
+    struct session *s = f.s;
+    open_request(s, 5);
+    open_request(s, 7);
+    write_part(&f, 5, 0, 0, "zero");
+    write_part(&f, 5, 0, 0, "zero again");
+    write_part(&f, 5, 1, FASTQ_LAST, "one");
+    write_part(&f, 5, 2, 0, "after the last");
+    write_part(&f, 7, 0, 0, "zero");
+    write_part(&f, 7, 2, FASTQ_LAST, "two");
+    CHECK_OK(drain(s));
+    const struct reply *first = s->requests[0].first, *second = first->next;
+    CHECK(first->length == 4 && memcmp(first->payload, "zero", 4) == 0 && second->length == 3 && memcmp(second->payload, "one", 3) == 0 && second->next == NULL && s->requests[0].is_over);
+    first = s->requests[1].first;
+    CHECK(first->length == 4 && first->next->header.code == FASTQ_DISCONNECTED && first->next->next == NULL && s->requests[1].is_over);
+    write_part(&f, 7, 3, 0, "nobody waits"); // The broker is told to drop what follows.
+    uint64_t before = s->link.pairs[0]->head;
+    CHECK_OK(drain(s));
+    CHECK(s->link.pairs[0]->head == before + sizeof(struct reply_record));
+    end(&f);
+}
+
+static void a_producer_that_a_newer_session_has_stops_and_says_so(void) {
+    fake f = begin();
+    unsigned char packet[256] = {0};
+    struct handshake_header header = {.magic = HANDSHAKE_MAGIC, .kind = HANDSHAKE_ENDED};
+    struct field_writer fields = {.room = packet + sizeof header, .size = sizeof packet - sizeof header};
+    memcpy(packet, &header, sizeof header);
+    put_number(&fields, FIELD_CODE, FASTQ_FENCED);
+    put_text(&fields, FIELD_TEXT, "A newer session uses this producer");
+    CHECK(send(f.far_socket, packet, sizeof header + fields.length, MSG_NOSIGNAL) > 0);
+    shutdown(f.far_socket, SHUT_RDWR);
+    CHECK_CODE(look_at_socket(f.s), FASTQ_FENCED);
+    CHECK(strstr(fastq_last_error(), "newer session") != NULL && f.s->is_closed);
+    end(&f);
 }
 
 int main(int count, char **arguments) {
-    static const test tests[] = {{"a_broker_of_any_bytes_gets_a_verdict", a_broker_of_any_bytes_gets_a_verdict}};
+    static const test tests[] = {
+        {"a_broker_of_any_bytes_gets_a_verdict", a_broker_of_any_bytes_gets_a_verdict},
+        {"parts_that_come_twice_are_dropped_and_one_that_is_missing_is_told", parts_that_come_twice_are_dropped_and_one_that_is_missing_is_told},
+        {"a_producer_that_a_newer_session_has_stops_and_says_so", a_producer_that_a_newer_session_has_stops_and_says_so},
+    };
     if (count < 2) {
         fprintf(stderr, "Usage: hostile FOLDER [ROUNDS] [SEED]\n");
         return 2;

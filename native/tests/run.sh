@@ -92,16 +92,21 @@ node_tests() {
     printf '  succeeded: %d\n  failed: %d\n' "${passed:-0}" "${failed:-1}"
 }
 
-# An example does what it says, against a broker of its own: example NAME COMMAND...
+# The examples of a language do what they say, against a broker of their own: example NAME WANTED COMMAND...; where the command has {}, that is
+# the name of each in turn.
 example() {
-    local name=$1 folder pid said good=0
-    shift
+    local name=$1 wanted=$2 folder pid said='' good=0 which parts=(once)
+    shift 2
+    [[ $* != *'{}'* ]] || parts=(producer consumer request-reply)
     folder=$(mktemp -d)
     mkfifo "$folder/ready"
     "$broker" serve --data "$folder/data" --socket "$folder/s" >"$folder/ready" 2>/dev/null &
     pid=$!
     read -r _ <"$folder/ready"
-    said=$(env -u FASTQ_LIB FASTQ_SOCKET="$folder/s" LD_LIBRARY_PATH="$out" "$@") && [[ $said == $'hello 0\nhello 1\nhello 2' ]] || { good=1; echo "    $name said: $said"; }
+    for which in "${parts[@]}"; do
+        said+=$(env -u FASTQ_LIB FASTQ_SOCKET="$folder/s" LD_LIBRARY_PATH="$out" timeout 60 "${@//\{\}/$which}") || good=1
+    done
+    [[ $good == 0 && $said == "$wanted" ]] || { good=1; echo "    $name said: $said"; }
     kill "$pid"
     wait "$pid"
     rm -rf "$folder"
@@ -109,15 +114,21 @@ example() {
 }
 
 examples_run() {
-    local good=0
-    gcc -std=c11 "${warnings[@]}" -Iinclude examples/first.c -o "$out/first" -L"$out" -lfastq && example first.c "$out/first" || good=1
-    example first.py env PYTHONPATH="$out/site" PYTHONDONTWRITEBYTECODE=1 python3 examples/first.py || good=1
+    local good=0 which built=0 wanted=$'hello 0\nhello 1\nhello 2hello, world'
+    for which in producer consumer request-reply; do
+        gcc -std=c11 "${warnings[@]}" -Iinclude "examples/$which.c" -o "$out/example-$which" -L"$out" -lfastq || built=1
+    done
+    { ((built == 0)) && example C "$wanted" "$out/example-{}"; } || good=1
+    example Python "$wanted" env PYTHONPATH="$out/site" PYTHONDONTWRITEBYTECODE=1 python3 'examples/{}.py' || good=1
     mkdir -p "$out/modules" && ln -sfn "$out/node" "$out/modules/fastq"
-    example first.js env NODE_PATH="$out/modules" FASTQ_LIB="$out/libfastq.so.1" node examples/first.js || good=1
+    example Node "$wanted" env NODE_PATH="$out/modules" FASTQ_LIB="$out/libfastq.so.1" node 'examples/{}.js' || good=1
     if command -v rustc >/dev/null; then
-        rustc --edition 2021 -O examples/first.rs -o "$out/first-rust" -L "$out" -l fastq && example first.rs "$out/first-rust" || good=1
+        for which in producer consumer request-reply; do
+            rustc --edition 2021 -O "examples/$which.rs" -o "$out/rust-$which" -L "$out" -l fastq || built=1
+        done
+        { ((built == 0)) && example Rust "$wanted" "$out/rust-{}"; } || good=1
     else
-        echo '    first.rs was not tried: this machine has no rustc'
+        echo '    the examples in Rust were not tried: this machine has no rustc'
     fi
     return "$good"
 }
@@ -126,7 +137,7 @@ java_hosts_it() {
     local home
     home=$(java -XshowSettings:properties -version 2>&1 | sed -n 's/^ *java\.home = //p')
     gcc -std=c11 -shared -fPIC "${warnings[@]}" -Wno-unused-parameter "-I$home/include" "-I$home/include/linux" tests/java/host.c -o "$out/libhost.so" -L"$out" -lfastq \
-        && "$home/bin/javac" -Xlint:all -Werror -d "$out/java" tests/java/Host.java && example Host.java "$home/bin/java" -cp "$out/java" Host "$out/libhost.so"
+        && "$home/bin/javac" -Xlint:all -Werror -d "$out/java" tests/java/Host.java && example Host.java $'hello 0\nhello 1\nhello 2' "$home/bin/java" -cp "$out/java" Host "$out/libhost.so"
 }
 
 # A broker's bytes, the same ones each time. ./build.sh fuzz --target native goes on, guided by what they reach.

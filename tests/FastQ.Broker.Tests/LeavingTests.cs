@@ -104,23 +104,31 @@ public sealed class LeavingTests : IDisposable
         Assert.Equal((Messages, (ulong)Messages), (View(queue).Ready, View(queue).Published));
     }
 
-    [Fact]
-    public void Answers_that_a_client_never_read_keep_nothing_that_it_committed_behind_them_from_being_taken()
+    [Theory]
+    [InlineData("answers")]
+    [InlineData("refusals")]
+    public void What_a_client_never_read_keeps_nothing_that_it_committed_behind_it_from_being_taken(string unread)
     {
         uint queue;
-        const int Questions = 3000;
+        const int Unread = 8000; // More than its delivery ring holds.
         using (RawClient dying = Connect())
         {
             queue = dying.Declare("q");
             _ = dying.Subscribe(queue, credit: 0);
-            for (int i = 0; i < Questions; i++)
+            for (int i = 0; i < Unread; i++)
             {
+                if (unread == "refusals")
+                {
+                    dying.PutMessage(99, "to nobody"u8);
+                    continue;
+                }
+
                 dying.Put(new CommandRecord { Kind = RecordKind.Command, Command = CommandKind.Statistics, Number = dying.NextNumber++ });
             }
 
             for (int i = 0; i < 5; i++)
             {
-                dying.PutMessage(99, "to nobody"u8); // A refusal each.
+                dying.PutMessage(99, "to nobody"u8);
                 dying.PutMessage(queue, "to be taken"u8);
             }
 

@@ -1,12 +1,14 @@
 'use strict';
 // Properties and headers of messages, to and from the bytes of the protocol (src/FastQ.Protocol/README.md, section 7).
 
-const TEXTS = { id: 2, correlationId: 3, replyTo: 4, contentType: 5, contentEncoding: 6, type: 7, key: 8, schemaVersion: 9, group: 36, tenant: 37, dedupId: 38, unique: 39 };
-const NUMBERS = { delay: 32, ttl: 34, priority: 35 }; // delay and ttl in milliseconds.
+const TEXTS = { id: 2, correlationId: 3, replyTo: 4, contentType: 5, contentEncoding: 6, type: 7, key: 8, schemaVersion: 9, group: 36, tenant: 37, dedupId: 38, unique: 39, exchange: 41, routingKey: 42, scheduleKey: 48 };
+const NUMBERS = { delay: 32, ttl: 34, priority: 35, longestWait: 50 }; // Times in milliseconds.
+const WORDS = { uniqueUntil: [40, ['settled', 'started']], scheduleMode: [49, ['replace', 'debounce', 'keep']] };
+const DELIVER_AT = 33;
 const NAMES = Object.fromEntries([...Object.entries(TEXTS), ...Object.entries(NUMBERS)].map(([name, tag]) => [tag, name]));
 const HEADER = 1, DEATH = 64;
 const TEXT = 0, BOOLEAN = 1, INT64 = 2, DOUBLE = 3, BYTES = 4, TIMESTAMP = 5, LIST = 6, TABLE = 7;
-const REASONS = { 1: 'max-deliveries', 2: 'rejected', 3: 'expired', 4: 'overflow' };
+const REASONS = { 1: 'max-deliveries', 2: 'rejected', 3: 'expired', 4: 'overflow', 5: 'unroutable' };
 const DEEPEST = 16;
 
 function int64(value) {
@@ -53,6 +55,12 @@ function write(options) {
   const parts = [];
   for (const [name, tag] of Object.entries(TEXTS)) if (options[name] != null) parts.push(head(Buffer.from(String(options[name])), tag, TEXT));
   for (const [name, tag] of Object.entries(NUMBERS)) if (options[name] != null) parts.push(head(int64(Math.ceil(options[name])), tag, INT64));
+  for (const [name, [tag, words]] of Object.entries(WORDS)) {
+    if (options[name] == null) continue;
+    if (!words.includes(options[name])) throw new RangeError(`${name} is one of ${words.join(', ')}, not ${options[name]}`);
+    parts.push(head(int64(words.indexOf(options[name])), tag, INT64));
+  }
+  if (options.deliverAt != null) parts.push(head(int64(BigInt(options.deliverAt.getTime()) * 1000n), DELIVER_AT, TIMESTAMP));
   for (const [key, value] of Object.entries(options.headers ?? {})) {
     const [type, bytes] = encode(value);
     parts.push(head(Buffer.concat([keyOf(key), bytes]), HEADER, type));

@@ -15,6 +15,8 @@ seconds. Errors are fastq.Error, whose code is the text that scripts see, as "un
 """
 from ._connection import Connection, Published, connect
 from ._library import Error, version
+from ._request import Reply
 from ._subscription import Message, Subscription
+from ._transaction import Transaction
 
-__all__ = ["Connection", "Error", "Message", "Published", "Subscription", "connect", "version"]
+__all__ = ["Connection", "Error", "Message", "Published", "Reply", "Subscription", "Transaction", "connect", "version"]

@@ -5,7 +5,7 @@ from ctypes import POINTER, c_char, c_char_p, c_int, c_int64, c_size_t, c_uint16
 
 ABI = 1
 LEVELS = {"none": 0, "accepted": 1, "written": 2, "durable": 3}
-TIMED_OUT, DUPLICATE = 11, 30
+TIMED_OUT, DUPLICATE, NO_REQUESTER = 11, 30, 38
 
 
 class Message(ctypes.Structure):
@@ -25,6 +25,14 @@ class Browsed(ctypes.Structure):
 
 class Refusal(ctypes.Structure):
     _fields_ = [("number", c_uint64), ("value", c_uint64), ("code", c_int), ("text", c_char * 256)]
+
+
+class Reply(ctypes.Structure):
+    _fields_ = [("body", c_void_p), ("properties", c_void_p), ("body_bytes", c_uint32), ("property_bytes", c_uint32), ("part", c_uint32), ("flags", c_uint32)]
+
+
+class Processed(ctypes.Structure):
+    _fields_ = [("result", c_void_p), ("result_bytes", c_size_t), ("is_first", c_uint32), ("was_late", c_uint32)]
 
 
 class Status(ctypes.Structure):
@@ -68,7 +76,24 @@ _SIGNATURES = {
     "browse": [_C, c_char_p, c_char_p, _N, POINTER(Browsed), c_size_t, POINTER(c_size_t)], "delete_message": [_C, c_char_p, c_uint64],
     "change_message": [_C, c_char_p, c_uint64, c_int, c_int64],
     "start_move": [_C, c_char_p, c_char_p, c_char_p, c_uint64, c_uint64, POINTER(c_char_p)], "show_move": [_C, c_char_p, POINTER(c_char_p)],
-    "cancel_move": [_C, c_char_p, POINTER(c_char_p)],
+    "cancel_move": [_C, c_char_p, POINTER(c_char_p)], "routed": [_C, c_uint64, POINTER(c_int64)],
+    "open_exchange": [_C, c_char_p, POINTER(c_uint32)], "declare_exchange": [_C, c_char_p, c_char_p, POINTER(c_char_p)], "delete_exchange": [_C, c_char_p],
+    "show_exchange": [_C, c_char_p, POINTER(c_char_p)], "list_exchanges": [_C, POINTER(c_char_p)],
+    "bind": [_C, c_char_p, c_char_p, c_char_p, c_char_p, c_size_t, c_uint32], "unbind": [_C, c_char_p, c_char_p, c_char_p, c_char_p, c_size_t, c_uint32],
+    "begin": [_C, c_int64, _N], "add_publish": [_C, c_uint64, c_uint32, c_char_p, c_size_t, c_char_p, c_size_t, c_uint32],
+    "add_settle": [_C, c_uint64, _S, POINTER(Message), c_int, c_int64, c_uint32], "add_reject": [_C, c_uint64, _S, POINTER(Message), c_char_p, c_char_p],
+    "commit_transaction": [_C, c_uint64, c_int, _N], "rollback": [_C, c_uint64],
+    "request": [_C, c_uint32, c_char_p, c_size_t, c_char_p, c_size_t, c_int64, c_uint32, _N], "receive_reply": [_C, c_uint64, c_int64, POINTER(Reply)],
+    "end_request": [_C, c_uint64], "send_reply": [_C, c_char_p, c_char_p, c_size_t, c_char_p, c_size_t, c_uint32, c_uint32, _N],
+    "reply_to": [_C, _S, POINTER(Message), c_char_p, c_size_t, c_char_p, c_size_t, c_uint32, c_uint32, c_int, _N],
+    "accept_processed": [_C, _S, POINTER(Message), c_char_p, c_char_p, c_size_t, POINTER(Processed)],
+    "find_processed": [_C, c_char_p, c_char_p, POINTER(c_void_p), POINTER(c_size_t)],
+    "cancel_scheduled": [_C, c_char_p, c_char_p, POINTER(c_uint32)], "reschedule": [_C, c_char_p, c_char_p, c_int64, POINTER(c_uint32)],
+    "reschedule_at": [_C, c_char_p, c_char_p, c_int64, POINTER(c_uint32)],
+    "set_schedule": [_C, c_char_p, c_char_p, c_char_p, c_char_p, c_size_t, c_char_p, c_size_t, POINTER(c_char_p)],
+    "delete_schedule": [_C, c_char_p], "pause_schedule": [_C, c_char_p, c_int, POINTER(c_char_p)], "list_schedules": [_C, POINTER(c_char_p)],
+    "declare_limit": [_C, c_char_p, c_char_p, POINTER(c_char_p)], "change_limit": [_C, c_char_p, c_char_p, POINTER(c_char_p)],
+    "delete_limit": [_C, c_char_p], "list_limits": [_C, POINTER(c_char_p)],
 }
 
 library = _load()

@@ -8,11 +8,14 @@ HEADER, BODY_ENCODING, DEATH, ORIGIN = 1, 10, 64, 65
 TEXTS = {
     "id": 2, "correlation_id": 3, "reply_to": 4, "content_type": 5, "content_encoding": 6, "type": 7, "key": 8, "schema_version": 9,
     "group": 36, "tenant": 37, "dedup_id": 38, "unique": 39,
+    "exchange": 41, "routing_key": 42, "schedule_key": 48,
 }
-DELAY, DELIVER_AT, TTL, PRIORITY, UNIQUE_UNTIL = 32, 33, 34, 35, 40
+DELAY, DELIVER_AT, TTL, PRIORITY, UNIQUE_UNTIL, SCHEDULE_MODE, LONGEST_WAIT = 32, 33, 34, 35, 40, 49, 50
+MODES = {"replace": 0, "debounce": 1, "keep": 2}
 NAMES = {
     2: "messageId", 3: "correlationId", 4: "replyTo", 5: "contentType", 6: "contentEncoding", 7: "type", 8: "key", 9: "schemaVersion", 32: "delay",
     33: "deliverAt", 34: "ttl", 35: "priority", 36: "group", 37: "tenant", 38: "deduplicationId", 39: "uniqueKey", 40: "uniqueUntil",
+    41: "exchange", 42: "routingKey", 48: "scheduleKey", 49: "scheduleMode", 50: "longestWait", 51: "request",
 }
 TEXT, BOOLEAN, INT64, DOUBLE, BYTES, TIMESTAMP, LIST, TABLE = range(8)
 REASONS = {1: "max-deliveries", 2: "rejected", 3: "expired", 4: "overflow", 5: "unroutable", 16: "lease-ended", 17: "consumer-gone", 18: "released", 19: "released-uncounted"}
@@ -28,7 +31,7 @@ def moment(micros):
         return datetime.datetime.max.replace(tzinfo=datetime.timezone.utc)
 
 
-def _micros(value):
+def micros(value):
     if isinstance(value, datetime.datetime):
         return (value.astimezone(datetime.timezone.utc) - EPOCH) // datetime.timedelta(microseconds=1)
     return int(value * 1e6)
@@ -53,7 +56,7 @@ def _value(value, depth=1):
     if isinstance(value, (bytes, bytearray, memoryview)):
         return BYTES, bytes(value)
     if isinstance(value, datetime.datetime):
-        return TIMESTAMP, struct.pack("<q", _micros(value))
+        return TIMESTAMP, struct.pack("<q", micros(value))
     if isinstance(value, (list, tuple)):
         return LIST, b"".join(_typed(*_value(one, depth + 1)) for one in value)
     if isinstance(value, dict):
@@ -80,7 +83,7 @@ def _property(tag, kind, data):
     return struct.pack("<BBH", tag, kind, len(data)) + data
 
 
-def write(headers=None, ttl=None, delay=None, deliver_at=None, priority=0, unique_until=None, **texts):
+def write(headers=None, ttl=None, delay=None, deliver_at=None, priority=0, unique_until=None, schedule_mode=None, longest_wait=None, **texts):
     """The properties of a message that is to be published; names and values as Connection.publish has them."""
     parts = []
     for name, value in texts.items():
@@ -92,13 +95,19 @@ def write(headers=None, ttl=None, delay=None, deliver_at=None, priority=0, uniqu
     if delay is not None:
         parts.append(_property(DELAY, INT64, struct.pack("<q", milliseconds(delay))))
     if deliver_at is not None:
-        parts.append(_property(DELIVER_AT, TIMESTAMP, struct.pack("<q", _micros(deliver_at))))
+        parts.append(_property(DELIVER_AT, TIMESTAMP, struct.pack("<q", micros(deliver_at))))
     if ttl is not None:
         parts.append(_property(TTL, INT64, struct.pack("<q", milliseconds(ttl))))
     if priority:
         parts.append(_property(PRIORITY, INT64, struct.pack("<q", priority)))
     if unique_until == "started":
         parts.append(_property(UNIQUE_UNTIL, INT64, struct.pack("<q", 1)))
+    if schedule_mode is not None:
+        if schedule_mode not in MODES:
+            raise Error("bad-argument", f"schedule_mode is one of {', '.join(MODES)}, not {schedule_mode!r}")
+        parts.append(_property(SCHEDULE_MODE, INT64, struct.pack("<q", MODES[schedule_mode])))
+    if longest_wait is not None:
+        parts.append(_property(LONGEST_WAIT, INT64, struct.pack("<q", milliseconds(longest_wait))))
     for key, value in (headers or {}).items():
         kind, data = _value(value)
         parts.append(_property(HEADER, kind, _key(key) + data))
@@ -193,6 +202,14 @@ def deaths(data):
         }
         for found in (fields(value) for tag, kind, _, value in read(data) if tag == DEATH and kind == BYTES)
     ]
+
+
+def text_of(data, wanted):
+    """The first property of a tag, as text; None: it is not there."""
+    for tag, kind, _, value in read(data):
+        if tag == wanted and kind == TEXT:
+            return value.decode("utf-8", "replace")
+    return None
 
 
 def headers(data):
