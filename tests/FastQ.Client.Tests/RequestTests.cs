@@ -301,6 +301,7 @@ public sealed class RequestTests : IDisposable
         _broker.Stop();
         _broker.Start();
         await asking.GetQueueAsync("q", Cancellation); // It is back: a reply finds it.
+        await answering.GetQueueAsync("q", Cancellation); // So is this one: of a reply that it sent before, nobody could say what became of it.
         Assert.True(await request.ReplyAsync("after"u8.ToArray(), cancellation: Cancellation));
         Assert.Equal("after", (await asked).Text);
         asked = asking.RequestAsync("q", "lost"u8.ToArray(), new RequestOptions { Timeout = TimeSpan.FromSeconds(1) }, Cancellation).AsTask();

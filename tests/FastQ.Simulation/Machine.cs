@@ -58,6 +58,7 @@ internal sealed class Machine : IDisposable
     private int _failSyncs;
     private int _failReads;
     private bool _isFull;
+    private long _fullSince;
     private int _crashStarts;
     private Func<StorageStep, bool>? _crashWhere;
     private SimulatedStorage? _older;
@@ -460,7 +461,14 @@ internal sealed class Machine : IDisposable
 
     public void FailReadAfter(int reads) => _failReads = reads;
 
-    public void FillDisk(bool isFull) => _isFull = isFull;
+    public void FillDisk(bool isFull)
+    {
+        _fullSince = isFull && !_isFull ? NowNanoseconds : _fullSince;
+        _isFull = isFull;
+    }
+
+    /// <summary>So long the disk has been full; 0: it has room.</summary>
+    public long FullNanoseconds => _isFull ? NowNanoseconds - _fullSince : 0;
 
     public void ShiftWall(long nanoseconds)
     {
@@ -533,7 +541,7 @@ internal sealed class InMachine(Machine machine, Dice dice) : ISurroundings
                 return found;
             }
 
-            if (machine.NowNanoseconds - begun > MostFullNanoseconds)
+            if (machine.NowNanoseconds - begun > MostFullNanoseconds || machine.FullNanoseconds > 3 * MostFullNanoseconds) // Who looks around now and then begins to wait anew each time.
             {
                 machine.FillDisk(false); // An operator comes; until then publishers wait, and lose nothing.
             }
