@@ -212,6 +212,11 @@ public sealed partial class QueueEngine
             _routedWithin.Add(queue.Id);
         }
 
+        if (_routedWithin.MoreBytes > Limits.MaxTransactionBytes)
+        {
+            return Decision.Refuse(RefusalCode.TooLarge, Limits.MaxTransactionBytes, "Bytes of a transaction, with the queues that its messages reach"); // Before a few bytes of it have named a thousand million places.
+        }
+
         return Decision.Taken;
     }
 
