@@ -88,9 +88,7 @@ public sealed partial class Broker
         bool isSound = TryReadRecord(message.Place, queue, message.Tag, out byte[] record) && MemoryMarshal.Read<MessageHeader>(record).PropertyBytes <= record.Length - MessageHeader.SizeBytes;
         if (message.State == MessageState.Damaged || !isSound)
         {
-            // What came a moment ago may not be written yet: it is none the worse for that, and its bytes are left out.
-            bool isRotten = _journal.LastBlock <= _journal.WrittenBlock;
-            writer.Number(FieldTag.State, (ulong)(isRotten ? MessageState.Damaged : message.State));
+            writer.Number(FieldTag.State, (ulong)MessageState.Damaged);
             writer.Number(FieldTag.BodyBytes, message.Place.LengthBytes - MessageHeader.SizeBytes);
             return;
         }

@@ -51,11 +51,6 @@ public sealed partial class Broker
         MessageFilter filter = FilterOf(message.Sweep.Filter);
         Span<byte> letter = LetterOf((int)message.View.Place.LengthBytes);
         bool isRead = TryReadRecord(message.View.Place, message.Queue, message.View.Tag, letter);
-        if (!isRead && _journal.LastBlock > _journal.WrittenBlock)
-        {
-            return false; // Compaction may have written it elsewhere a moment ago.
-        }
-
         if (!isRead && !filter.IsAll)
         {
             _engine.PassSwept(message.Queue, message.View.Tag, isDone: false, hasFailed: true);

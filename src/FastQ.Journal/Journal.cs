@@ -70,6 +70,13 @@ public sealed unsafe class Journal : IDisposable
 
         public NativeBuffer Buffer { get; set; } = null!;
 
+        public uint Slot { get; set; }
+
+        /// <summary>Where it goes in its slot.</summary>
+        public int Offset { get; set; }
+
+        public int Length { get; set; }
+
         public bool Written { get; set; }
     }
 
@@ -362,9 +369,29 @@ public sealed unsafe class Journal : IDisposable
     /// <summary>A read-only descriptor of a slot, for passing on; null when there is none.</summary>
     public Result<FileHandle>? OpenReadOnly(uint slot) => _slots.Find(slot)?.File.OpenReadOnly();
 
-    /// <summary>Reads bytes of a slot through the page cache; they must be written.</summary>
-    public Result<int> Read(uint slot, long offset, Span<byte> into) =>
-        _slots.Find(slot) is Slot found ? found.File.ReadAt(into, offset) : new Fault("pread", Errno.ENOENT, $"slot {slot}");
+    /// <summary>Reads bytes of a slot: through the page cache, or from memory where their block is open or on its way, so that what was appended can be read at once.</summary>
+    /// <param name="slot">Its id.</param>
+    /// <param name="offset">Bytes from the slot's start; what is read lies in one block.</param>
+    /// <param name="into">As many as are wanted.</param>
+    public Result<int> Read(uint slot, long offset, Span<byte> into)
+    {
+        if (_open is not null && slot == _slots.Current.Id && offset >= _slots.Current.Offset && offset + into.Length <= _slots.Current.Offset + _fill)
+        {
+            new ReadOnlySpan<byte>(_at + (offset - _slots.Current.Offset), into.Length).CopyTo(into);
+            return into.Length;
+        }
+
+        foreach (InFlight block in _inFlight)
+        {
+            if (slot == block.Slot && offset >= block.Offset && offset + into.Length <= block.Offset + block.Length)
+            {
+                new ReadOnlySpan<byte>(block.Buffer.Address + (offset - block.Offset), into.Length).CopyTo(into);
+                return into.Length;
+            }
+        }
+
+        return _slots.Find(slot) is Slot found ? found.File.ReadAt(into, offset) : new Fault("pread", Errno.ENOENT, $"slot {slot}");
+    }
 
     /// <summary>Begins to read a full slot block by block, each verified.</summary>
     public SegmentScan? StartScan(uint slot) => _slots.Used.FirstOrDefault(used => used.Id == slot) is Slot found ? new SegmentScan(found, Uuid) : null;
@@ -507,6 +534,7 @@ public sealed unsafe class Journal : IDisposable
         NativeBuffer buffer = _open!;
         InFlight flight = _landed.TryPop(out InFlight? landed) ? landed : new InFlight();
         (flight.Block, flight.Buffer, flight.Written) = (OpenBlock, buffer, false);
+        (flight.Slot, flight.Offset, flight.Length) = (slot.Id, slot.Offset, length);
         _inFlight.Enqueue(flight);
         slot.FirstBlock = slot.FirstBlock == 0 ? OpenBlock : slot.FirstBlock;
         slot.LastBlock = OpenBlock;
