@@ -41,7 +41,8 @@ public sealed class WatchAttribute : BeforeAfterTestAttribute
         Console.Error.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{test} has not ended after {minutes} minutes. Processes that this program has started:"));
         foreach (string process in Directory.EnumerateDirectories("/proc").Where(IsChild))
         {
-            Console.Error.WriteLine($"{Path.GetFileName(process)}: {File.ReadAllText(Path.Combine(process, "cmdline")).Replace('\0', ' ')}({StateOf(process)})");
+            string threads = string.Join(", ", Directory.EnumerateDirectories(Path.Combine(process, "task")).Select(thread => $"{TextOf(thread, "comm")} {StateOf(thread)?[0]} {TextOf(thread, "wchan")}"));
+            Console.Error.WriteLine($"{Path.GetFileName(process)}: {TextOf(process, "cmdline")}({threads})");
         }
 
         Console.Error.Flush();
@@ -51,16 +52,19 @@ public sealed class WatchAttribute : BeforeAfterTestAttribute
     private static bool IsChild(string process) => StateOf(process) is string state && state.Split(' ') is { Length: > 1 } words && words[1] == Environment.ProcessId.ToString(CultureInfo.InvariantCulture);
 
     /// <summary>State and parent, as in proc(5); null: it has ended, or is no process.</summary>
-    private static string? StateOf(string process)
+    private static string? StateOf(string process) =>
+        TextOf(process, "stat") is { Length: > 0 } stat ? string.Join(' ', stat[(stat.LastIndexOf(')') + 2)..].Split(' ').Take(2)) : null;
+
+    /// <summary>Empty: it has ended, or is no process.</summary>
+    private static string TextOf(string process, string file)
     {
         try
         {
-            string stat = File.ReadAllText(Path.Combine(process, "stat"));
-            return string.Join(' ', stat[(stat.LastIndexOf(')') + 2)..].Split(' ').Take(2));
+            return File.ReadAllText(Path.Combine(process, file)).Replace('\0', ' ').TrimEnd('\n');
         }
         catch (Exception fault) when (fault is IOException or UnauthorizedAccessException)
         {
-            return null;
+            return "";
         }
     }
 }

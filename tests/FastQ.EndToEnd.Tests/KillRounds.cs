@@ -378,7 +378,7 @@ internal sealed class KillRounds : IDisposable
             _isKilled = true;
             _process.Kill();
             _process.WaitForExit();
-            _feeding.Join();
+            Assert.True(_feeding.Join(TimeSpan.FromSeconds(60)), "The feeder of a killed 'fastq publish' does not end");
         }
 
         public void AwaitEnd()
@@ -388,9 +388,9 @@ internal sealed class KillRounds : IDisposable
                 return;
             }
 
-            _feeding.Join();
+            Assert.True(_feeding.Join(TimeSpan.FromSeconds(60)), $"'fastq publish' (process {_process.Id}) does not take its lines");
+            Assert.True(_process.WaitForExit(60_000), $"'fastq publish' (process {_process.Id}) does not end");
             string output = _process.StandardOutput.ReadToEnd();
-            Assert.True(_process.WaitForExit(30_000), "fastq publish does not end");
             _run._ledger.Check(_process.ExitCode == 0 && JsonDocument.Parse(output).RootElement.GetProperty("confirmed").GetInt32() == _count, $"fastq publish ended with {_process.ExitCode}: {output}");
             _run._ledger.Confirmed(_sender, _count);
         }
@@ -446,7 +446,7 @@ internal sealed class KillRounds : IDisposable
             IsKilled = true;
             _process.Kill();
             _process.WaitForExit();
-            _reading.Join();
+            Assert.True(_reading.Join(TimeSpan.FromSeconds(60)), "The reader of a killed 'fastq consume' does not end");
         }
 
         public void Stop()
@@ -458,8 +458,7 @@ internal sealed class KillRounds : IDisposable
 
             using Process kill = Process.Start("kill", ["-TERM", _process.Id.ToString(CultureInfo.InvariantCulture)]);
             kill.WaitForExit();
-            _reading.Join();
-            Assert.True(_process.WaitForExit(30_000), "fastq consume does not stop");
+            Assert.True(_process.WaitForExit(60_000) && _reading.Join(TimeSpan.FromSeconds(60)), $"'fastq consume' (process {_process.Id}) does not stop");
             _run._ledger.Check(_process.ExitCode == 0, $"fastq consume ended with {_process.ExitCode}: {_process.StandardError.ReadToEnd()}");
             _run._ledger.Accepted(_printed);
         }
