@@ -60,6 +60,26 @@ public sealed partial class TransactionTests
         world.Check();
     }
 
+    [Fact]
+    public void The_places_that_messages_to_exchanges_name_count_to_the_size_of_their_transaction()
+    {
+        const int Queues = 400, PlaceBytes = 16;
+        using World world = new();
+        ulong producer = world.Open();
+        uint wide = world.DeclareExchange("wide", ExchangeType.Fanout);
+        for (int i = 0; i < Queues; i++)
+        {
+            Assert.True(world.Bind(wide, world.Declare($"q{i}")).IsTaken);
+        }
+
+        byte[] small = World.MessageTo(wide, 1, World.Routed(""));
+        int tooMany = Limits.MaxTransactionBytes / (Queues * PlaceBytes) + 1;
+        (Decision refused, uint operation) = world.Transact(producer, [.. Enumerable.Repeat(small, tooMany + 100).Select(record => record.ToArray())]);
+        Assert.Equal((RefusalCode.TooLarge, (ulong)Limits.MaxTransactionBytes), (refused.Code, refused.Value));
+        Assert.InRange(operation, (uint)tooMany - 10, (uint)tooMany + 10); // Nothing was looked at beyond.
+        world.Check();
+    }
+
     // CASES B109: what is refused was never there for anybody.
     [Theory]
     [InlineData(0, RefusalCode.UnknownQueue)]
