@@ -38,12 +38,16 @@ public static class Fastq
     {
         Task<string> output = process.StandardOutput.ReadToEndAsync(TestContext.Current.CancellationToken);
         Task<string> error = process.StandardError.ReadToEndAsync(TestContext.Current.CancellationToken);
-        if (input is not null)
+        try
         {
-            process.StandardInput.Write(input);
+            process.StandardInput.Write(input ?? "");
+            process.StandardInput.Close();
+        }
+        catch (IOException)
+        {
+            // It has ended without reading all of it: what it said will tell why.
         }
 
-        process.StandardInput.Close();
         if (!process.WaitForExit(60_000))
         {
             process.Kill();
