@@ -221,7 +221,7 @@ run_tests() {
     for ((round = 1; round <= rounds; round++)); do
         dotnet test --solution FastQ.sln --no-build --no-progress --max-parallel-test-modules 1 "${filter[@]}" </dev/null 2>&1 \
             | tee -a "$log" || code=$?
-        ((${#filter[@]})) || native/tests/run.sh artifacts/bin/fastq 2>&1 | tee -a "$log" || code=$?
+        ((${#filter[@]})) || timeout -k 10 30m native/tests/run.sh artifacts/bin/fastq 2>&1 | tee -a "$log" || code=$?
     done
     closing_line "$log" "$code" || code=1
     exit "$code"
