@@ -461,6 +461,13 @@ FASTQ_API int fastq_change_queue(fastq_connection connection, const char *name, 
 /* Stops a queue's ways, or lets them go on: 1: it takes no messages, 2: it delivers none, 3: both, 0: neither. */
 FASTQ_API int fastq_pause_queue(fastq_connection connection, const char *name, uint32_t ways);
 
+/* The consumers of a queue: an array of objects with the keys of `fastq queue consumers --json`, of which "subscription" says which it is. */
+FASTQ_API int fastq_list_consumers(fastq_connection connection, const char *name, const char **json);
+
+/* Lets one consumer of a queue stand still (is_paused not 0), or go on; kept over restarts. It gets nothing; what it holds stays its own and may be settled.
+ * subscription: its number, as fastq_list_consumers shows it. */
+FASTQ_API int fastq_pause_consumer(fastq_connection connection, const char *name, uint32_t subscription, int is_paused);
+
 /* A queue's attributes and counts: one object, with the keys of `fastq queue show --json`. */
 FASTQ_API int fastq_show_queue(fastq_connection connection, const char *name, const char **json);
 

@@ -149,20 +149,9 @@ int fastq_show_exchange(fastq_connection connection, const char *name, const cha
     return code != FASTQ_OK ? code : leave(connection, show(s, name, json));
 }
 
-static int list(struct session *s, const char **json) {
-    struct field_writer none = {0};
-    const unsigned char *fields;
-    size_t position = 0, length;
-    int code = ask(s, COMMAND_LIST_EXCHANGES, &none);
-    s->text.length = 0;
-    code = code != FASTQ_OK ? code : json_add(&s->text, "[");
-    for (bool is_first = true; code == FASTQ_OK && next_answer(s, &position, &fields, &length) && length > 0; is_first = false) {
-        code = is_first ? FASTQ_OK : json_add(&s->text, ",");
-        code = code != FASTQ_OK ? code : begin_exchange(&s->text, fields, length);
-        code = code != FASTQ_OK ? code : json_add(&s->text, "}");
-    }
-    code = code != FASTQ_OK ? code : json_add(&s->text, "]");
-    return code != FASTQ_OK ? code : give_json(s, json);
+static int write_exchange(struct buffer *to, const unsigned char *fields, size_t length) {
+    int code = begin_exchange(to, fields, length);
+    return code != FASTQ_OK ? code : json_add(to, "}");
 }
 
 int fastq_list_exchanges(fastq_connection connection, const char **json) {
@@ -171,7 +160,7 @@ int fastq_list_exchanges(fastq_connection connection, const char **json) {
         return needs_exchange("fastq_list_exchanges");
     }
     int code = enter(connection, &s);
-    return code != FASTQ_OK ? code : leave(connection, list(s, json));
+    return code != FASTQ_OK ? code : leave(connection, give_list(s, COMMAND_LIST_EXCHANGES, NULL, write_exchange, json));
 }
 
 static int change_binding(fastq_connection connection, uint16_t kind, const char *exchange, const char *target, const char *key, const void *headers, size_t header_bytes, uint32_t flags) {

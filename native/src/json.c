@@ -109,3 +109,19 @@ int give_json(struct session *s, const char **json) {
     }
     return code;
 }
+
+/// All that a command lists, of the broker or of one queue, as an array.
+int give_list(struct session *s, uint16_t command, const char *queue, int (*write)(struct buffer *to, const unsigned char *fields, size_t length), const char **json) {
+    struct field_writer none = {0};
+    const unsigned char *fields;
+    size_t position = 0, length;
+    int code = queue != NULL ? ask_of(s, command, queue, NULL) : ask(s, command, &none);
+    s->text.length = 0;
+    code = code != FASTQ_OK ? code : json_add(&s->text, "[");
+    for (bool is_first = true; code == FASTQ_OK && next_answer(s, &position, &fields, &length) && length > 0; is_first = false) { // The last one is empty.
+        code = is_first ? FASTQ_OK : json_add(&s->text, ",");
+        code = code != FASTQ_OK ? code : write(&s->text, fields, length);
+    }
+    code = code != FASTQ_OK ? code : json_add(&s->text, "]");
+    return code != FASTQ_OK ? code : give_json(s, json);
+}

@@ -330,32 +330,47 @@ int fastq_show_queue(fastq_connection connection, const char *name, const char *
     return leave(connection, code != FASTQ_OK ? code : give_queue(s, json));
 }
 
-static int list(struct session *s, const char **json) {
-    struct field_writer none = {0};
-    const unsigned char *fields;
-    size_t position = 0, length;
-    bool is_first = true;
-    int code = ask(s, COMMAND_LIST_QUEUES, &none);
-    s->text.length = 0;
-    code = code != FASTQ_OK ? code : json_add(&s->text, "[");
-    while (code == FASTQ_OK && next_answer(s, &position, &fields, &length)) {
-        if (length > 0) { // The last one is empty.
-            code = is_first ? FASTQ_OK : json_add(&s->text, ",");
-            code = code != FASTQ_OK ? code : write_queue(&s->text, fields, length);
-            is_first = false;
-        }
-    }
-    code = code != FASTQ_OK ? code : json_add(&s->text, "]");
-    return code != FASTQ_OK ? code : give_json(s, json);
-}
-
 int fastq_list_queues(fastq_connection connection, const char **json) {
     struct session *s;
     if (json == NULL) {
         return needs_name("fastq_list_queues");
     }
     int code = enter(connection, &s);
-    return code != FASTQ_OK ? code : leave(connection, list(s, json));
+    return code != FASTQ_OK ? code : leave(connection, give_list(s, COMMAND_LIST_QUEUES, NULL, write_queue, json));
+}
+
+static int write_consumer(struct buffer *to, const unsigned char *fields, size_t length) {
+    const unsigned char *owner = (const unsigned char *)"";
+    size_t owner_bytes = 0;
+    bytes_of(fields, length, FIELD_OWNER, &owner, &owner_bytes); // Not there while its client is away.
+    int code = json_add(to, "{\"subscription\":%llu,\"owner\":", (unsigned long long)number_of(fields, length, FIELD_SUBSCRIPTION));
+    code = code != FASTQ_OK ? code : json_string(to, owner, owner_bytes);
+    return code != FASTQ_OK ? code : json_add(to, ",\"priority\":%llu,\"exclusive\":%s,\"paused\":%s,\"inFlight\":%llu,\"credit\":%llu}",
+        (unsigned long long)number_of(fields, length, FIELD_CONSUMER_PRIORITY), number_of(fields, length, FIELD_EXCLUSIVE) == 1 ? "true" : "false",
+        number_of(fields, length, FIELD_PAUSED) == 1 ? "true" : "false", (unsigned long long)number_of(fields, length, FIELD_IN_FLIGHT),
+        (unsigned long long)number_of(fields, length, FIELD_CREDIT_MESSAGES));
+}
+
+int fastq_list_consumers(fastq_connection connection, const char *name, const char **json) {
+    struct session *s;
+    if (name == NULL || json == NULL) {
+        return needs_name("fastq_list_consumers");
+    }
+    int code = enter(connection, &s);
+    return code != FASTQ_OK ? code : leave(connection, give_list(s, COMMAND_LIST_SUBSCRIPTIONS, name, write_consumer, json));
+}
+
+int fastq_pause_consumer(fastq_connection connection, const char *name, uint32_t subscription, int is_paused) {
+    struct session *s;
+    unsigned char room[32];
+    struct field_writer fields = {.room = room, .size = sizeof room};
+    if (name == NULL || subscription == 0) {
+        return fail(FASTQ_BAD_ARGUMENT, 0, "fastq_pause_consumer needs the name of a queue, and the number of a subscription as fastq_list_consumers shows it");
+    }
+    put_number(&fields, FIELD_SUBSCRIPTION, subscription);
+    put_number(&fields, FIELD_PAUSED, is_paused != 0);
+    int code = enter(connection, &s);
+    return code != FASTQ_OK ? code : leave(connection, ask_of(s, COMMAND_PAUSE_QUEUE, name, &fields));
 }
 
 static int show_statistics(struct session *s, const char **json) {

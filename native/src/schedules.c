@@ -185,26 +185,11 @@ int fastq_pause_schedule(fastq_connection connection, const char *name, int is_p
     return name == NULL ? needs_schedule("fastq_pause_schedule") : change(connection, name, is_paused ? PAUSE : RESUME, json);
 }
 
-static int list(struct session *s, const char **json) {
-    struct field_writer none = {0};
-    const unsigned char *fields;
-    size_t position = 0, length;
-    int code = ask(s, COMMAND_LIST_SCHEDULES, &none);
-    s->text.length = 0;
-    code = code != FASTQ_OK ? code : json_add(&s->text, "[");
-    for (bool is_first = true; code == FASTQ_OK && next_answer(s, &position, &fields, &length) && length > 0; is_first = false) { // The last one is empty.
-        code = is_first ? FASTQ_OK : json_add(&s->text, ",");
-        code = code != FASTQ_OK ? code : write_schedule(&s->text, fields, length);
-    }
-    code = code != FASTQ_OK ? code : json_add(&s->text, "]");
-    return code != FASTQ_OK ? code : give_json(s, json);
-}
-
 int fastq_list_schedules(fastq_connection connection, const char **json) {
     struct session *s;
     if (json == NULL) {
         return needs_schedule("fastq_list_schedules");
     }
     int code = enter(connection, &s);
-    return code != FASTQ_OK ? code : leave(connection, list(s, json));
+    return code != FASTQ_OK ? code : leave(connection, give_list(s, COMMAND_LIST_SCHEDULES, NULL, write_schedule, json));
 }

@@ -344,6 +344,7 @@ int json_moment(struct buffer *to, const char *key, uint64_t micros);
 int json_double(struct buffer *to, double number);
 int json_value(struct buffer *to, const fastq_property *property);
 int give_json(struct session *s, const char **json);
+int give_list(struct session *s, uint16_t command, const char *queue, int (*write)(struct buffer *to, const unsigned char *fields, size_t length), const char **json);
 
 // ---- queues.c
 enum { COMMAND_BYTES = 4096 };

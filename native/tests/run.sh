@@ -9,6 +9,7 @@ broker=$(realpath "${1:?the path of the broker}") || exit 1
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 out=$(realpath -m ../artifacts/native)
 warnings=(-Wall -Wextra -pedantic -Werror)
+conformance=(conformance queues life) # The programs that hold the library against the real broker.
 code=0
 
 # suite NAME COMMAND...: a command that is one test.
@@ -23,7 +24,7 @@ suite() {
 build() {
     local flavour=$1 flags=$2 test
     make --silent -j2 OUT="$out-$flavour" EXTRA="$flags" || return 1
-    for test in conformance vectors hostile walk; do
+    for test in vectors hostile "${conformance[@]}" walk; do
         # shellcheck disable=SC2086 # flags are words
         gcc -std=c11 -D_GNU_SOURCE -g -O1 "${warnings[@]}" -I"$out" $flags "tests/$test.c" "$out-$flavour"/obj/*.o -o "$out-$flavour/$test" -pthread || return 1
     done
@@ -153,9 +154,12 @@ fuzz_shortly() {
 
 # The whole conformance run without a suppression: no byte is read before it was written, none is lost.
 conformance_under_valgrind() {
-    gcc -std=c11 -D_GNU_SOURCE -g -O1 "${warnings[@]}" tests/conformance.c "$out"/obj/*.o -o "$out/conformance" -pthread || return 1
-    valgrind --quiet --child-silent-after-fork=yes --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite,indirect,possible \
-        "$out/conformance" "$broker" >"$out/valgrind.log" 2>&1 || { grep -v '^  succeeded: \|^  failed: ' "$out/valgrind.log"; return 1; }
+    local program
+    for program in "${conformance[@]}"; do
+        gcc -std=c11 -D_GNU_SOURCE -g -O1 "${warnings[@]}" "tests/$program.c" "$out"/obj/*.o -o "$out/$program" -pthread || return 1
+        valgrind --quiet --child-silent-after-fork=yes --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite,indirect,possible \
+            "$out/$program" "$broker" >"$out/valgrind.log" 2>&1 || { grep -v '^  succeeded: \|^  failed: ' "$out/valgrind.log"; return 1; }
+    done
 }
 
 # Clients in C and Python are killed inside any call, and harm nobody else: kill_clients ROUNDS [SEED].
@@ -177,9 +181,11 @@ gcc -std=c11 -D_GNU_SOURCE -g -O1 "${warnings[@]}" tests/unload.c -o "$out/unloa
 "$out-asan/vectors" ../tests/vectors || code=1
 "$out-asan/hostile" ../tests/vectors 20000 || code=1
 fuzz_shortly || code=1
-"$out-asan/conformance" "$broker" || code=1
+for program in "${conformance[@]}"; do
+    "$out-asan/$program" "$broker" || code=1
+done
 "$out-asan/walk" "$broker" || code=1
-TSAN_OPTIONS=halt_on_error=1 "$out-tsan/conformance" "$broker" thread || code=1
+TSAN_OPTIONS=halt_on_error=1 "$out-tsan/life" "$broker" thread || code=1
 "$out/unload" "$out/libfastq.so.1" "$broker" || code=1
 suite header_compiles_as_c11_and_cpp17 header_compiles
 suite library_and_header_have_the_same_names exports_are_the_headers

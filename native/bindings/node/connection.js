@@ -209,6 +209,12 @@ class Connection {
   /** Stops a queue's ways; pauseQueue(name, false, false) lets both go on. */
   pauseQueue(name, comesIn = true, goesOut = true) { return this._turn((handle) => check(C.pause_queue(handle, name, (comesIn ? 1 : 0) | (goesOut ? 2 : 0)))); }
 
+  /** A queue's consumers, with the keys of `fastq queue consumers --json`; `subscription` says which it is. */
+  consumers(name) { return this._ask(C.list_consumers, name); }
+
+  /** Lets one consumer of a queue stand still, or go on; kept over restarts. What it holds stays its own. */
+  pauseConsumer(name, subscription, isPaused = true) { return this._turn((handle) => check(C.pause_consumer(handle, name, subscription, isPaused ? 1 : 0))); }
+
   deleteQueue(name) {
     this.#queues.delete(`q ${name}`);
     return this._turn((handle) => check(C.delete_queue(handle, name)));

@@ -99,6 +99,8 @@ export class Connection {
   declareQueue(name: string | null, attributes?: QueueAttributes & { session?: boolean }): Promise<string>;
   changeQueue(name: string, attributes: QueueAttributes): Promise<Shown>;
   pauseQueue(name: string, comesIn?: boolean, goesOut?: boolean): Promise<void>;
+  consumers(name: string): Promise<Shown[]>;
+  pauseConsumer(name: string, subscription: number, isPaused?: boolean): Promise<void>;
   deleteQueue(name: string): Promise<void>;
   purge(name: string): Promise<number>;
   queue(name: string): Promise<Shown>;

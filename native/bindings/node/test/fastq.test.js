@@ -256,6 +256,12 @@ test('single messages are browsed, deleted, moved, changed and driven back', asy
   assert.deepEqual([d.id, String(d.body)], ['d', long]);
   await d.reject();
   assert.equal(await c.redrive('single.dead'), 1);
+  const standing = await c.subscribe('single');
+  const consumers = await c.consumers('single'), consumer = consumers.at(-1);
+  await c.pauseConsumer('single', consumer.subscription);
+  assert.deepEqual(await c.consumers('single'), [...consumers.slice(0, -1), { ...consumer, paused: true }]);
+  await c.pauseConsumer('single', consumer.subscription, false);
+  await standing.close();
   await c.pauseQueue('single');
   assert.deepEqual((await c.queue('single')).paused, ['in', 'out']);
   assert.equal((await c.changeQueue('single', { maxLength: 7 })).maxLength, 7);

@@ -259,6 +259,14 @@ class Connection(Requests):
         """Stops a queue's ways; pause_queue(name, False, False) lets both go on."""
         self._ask(library.fastq_pause_queue, name.encode(), (1 if comes_in else 0) | (2 if goes_out else 0))
 
+    def consumers(self, name):
+        """A queue's consumers, with the keys of `fastq queue consumers --json`; "subscription" says which it is."""
+        return self._ask_text(library.fastq_list_consumers, name.encode())
+
+    def pause_consumer(self, name, subscription, paused=True):
+        """Lets one consumer of a queue stand still, or go on; kept over restarts. What it holds stays its own."""
+        self._ask(library.fastq_pause_consumer, name.encode(), subscription, bool(paused))
+
     def queue(self, name):
         """A queue's attributes and counts, with the keys of `fastq queue show --json`."""
         return self._ask_text(library.fastq_show_queue, name.encode())

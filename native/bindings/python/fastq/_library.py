@@ -71,7 +71,7 @@ _SIGNATURES = {
     "holds": [_C, _S, POINTER(Message)], "body_size": [POINTER(Message), POINTER(c_size_t)], "copy_body": [POINTER(Message), POINTER(c_ubyte), c_size_t],
     "copy_messages": [c_void_p, c_size_t, c_void_p, c_size_t, POINTER(c_size_t)],
     "declare_queue": [_C, c_char_p, c_char_p, POINTER(c_char_p)], "change_queue": [_C, c_char_p, c_char_p, POINTER(c_char_p)],
-    "pause_queue": [_C, c_char_p, c_uint32], "show_queue": [_C, c_char_p, POINTER(c_char_p)], "list_queues": [_C, POINTER(c_char_p)],
+    "pause_queue": [_C, c_char_p, c_uint32], "list_consumers": [_C, c_char_p, POINTER(c_char_p)], "pause_consumer": [_C, c_char_p, c_uint32, c_int], "show_queue": [_C, c_char_p, POINTER(c_char_p)], "list_queues": [_C, POINTER(c_char_p)],
     "delete_queue": [_C, c_char_p], "purge_queue": [_C, c_char_p, _N], "show_statistics": [_C, POINTER(c_char_p)],
     "browse": [_C, c_char_p, c_char_p, _N, POINTER(Browsed), c_size_t, POINTER(c_size_t)], "delete_message": [_C, c_char_p, c_uint64],
     "change_message": [_C, c_char_p, c_uint64, c_int, c_int64],

@@ -227,6 +227,13 @@ class Queues(WithBroker):
         self.c.change_queue(self.q, max_length=20)
         self.c.pause_queue(self.q)
         self.assertEqual((self.c.queue(self.q)["maxLength"], self.c.queue(self.q)["paused"]), (20, ["in", "out"]))
+        self.c.pause_queue(self.q, False, False)
+        with self.c.subscribe(self.q):
+            [consumer] = self.c.consumers(self.q)
+            self.c.pause_consumer(self.q, consumer["subscription"])
+            self.assertEqual(self.c.consumers(self.q), [{**consumer, "paused": True}])
+            self.c.pause_consumer(self.q, consumer["subscription"], False)
+            self.assertEqual(self.c.consumers(self.q), [consumer])
         self.assertIn(self.q, [one["name"] for one in self.c.queues()])
         self.assertIn("version", str(self.c.stats()).lower())
 
